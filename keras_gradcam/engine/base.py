@@ -1,0 +1,170 @@
+"""The contract between this package and a Keras backend.
+
+An engine is the only place that runs and differentiates a model. It takes a model and a :class:`Request`, traces
+the two once and returns a :class:`Program`, which is then called with pictures as often as wanted and reads the
+current weights each time. Nothing here knows about a particular backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+#: A tensor of whichever backend runs the model.
+Tensor = Any
+#: An array, or a list, tuple or dict of arrays: what a model takes and returns.
+Structure = Any
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of one layer during a forward pass.
+
+    Attributes:
+        path: Names from the model's own layers down to this one, joined by "/": ``"backbone/conv5_block3_out"``.
+        layer_type: Name of the layer's class.
+        output_shape: Shape of what the call returned; None where it is not fixed (the batch).
+        call: 0 for the first call of this layer in the forward pass, 1 for the second, ...
+    """
+
+    path: str
+    layer_type: str
+    output_shape: tuple[int | None, ...]
+    call: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """A :class:`LayerCall` together with the tensor it returned, as seen while the model is traced.
+
+    Attributes:
+        info: What the user may know about the call.
+        layer: The layer itself.
+        output: The tensor the layer's ``call`` returned, at the place where the rest of the model reads it.
+        influences_score: Whether the explained score is computed from ``output``.
+        is_model_output: Whether ``output`` is what the model returns (or that before its softmax).
+    """
+
+    info: LayerCall
+    layer: Any
+    output: Tensor
+    influences_score: bool = True
+    is_model_output: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a target is computed from.
+
+    Attributes:
+        predictions: The model's outputs, in the structure the model returns.
+        logits: The same structure, each output replaced by the scores before its softmax or sigmoid where it
+            ends in one.
+        endings: The same structure of strings: "softmax", "log_softmax", "sigmoid" or "" (none was found).
+        names: The names of the outputs in flat order, where the model has names for them.
+    """
+
+    predictions: Structure
+    logits: Structure
+    endings: Structure
+    names: tuple[str, ...] = ()
+
+
+class ScoreTarget(Protocol):
+    """The part of a target that an engine uses; see :mod:`keras_gradcam.targets`."""
+
+    def key(self) -> Hashable: ...
+    def values(self, samples: int) -> tuple[np.ndarray, ...]: ...
+    def check(self, outputs: Outputs) -> None: ...
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor: ...
+    def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What to compute in one pass.
+
+    Attributes:
+        target: Gives one score per sample.
+        values: The target's arrays for any number of samples; their dtypes and row shapes are traced.
+        select: Chooses the layer among all calls of the forward pass.
+        explained_input: Index, in flat order, of the model input that is explained.
+        gradcam: Whether the Grad-CAM map is wanted.
+        guided_backprop: Whether the guided gradient with respect to the input is wanted.
+    """
+
+    target: ScoreTarget
+    values: tuple[np.ndarray, ...]
+    select: Callable[[Sequence[Capture]], Capture]
+    explained_input: int = 0
+    gradcam: bool = True
+    guided_backprop: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Signature:
+    """Shapes (without the batch) and dtypes of a structure of inputs; the batch size stays free."""
+
+    structure: Structure
+    leaves: tuple[tuple[tuple[int, ...], str], ...]
+
+    def key(self) -> Hashable:
+        return (repr(self.structure), self.leaves)
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """The results of one pass over N samples, as NumPy arrays; what was not asked for is None.
+
+    Attributes:
+        predictions: The model's outputs as returned.
+        scores: float32 (N,), the explained score.
+        classes: int (N,), the explained class, where the target has one.
+        gradcam: float32 (N, ..., h, w), raw.
+        guided_backprop: float32, shaped like the explained input, raw.
+    """
+
+    predictions: Structure
+    scores: np.ndarray
+    classes: np.ndarray | None = None
+    gradcam: np.ndarray | None = None
+    guided_backprop: np.ndarray | None = None
+
+
+class Program(Protocol):
+    """A traced model with a target and a layer; call it as often as wanted."""
+
+    #: The chosen layer.
+    layer: LayerCall | None
+    #: Shapes and endings of the outputs, for checks on targets; leaves are shapes with None for the batch.
+    outputs: Outputs
+    #: What the guided rule reached; for messages.
+    rectifiers: Rectifiers
+
+    def __call__(self, inputs: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> Pass: ...
+
+
+@dataclass(frozen=True)
+class Rectifiers:
+    """What the guided rule found in a model.
+
+    Attributes:
+        reached: Number of rectifying operations by type.
+        unreached: Number of those inside control flow (``tf.while_loop``, ``tf.map_fn``), which keep their
+            ordinary gradient.
+        others: Names of other nonlinear activations in the model.
+    """
+
+    reached: Mapping[str, int] = field(default_factory=dict)
+    unreached: int = 0
+    others: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """A Keras backend."""
+
+    def trace(self, model: Any, signature: Signature, request: Request) -> Program: ...
+    def layer_calls(self, model: Any, signature: Signature) -> list[Capture]: ...

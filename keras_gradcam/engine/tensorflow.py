@@ -1,0 +1,280 @@
+"""The engine for TensorFlow: one forward pass, two backward passes through it, the model untouched."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..maps import gradcam_map
+from .base import Capture, LayerCall, Outputs, Pass, Request, Signature, Structure
+from .grid import token_grid
+from .recording import recorded_calls
+from .tensorflow_relu import attach_guided_rule, guided
+
+_ENDINGS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
+_PASS_THROUGH = {"Identity", "Cast", "StopGradient", "EnsureShape"}
+# Factors for float16 gradients, tried from the left until everything is finite.
+_LOSS_SCALES = (1024.0, 32.0, 1.0, 1 / 32, 1 / 1024, 1 / 32768)
+
+
+@contextmanager
+def _functions_inlined() -> Iterator[None]:
+    """A ``tf.function`` called in this context is traced into the current graph instead of one of its own."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def _before_ending(output: tf.Tensor) -> tuple[tf.Tensor, str]:
+    """The scores before the softmax or sigmoid that ``output`` ends in, and the name of that ending."""
+    tensor = output
+    while tensor.op.type in _PASS_THROUGH:
+        tensor = tensor.op.inputs[0]
+    ending = _ENDINGS.get(tensor.op.type, "")
+    return (tensor.op.inputs[0], ending) if ending else (output, "")
+
+
+def _model_outputs(model: Any, predictions: Structure) -> Outputs:
+    flat = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(predictions)]
+    endings = [_before_ending(leaf) for leaf in flat]
+
+    def pack(leaves: Sequence[Any]) -> Structure:
+        return tf.nest.pack_sequence_as(predictions, leaves)
+
+    names = getattr(model, "output_names", None) or ()
+    return Outputs(
+        pack(flat),
+        pack([logits for logits, _ in endings]),
+        pack([ending for _, ending in endings]),
+        tuple(names) if len(names) == len(flat) else (),
+    )
+
+
+def _ancestors(tensors: Sequence[tf.Tensor]) -> set[int]:
+    """The ids of all tensors that ``tensors`` are computed from, themselves included."""
+    seen: set[int] = set()
+    todo = list(tensors)
+    while todo:
+        tensor = todo.pop()
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            todo.extend(tensor.op.inputs)
+    return seen
+
+
+def _forward(model: Any, inputs: Structure) -> tuple[Structure, list[Capture]]:
+    """Traces ``model(inputs, training=False)`` into the current graph, with what every layer returned.
+
+    State that a forward pass would change (counters, seeds, moving averages that ignore ``training``) goes into a
+    Keras stateless scope and is dropped.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    with _functions_inlined(), keras.StatelessScope(), recorded_calls(model) as captures:
+        predictions = model(inputs, training=False)
+        if not captures and not tf.nest.flatten(predictions):
+            raise ValueError("`model` must return at least one output. Received: an empty structure.")
+    # Layers called inside control flow returned tensors of another graph, which cannot be used from here.
+    return predictions, [capture for capture in captures if getattr(capture.output, "graph", None) is graph]
+
+
+def _marked(captures: Sequence[Capture], ends: Sequence[tf.Tensor], outputs: Outputs) -> list[Capture]:
+    """The captures, marked with whether ``ends`` depend on them and whether they are outputs themselves."""
+    upstream = _ancestors(ends)
+    final = {id(leaf) for leaf in (*tf.nest.flatten(outputs.predictions), *tf.nest.flatten(outputs.logits))}
+    return [
+        replace(
+            capture,
+            influences_score=id(capture.output) in upstream,
+            is_model_output=id(capture.output) in final,
+        )
+        for capture in captures
+    ]
+
+
+def _float_inputs(model: Any, inputs: Sequence[tf.Tensor], explained: int) -> list[tf.Tensor]:
+    """The explained input as floating point, unless the model itself takes integers there."""
+    inputs = list(inputs)
+    declared = getattr(model, "inputs", None) or []
+    wanted = declared[explained].dtype if len(declared) == len(inputs) else "float32"
+    if not inputs[explained].dtype.is_floating and not keras.backend.is_int_dtype(wanted):
+        inputs[explained] = tf.cast(inputs[explained], keras.config.floatx())
+    return inputs
+
+
+def _gradient(scores: tf.Tensor, scale: tf.Tensor, of: tf.Tensor, message: str) -> tf.Tensor:
+    """d(sum of scores)/d(of) in float32; ``scale`` keeps half precision away from zero on the way."""
+    (gradient,) = tf.gradients(scores, [of], grad_ys=[tf.fill(tf.shape(scores), scale)])
+    if gradient is None:
+        raise ValueError(message)
+    return tf.cast(gradient, tf.float32) / scale
+
+
+def _scores(target: Any, outputs: Outputs, values: Sequence[tf.Tensor]) -> tf.Tensor:
+    scores = tf.convert_to_tensor(target.scores(outputs, values))
+    if scores.shape.rank != 1:
+        raise ValueError(
+            "`target` must give one score per sample, shape (batch,). "
+            f"Received: shape {tuple(scores.shape)} from {target!r}. "
+            "Candidates: reduce the other axes, for example `lambda outputs: outputs[:, 0]`."
+        )
+    return tf.cast(scores, tf.float32)
+
+
+class TensorFlowProgram:
+    """A compiled model, layer and target; see :class:`keras_gradcam.engine.base.Program`."""
+
+    def __init__(self, model: Any, signature: Signature, request: Request) -> None:
+        self.layer: LayerCall | None = None
+        value_specs = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in request.values]
+        self._half = _computes_in_float16(model)
+        self._scales = [0, 0]
+        self._lock = threading.Lock()
+
+        def passes(inputs: Sequence[tf.Tensor], values: Sequence[tf.Tensor], scales: tf.Tensor) -> dict[str, Any]:
+            inputs = _float_inputs(model, inputs, request.explained_input)
+            predictions, captures = _forward(model, tf.nest.pack_sequence_as(signature.structure, inputs))
+            rectifiers = attach_guided_rule(tf.compat.v1.get_default_graph())
+            outputs = _model_outputs(model, predictions)
+            request.target.check(_shapes(outputs))
+            scores = _scores(request.target, outputs, values)
+            results: dict[str, Any] = {"predictions": outputs.predictions, "scores": scores}
+            classes = request.target.classes(outputs, values)
+            if classes is not None:
+                results["classes"] = classes
+            if request.gradcam:
+                capture = request.select(_marked(captures, [scores], outputs))
+                gradients = _gradient(
+                    scores,
+                    scales[0],
+                    capture.output,
+                    f"`layer` must influence the target. Received: {capture.info.path!r}, "
+                    "whose output the explained score does not depend on. "
+                    "Candidates: a layer between the input and the explained output; see list_layers(model).",
+                )
+                size = signature.leaves[request.explained_input][0][:-1]
+                results["gradcam"] = gradcam_map(
+                    _on_grid(tf.cast(capture.output, tf.float32), capture.info, size),
+                    _on_grid(gradients, capture.info, size),
+                )
+                self.layer = capture.info
+            if request.guided_backprop:
+                explained = inputs[request.explained_input]
+                with guided():
+                    results["guided_backprop"] = _gradient(
+                        scores,
+                        scales[1],
+                        explained,
+                        "`model` must be differentiable from the score to its input for guided backpropagation. "
+                        f"Received: an input of dtype {explained.dtype.name}, to which no gradient flows. "
+                        'Candidates: methods=("gradcam",), or a model whose input is floating point.',
+                    )
+            self.outputs, self.rectifiers = (
+                _shapes(outputs),
+                replace(rectifiers, others=tuple(sorted({*rectifiers.others, *_activation_names(model)}))),
+            )
+            return results
+
+        # get_concrete_function traces even where the user has asked TensorFlow to run functions eagerly; keeping
+        # only its result lets go of `passes`, and with it of the model.
+        self._function = tf.function(passes, autograph=False).get_concrete_function(
+            _specs(signature), value_specs, tf.TensorSpec((2,), tf.float32)
+        )
+
+    def __call__(self, inputs: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> Pass:
+        with self._lock:
+            scales = list(self._scales)
+        while True:
+            factors = [_LOSS_SCALES[index] if self._half else 1.0 for index in scales]
+            results = self._function(
+                [tf.convert_to_tensor(array) for array in inputs],
+                [tf.convert_to_tensor(array) for array in values],
+                tf.constant(factors, tf.float32),
+            )
+            results = tf.nest.map_structure(lambda tensor: tensor.numpy(), results)
+            overflown = [
+                index
+                for index, name in enumerate(("gradcam", "guided_backprop"))
+                if self._half and name in results and not np.isfinite(results[name]).all()
+            ]
+            if not overflown or any(scales[index] + 1 == len(_LOSS_SCALES) for index in overflown):
+                break
+            for index in overflown:
+                scales[index] += 1
+        with self._lock:
+            self._scales = scales  # the next call starts where this one succeeded
+        return Pass(**results)
+
+
+def _on_grid(features: tf.Tensor, info: LayerCall, size: Sequence[int]) -> tf.Tensor:
+    """A feature map with the spatial axes of the input: tokens (batch, tokens, channels) are laid out on their grid."""
+    if features.shape.rank == len(size) + 2:
+        return features
+    grid = token_grid(info.output_shape, size) or ()
+    patches = features[:, features.shape[1] - math.prod(grid) :]
+    return tf.reshape(patches, (-1, *grid, features.shape[-1]))
+
+
+def _computes_in_float16(model: Any) -> bool:
+    return any(getattr(layer, "compute_dtype", None) == "float16" for layer in model._flatten_layers())
+
+
+def _activation_names(model: Any) -> set[str]:
+    """Names of the activations, other than rectifiers and endings, that the model's layers declare."""
+    plain = {"linear", "relu", "relu6", "leaky_relu", "softmax", "log_softmax", "sigmoid"}
+    names = {getattr(getattr(layer, "activation", None), "__name__", "linear") for layer in model._flatten_layers()}
+    return names - plain
+
+
+def _shapes(outputs: Outputs) -> Outputs:
+    def shape(tensor: tf.Tensor) -> keras.KerasTensor:
+        return keras.KerasTensor(tensor.shape, dtype=tensor.dtype.name)
+
+    return replace(
+        outputs,
+        predictions=tf.nest.map_structure(shape, outputs.predictions),
+        logits=tf.nest.map_structure(shape, outputs.logits),
+    )
+
+
+class TensorFlowEngine:
+    """See :class:`keras_gradcam.engine.base.Engine`."""
+
+    def trace(self, model: Any, signature: Signature, request: Request) -> TensorFlowProgram:
+        _build(model, signature)
+        return TensorFlowProgram(model, signature, request)
+
+    def layer_calls(self, model: Any, signature: Signature) -> list[Capture]:
+        _build(model, signature)
+        found: list[Capture] = []
+
+        def forward(inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+            inputs = _float_inputs(model, inputs, explained=0)
+            predictions, captures = _forward(model, tf.nest.pack_sequence_as(signature.structure, inputs))
+            outputs = _model_outputs(model, predictions)
+            found.extend(_marked(captures, tf.nest.flatten(outputs.predictions), outputs))
+            return tf.constant(0)
+
+        tf.function(forward, autograph=False).get_concrete_function(_specs(signature))
+        return found
+
+
+def _specs(signature: Signature) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec((None, *shape), dtype) for shape, dtype in signature.leaves]
+
+
+def _build(model: Any, signature: Signature) -> None:
+    """Creates the weights of a model that was never called, as calling it on a batch would."""
+    if not all(layer.built for layer in model._flatten_layers()):
+        zeros = [np.zeros((1, *shape), dtype) for shape, dtype in signature.leaves]
+        model(tf.nest.pack_sequence_as(signature.structure, zeros), training=False)

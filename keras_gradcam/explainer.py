@@ -1,0 +1,346 @@
+"""Explain pictures: :class:`Explainer` (compiled once, called often), :func:`explain` and :class:`Explanation`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from .engine import current_engine
+from .engine.base import Outputs, Pass, Program, Request, Signature, Structure
+from .layers import LayerLike, choose_layer, explained_input, input_size, signature_of
+from .maps import guided_gradcam, upsample
+from .targets import Target, TargetLike, as_target
+
+#: The methods an explainer knows, in the order of a panel.
+METHODS = ("gradcam", "guided_backprop", "guided_gradcam")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """What a model looks at in N samples. Arrays are NumPy; methods that were not asked for are None.
+
+    Indexing and slicing give an ``Explanation`` of those samples; an integer keeps the batch axis.
+
+    Attributes:
+        scores: float32 (N,), the explained score.
+        classes: int (N,), the explained class, or None where the target has none.
+        predictions: The model's outputs as it returns them, in its own structure.
+        layer: Path of the layer whose feature map was explained, or None without Grad-CAM.
+        gradcam: float32 (N, h, w), raw Grad-CAM on the layer's own grid, >= 0. Zero everywhere means that nothing in
+            this feature map speaks for the score; the counter-evidence is then in ``-target``.
+        heatmap: float32 (N, H, W), ``gradcam`` upsampled bilinearly to the input, not normalised.
+        guided_backprop: float32 (N, H, W, C), raw guided gradient of the score with respect to the input.
+        guided_gradcam: float32 (N, H, W, C), ``guided_backprop`` times ``heatmap``.
+    """
+
+    scores: np.ndarray
+    predictions: Structure
+    classes: np.ndarray | None = None
+    layer: str | None = None
+    gradcam: np.ndarray | None = None
+    heatmap: np.ndarray | None = None
+    guided_backprop: np.ndarray | None = None
+    guided_gradcam: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Any) -> Explanation:
+        if isinstance(index, (int, np.integer)):
+            # Through range(), so that an index out of range is an error and the batch axis stays.
+            position = range(len(self))[index]
+            index = slice(position, position + 1)
+        return replace(
+            self,
+            **{
+                field.name: _map_arrays(lambda array: array[index], getattr(self, field.name))
+                for field in fields(self)
+                if field.name != "layer"
+            },
+        )
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (self[position] for position in range(len(self)))
+
+    def __repr__(self) -> str:
+        maps = ", ".join(
+            f"{name} {getattr(self, name).shape}"
+            for name in ("gradcam", "guided_backprop", "guided_gradcam")
+            if getattr(self, name) is not None
+        )
+        return f"Explanation({len(self)} samples, layer={self.layer!r}, {maps})"
+
+
+class Explainer:
+    """Explains a model again and again with its weights of the moment, compiled once.
+
+    One forward pass serves all methods: Grad-CAM takes the ordinary gradient with respect to the feature map, guided
+    backpropagation the guided gradient with respect to the input. Weights are read at every call. Structure is not:
+    after replacing an activation or a layer, make a new explainer.
+
+    Args:
+        model: Any Keras model: functional, sequential or subclassed, with nested models, several inputs or outputs.
+            It is not changed.
+        layer: The feature map to explain: a layer's name, a path such as "backbone/conv5_block3_out", the layer
+            itself, or None for the last feature map with spatial extent. See :func:`keras_gradcam.list_layers`.
+        target: What to explain: a class, one class per sample, a target such as ``Class(3) - Class(5)``, a function of
+            the outputs, or None for the predicted class.
+        methods: Which of "gradcam", "guided_backprop" and "guided_gradcam" to compute. Only what is needed is.
+        batch_size: How many samples go through the model at once.
+        layer_call: Which call of a layer that the model calls several times (0 first, -1 last).
+        input_index: Which of several inputs to explain, in flat order; by default the first of the highest rank.
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu"),
+        ...                           keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
+        >>> explainer = Explainer(model)
+        >>> explainer(np.ones((5, 8, 8, 3)), target=1).heatmap.shape
+        (5, 8, 8)
+
+    Source: Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391; Springenberg et al., Striving for
+    Simplicity, ICLR workshop 2015, https://arxiv.org/abs/1412.6806.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        layer: LayerLike = None,
+        target: TargetLike = None,
+        methods: Sequence[str] = METHODS,
+        batch_size: int = 32,
+        layer_call: int | None = None,
+        input_index: int | None = None,
+    ) -> None:
+        methods = (methods,) if isinstance(methods, str) else tuple(methods)
+        if not methods or not set(methods) <= set(METHODS):
+            raise ValueError(
+                f"`methods` must name at least one method. Received: {methods!r}. Candidates: {', '.join(METHODS)}."
+            )
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"`batch_size` must be a whole number >= 1. Received: {batch_size!r}.")
+        if not callable(getattr(model, "_flatten_layers", None)):
+            raise ValueError(
+                f"`model` must be a Keras 3 model. Received: {type(model).__name__}. "
+                "Candidates: keras.Model, keras.Sequential, a subclass of keras.Model."
+            )
+        self.model = model
+        self.target = as_target(target)
+        self.methods = methods
+        self.batch_size = int(batch_size)
+        self._layer = layer
+        self._layer_call = layer_call
+        self._input_index = input_index
+        self._engine = current_engine()
+        self._programs: dict[Any, Program] = {}
+
+    def __call__(self, images: Structure, target: TargetLike = None) -> Explanation:
+        """Explains a batch of pictures of any length.
+
+        Args:
+            images: What the model takes: an array (N, H, W, C) of any real dtype as the model expects its values, or a
+                list or dict of arrays for several inputs. Integers are converted to floating point, not rescaled.
+            target: What to explain instead of the explainer's own target.
+
+        Returns:
+            The :class:`Explanation` of all N samples.
+
+        Raises:
+            ValueError: If the pictures, the layer or the target do not fit the model.
+        """
+        inputs = standardized(images, self.model)
+        flat, signature = _flattened(inputs)
+        samples = len(flat[0])
+        chosen = self.target if target is None else as_target(target)
+        values = chosen.values(samples)
+        program = self._program(signature, chosen, values)
+        chosen.check(program.outputs)
+        passes = []
+        for start in range(0, max(samples, 1), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            passes.append(program([array[part] for array in flat], [array[part] for array in values]))
+        return self._explanation(program, passes, signature)
+
+    def outputs(self, images: Structure, target: TargetLike = None) -> Outputs:
+        """Shapes and endings (softmax, sigmoid) of the model's outputs, without running it."""
+        flat, signature = _flattened(standardized(images, self.model))
+        chosen = self.target if target is None else as_target(target)
+        return self._program(signature, chosen, chosen.values(len(flat[0]))).outputs
+
+    def _program(self, signature: Signature, target: Target, values: tuple[np.ndarray, ...]) -> Program:
+        shapes = tuple((array.shape[1:], str(array.dtype)) for array in values)
+        key = (signature.key(), target.key(), shapes)
+        if key not in self._programs:
+            size = input_size(signature, self._input_index)
+            request = Request(
+                target=target,
+                values=values,
+                select=lambda captures: choose_layer(self.model, captures, size, self._layer, self._layer_call),
+                explained_input=explained_input(signature, self._input_index),
+                gradcam="gradcam" in self.methods or "guided_gradcam" in self.methods,
+                guided_backprop="guided_backprop" in self.methods or "guided_gradcam" in self.methods,
+            )
+            program = self._engine.trace(self.model, signature, request)
+            if request.guided_backprop:
+                _warn_about_rectifiers(program)
+            self._programs[key] = program
+            while len(self._programs) > _KEPT_PROGRAMS:
+                del self._programs[next(iter(self._programs))]
+        return self._programs[key]
+
+    def _explanation(self, program: Program, passes: Sequence[Pass], signature: Signature) -> Explanation:
+        joined = Pass(**{field.name: _joined([getattr(one, field.name) for one in passes]) for field in fields(Pass)})
+        for name in ("scores", "gradcam", "guided_backprop"):
+            array = getattr(joined, name)
+            if array is not None and not np.isfinite(array).all():
+                bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+                warnings.warn(
+                    f"`{name}` is not finite for {bad.sum()} of {len(bad)} samples. The model's weights or outputs are "
+                    "likely not finite there, or a 16-bit gradient overflowed.",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+        heatmap = weighted = None
+        if joined.gradcam is not None:
+            heatmap = upsample(joined.gradcam, input_size(signature, self._input_index))
+            if "guided_gradcam" in self.methods:
+                weighted = guided_gradcam(joined.guided_backprop, heatmap)
+        wanted = set(self.methods)
+        return Explanation(
+            scores=joined.scores,
+            predictions=joined.predictions,
+            classes=joined.classes,
+            layer=program.layer.path if program.layer is not None else None,
+            gradcam=joined.gradcam if "gradcam" in wanted else None,
+            heatmap=heatmap if "gradcam" in wanted else None,
+            guided_backprop=joined.guided_backprop if "guided_backprop" in wanted else None,
+            guided_gradcam=weighted,
+        )
+
+
+# Each program holds a graph; functions made anew for every call as targets must not pile them up.
+_KEPT_PROGRAMS = 8
+
+
+def explain(model: Any, images: Structure, **options: Any) -> Explanation:
+    """Explains pictures in one call.
+
+    The model is compiled for the purpose at every call; to explain many batches, keep an :class:`Explainer`.
+
+    Args:
+        model: Any Keras model; it is not changed.
+        images: A batch of what the model takes.
+        **options: Those of :class:`Explainer`: ``layer``, ``target``, ``methods``, ``batch_size``, ...
+
+    Returns:
+        The :class:`Explanation`.
+
+    Raises:
+        ValueError: As :class:`Explainer` does.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu"),
+        ...                           keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
+        >>> explain(model, np.ones((1, 8, 8, 3)), target=0, methods=["gradcam"]).gradcam.shape
+        (1, 6, 6)
+    """
+    return Explainer(model, **options)(images)
+
+
+def standardized(images: Structure, model: Any) -> Structure:
+    """``images`` as NumPy arrays of the dtypes that an engine takes, checked against each other and the model.
+
+    Raises:
+        ValueError: If there is nothing to explain, or shapes do not fit.
+    """
+    import keras
+
+    arrays = keras.tree.map_structure(_standardized_leaf, images)
+    flat = keras.tree.flatten(arrays)
+    if not flat or any(array.ndim == 0 for array in flat) or len({len(array) for array in flat}) != 1:
+        raise ValueError(
+            "`images` must be a batch, the same number of samples for every input. "
+            f"Received: shapes {[array.shape for array in flat]}."
+        )
+    if not len(flat[0]):
+        raise ValueError(f"`images` must hold at least one sample. Received: shape {flat[0].shape}.")
+    expected = [tuple(leaf.shape) for leaf in getattr(model, "inputs", None) or ()]
+    if len(expected) == len(flat):
+        for array, shape in zip(flat, expected):
+            fits = len(shape) == array.ndim and all(
+                want in (None, have) for want, have in zip(shape[1:], array.shape[1:])
+            )
+            if not fits:
+                hint = " Candidates: images[None] for a single picture." if array.ndim == len(shape) - 1 else ""
+                raise ValueError(
+                    f"`images` must have the shape that the model takes, {shape}. Received: {array.shape}.{hint}"
+                )
+    return arrays
+
+
+def _standardized_leaf(array: Any) -> np.ndarray:
+    import keras
+
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise ValueError(f"`images` must be real numbers. Received: an array of dtype {array.dtype}.")
+    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+        return array.astype(keras.config.floatx(), copy=False)
+    return array
+
+
+def _flattened(inputs: Structure) -> tuple[list[np.ndarray], Signature]:
+    import keras
+
+    return keras.tree.flatten(inputs), signature_of(inputs)
+
+
+def _map_arrays(function: Any, structure: Structure) -> Structure:
+    """Applies ``function`` to every array of a list, tuple or dict of arrays; None stays None."""
+    if structure is None:
+        return None
+    if isinstance(structure, dict):
+        return {name: _map_arrays(function, part) for name, part in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(_map_arrays(function, part) for part in structure)
+    return function(structure)
+
+
+def _joined(parts: Sequence[Structure]) -> Structure:
+    """Concatenates structures of arrays, sample by sample."""
+    first = parts[0]
+    if first is None or len(parts) == 1:
+        return first
+    if isinstance(first, dict):
+        return {name: _joined([part[name] for part in parts]) for name in first}
+    if isinstance(first, (list, tuple)):
+        return type(first)(_joined(list(column)) for column in zip(*parts))
+    return np.concatenate(parts)
+
+
+def _warn_about_rectifiers(program: Program) -> None:
+    found = program.rectifiers
+    if not found.reached:
+        others = ", ".join(found.others) or "no nonlinearity known here"
+        warnings.warn(
+            "The model holds no ReLU that the guided rule could reach, so `guided_backprop` is plain backpropagation. "
+            f"Found instead: {others}.",
+            UserWarning,
+            stacklevel=4,
+        )
+    elif found.unreached:
+        warnings.warn(
+            f"{found.unreached} ReLU operations inside a loop or a branch keep their ordinary gradient in "
+            "`guided_backprop`; the guided rule reaches the others.",
+            UserWarning,
+            stacklevel=4,
+        )

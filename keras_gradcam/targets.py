@@ -1,0 +1,392 @@
+"""Targets: what is explained. A target turns a model's outputs into one score per sample.
+
+Targets combine: ``-Class(3)`` asks for counter-evidence, ``Class(3) - Class(5)`` for what speaks for 3 rather than
+for 5. Numbers inside a target, such as class indices, may change from call to call without the model being traced
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any, Union
+
+import numpy as np
+
+from .engine.base import Outputs, Structure, Tensor
+
+#: What a function that takes a target understands: a target, a class, a class per sample, or a function.
+TargetLike = Union["Target", int, Sequence[int], np.ndarray, Callable[[Any], Any], None]
+
+_PREDICTED = -1
+
+
+class Target:
+    """One score per sample, made from a model's outputs. Base class of all targets.
+
+    A new target implements :meth:`scores` and :meth:`key`, and :meth:`values` with ``arity`` if it holds numbers that
+    may change from call to call.
+
+    Example:
+        >>> 2 * Class(3) - Class([5, 5, 6])
+        2*Class(3) - Class([5, 5, 6])
+    """
+
+    #: How many arrays :meth:`values` returns.
+    arity = 0
+
+    def key(self) -> Hashable:
+        """What has to be traced anew when it changes; equal keys share one trace."""
+        raise NotImplementedError
+
+    def values(self, samples: int) -> tuple[np.ndarray, ...]:
+        """Arrays that are handed to :meth:`scores` at every call, each with ``samples`` rows."""
+        return ()
+
+    def check(self, outputs: Outputs) -> None:
+        """Raises ValueError if the target does not fit a model with these outputs (shapes instead of tensors)."""
+
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        """Returns the explained score per sample, shape (batch,)."""
+        raise NotImplementedError
+
+    def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None:
+        """Returns the class per sample that is explained, shape (batch,), or None where that makes no sense."""
+        return None
+
+    def __neg__(self) -> Target:
+        return _Sum(((-1.0, self),))
+
+    def __add__(self, other: Target) -> Target:
+        return _Sum(((1.0, self), (1.0, other))) if isinstance(other, Target) else NotImplemented
+
+    def __sub__(self, other: Target) -> Target:
+        return _Sum(((1.0, self), (-1.0, other))) if isinstance(other, Target) else NotImplemented
+
+    def __mul__(self, factor: float) -> Target:
+        if isinstance(factor, bool) or not isinstance(factor, (int, float, np.integer, np.floating)):
+            return NotImplemented
+        return _Sum(((float(factor), self),))
+
+    __rmul__ = __mul__
+
+
+class Class(Target):
+    """The score of a class.
+
+    By default the score before the softmax or sigmoid that the output ends in, found in the model's graph; the model
+    is not edited. An output with one unit is read as the logit z of two classes: class 1 scores z, class 0 scores -z.
+
+    Args:
+        index: The class, one class per sample, or None for the class that the model predicts for each sample.
+        logits: False to explain the output as the model returns it (probabilities, where it ends in a softmax).
+
+    Raises:
+        ValueError: If ``index`` is not a whole number >= 0 or a flat list of them.
+
+    Example:
+        >>> Class(), Class(3), Class([3, 1]), Class(3, logits=False)
+        (Class(), Class(3), Class([3, 1]), Class(3, logits=False))
+    """
+
+    arity = 1
+
+    def __init__(self, index: int | Sequence[int] | np.ndarray | None = None, *, logits: bool = True) -> None:
+        self.index = None if index is None else _whole_numbers("index", index)
+        self.logits = logits
+
+    def key(self) -> Hashable:
+        return ("Class", self.logits)
+
+    def values(self, samples: int) -> tuple[np.ndarray, ...]:
+        index = np.array(_PREDICTED) if self.index is None else self.index
+        return (_per_sample(index.astype(np.int32), samples),)
+
+    def check(self, outputs: Outputs) -> None:
+        _one_output(outputs, self)
+        shape = tuple(outputs.predictions.shape)
+        if len(shape) != 2:
+            raise ValueError(
+                "`target` must fit the model's output. "
+                f"Received: {self!r} for an output of shape {shape}, where Class needs (batch, classes). "
+                "Candidates: a function `outputs -> (batch,)`."
+            )
+        classes = max(shape[1], 2)
+        if self.index is not None and self.index.max() >= classes:
+            raise ValueError(
+                f"`target` must name classes the model has. Received: class {self.index.max()}. "
+                f"Candidates: 0 to {classes - 1}."
+            )
+
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        from keras import ops
+
+        output = self._output(outputs)
+        index = self.classes(outputs, values)
+        if output.shape[1] == 1:
+            one = output[:, 0]
+            zero = -one if self.logits else 1 - one
+            return ops.where(index == 1, one, zero)
+        # Selecting by `where` rather than by a product keeps a logit of -inf in another class from giving NaN.
+        chosen = ops.arange(output.shape[1], dtype="int32")[None, :] == index[:, None]
+        return ops.sum(ops.where(chosen, output, ops.zeros_like(output)), axis=1)
+
+    def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        from keras import ops
+
+        output, (index,) = self._output(outputs), values
+        if output.shape[1] == 1:
+            threshold = 0.5 if outputs.endings == "sigmoid" and not self.logits else 0.0
+            predicted = output[:, 0] >= threshold
+        else:
+            predicted = ops.argmax(output, axis=1)
+        return ops.where(index < 0, ops.cast(predicted, "int32"), index)
+
+    def _output(self, outputs: Outputs) -> Tensor:
+        from keras import ops
+
+        return ops.cast(outputs.logits if self.logits else outputs.predictions, "float32")
+
+    def __repr__(self) -> str:
+        index = "" if self.index is None else str(self.index.tolist())
+        flag = "" if self.logits else "logits=False"
+        return f"Class({', '.join(filter(None, (index, flag)))})"
+
+
+class Unit(Target):
+    """One unit of an output without classes (an embedding, a regression), as the model returns it.
+
+    Args:
+        index: The unit, counted over the output's last axis, or one per sample.
+
+    Raises:
+        ValueError: If ``index`` is not a whole number >= 0 or a flat list of them.
+
+    Example:
+        >>> Unit(7)
+        Unit(7)
+    """
+
+    arity = 1
+
+    def __init__(self, index: int | Sequence[int] | np.ndarray) -> None:
+        self.index = _whole_numbers("index", index)
+
+    def key(self) -> Hashable:
+        return "Unit"
+
+    def values(self, samples: int) -> tuple[np.ndarray, ...]:
+        return (_per_sample(self.index.astype(np.int32), samples),)
+
+    def check(self, outputs: Outputs) -> None:
+        _one_output(outputs, self)
+        shape = tuple(outputs.predictions.shape)
+        if len(shape) != 2 or self.index.max() >= shape[1]:
+            raise ValueError(
+                "`target` must name a unit of the model's output. "
+                f"Received: {self!r} for an output of shape {shape}. "
+                + (f"Candidates: 0 to {shape[1] - 1}." if len(shape) == 2 else "Candidates: a function.")
+            )
+
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        from keras import ops
+
+        output = ops.cast(outputs.predictions, "float32")
+        chosen = ops.arange(output.shape[1], dtype="int32")[None, :] == values[0][:, None]
+        return ops.sum(ops.where(chosen, output, ops.zeros_like(output)), axis=1)
+
+    def __repr__(self) -> str:
+        return f"Unit({self.index.tolist()})"
+
+
+class Output(Target):
+    """A target of one output of a model that has several.
+
+    Args:
+        which: Name of the output, its key in a dict, or its position.
+        target: What to explain in that output; anything a target can be, by default its predicted class.
+
+    Example:
+        >>> Output("species", Class(3))
+        Output('species', Class(3))
+    """
+
+    def __init__(self, which: str | int, target: TargetLike = None) -> None:
+        if isinstance(which, bool) or not isinstance(which, (str, int)):
+            raise ValueError(f"`which` must be a name or a position. Received: {which!r}.")
+        self.which = which
+        self.target = as_target(target)
+        self.arity = self.target.arity
+
+    def key(self) -> Hashable:
+        return ("Output", self.which, self.target.key())
+
+    def values(self, samples: int) -> tuple[np.ndarray, ...]:
+        return self.target.values(samples)
+
+    def check(self, outputs: Outputs) -> None:
+        self.target.check(self._narrow(outputs))
+
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        return self.target.scores(self._narrow(outputs), values)
+
+    def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None:
+        return self.target.classes(self._narrow(outputs), values)
+
+    def narrow(self, outputs: Outputs) -> Outputs:
+        """The named output alone, down to the innermost ``Output``."""
+        narrowed = self._narrow(outputs)
+        return self.target.narrow(narrowed) if isinstance(self.target, Output) else narrowed
+
+    def _narrow(self, outputs: Outputs) -> Outputs:
+        structure = outputs.predictions
+        if isinstance(structure, dict):
+            choices: dict[Any, Any] = {name: name for name in structure}
+            choices.update(enumerate(structure))
+        elif isinstance(structure, (list, tuple)):
+            choices = {position: position for position in range(len(structure))}
+            choices.update({name: position for position, name in enumerate(outputs.names)})
+        else:
+            if self.which in (0, *outputs.names):
+                return outputs
+            choices = {0: None, **dict.fromkeys(outputs.names)}
+        if self.which not in choices:
+            raise ValueError(
+                "`target` must name one of the model's outputs. "
+                f"Received: Output({self.which!r}, ...). Candidates: {', '.join(map(repr, choices))}."
+            )
+        at = choices[self.which]
+        return replace(
+            outputs,
+            predictions=structure[at],
+            logits=outputs.logits[at],
+            endings=outputs.endings[at],
+            names=(),
+        )
+
+    def __repr__(self) -> str:
+        return f"Output({self.which!r}, {self.target!r})"
+
+
+class _Function(Target):
+    """A function of the model's outputs."""
+
+    def __init__(self, function: Callable[[Structure], Tensor]) -> None:
+        self.function = function
+
+    def key(self) -> Hashable:
+        return ("function", self.function)
+
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        return self.function(outputs.predictions)
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__name__", repr(self.function))
+
+
+class _Sum(Target):
+    """A weighted sum of targets."""
+
+    def __init__(self, terms: Sequence[tuple[float, Target]]) -> None:
+        flat: list[tuple[float, Target]] = []
+        for factor, target in terms:
+            inner = target.terms if isinstance(target, _Sum) else ((1.0, target),)
+            flat.extend((factor * weight, term) for weight, term in inner)
+        self.terms: tuple[tuple[float, Target], ...] = tuple(flat)
+        self.arity = sum(target.arity for _, target in flat)
+
+    def key(self) -> Hashable:
+        return ("sum", tuple((factor, target.key()) for factor, target in self.terms))
+
+    def values(self, samples: int) -> tuple[np.ndarray, ...]:
+        return tuple(array for _, target in self.terms for array in target.values(samples))
+
+    def check(self, outputs: Outputs) -> None:
+        for _, target in self.terms:
+            target.check(outputs)
+
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        total, rest = 0.0, list(values)
+        for factor, target in self.terms:
+            total = total + factor * target.scores(outputs, rest[: target.arity])
+            rest = rest[target.arity :]
+        return total
+
+    def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None:
+        # A difference of classes is about two of them.
+        return self.terms[0][1].classes(outputs, values) if len(self.terms) == 1 else None
+
+    def __repr__(self) -> str:
+        text = ""
+        for factor, target in self.terms:
+            sign = "-" if factor < 0 else "+"
+            size = "" if abs(factor) == 1 else f"{abs(factor):g}*"
+            text += f" {sign} {size}{target!r}" if text else f"{'-' if factor < 0 else ''}{size}{target!r}"
+        return text
+
+
+def as_target(target: TargetLike) -> Target:
+    """Returns the target that ``target`` stands for.
+
+    Args:
+        target: A target; None for the predicted class; a class index or one per sample; or a function that takes
+            the model's outputs and returns one score per sample.
+
+    Raises:
+        ValueError: If it is none of these.
+
+    Example:
+        >>> as_target(None), as_target(3), as_target([3, 1])
+        (Class(), Class(3), Class([3, 1]))
+    """
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, type) and issubclass(target, Target):
+        raise ValueError(
+            f"`target` must be an object, not a class. Received: {target.__name__}. Candidates: {target.__name__}(...)."
+        )
+    if target is None:
+        return Class()
+    if callable(target):
+        return _Function(target)
+    try:
+        return Class(target)
+    except ValueError:
+        raise ValueError(
+            "`target` must say what to explain. "
+            f"Received: {target!r}. "
+            "Candidates: None (the predicted class), a class index, one index per sample, Class(...), Unit(...), "
+            "Output(...), a function `outputs -> (batch,)`."
+        ) from None
+
+
+def _whole_numbers(name: str, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu" or array.ndim > 1 or array.size == 0 or array.min() < 0:
+        raise ValueError(
+            f"`{name}` must be a whole number >= 0, or a flat list with one per sample. Received: {value!r}."
+        )
+    return array
+
+
+def _per_sample(array: np.ndarray, samples: int) -> np.ndarray:
+    """``array`` with one row per sample; a single number serves all."""
+    if array.ndim == 0:
+        return np.full(samples, array)
+    if len(array) != samples:
+        raise ValueError(
+            f"`target` must have one class or unit for all pictures or one for each. Received: {len(array)} for "
+            f"{samples} pictures."
+        )
+    return array
+
+
+def _one_output(outputs: Outputs, target: Target) -> None:
+    structure = outputs.predictions
+    if isinstance(structure, (dict, list, tuple)):
+        names: list[Any] = list(structure) if isinstance(structure, dict) else list(outputs.names)
+        choices = [f"Output({name!r}, {target!r})" for name in names or range(len(structure))]
+        raise ValueError(
+            "`target` must name one output of a model that has several. "
+            f"Received: {target!r}. Candidates: {', '.join(choices)}."
+        )
