@@ -79,8 +79,8 @@ class Explainer:
     """Explains a model again and again with its weights of the moment, compiled once.
 
     One forward pass serves all methods: Grad-CAM takes the ordinary gradient with respect to the feature map, guided
-    backpropagation the guided gradient with respect to the input. Weights are read at every call. Structure is not:
-    after replacing an activation or a layer, make a new explainer.
+    backpropagation the guided gradient with respect to the input. Weights are read at every call; only a model whose
+    layers, activations or variables were replaced is compiled anew.
 
     Args:
         model: Any Keras model: functional, sequential or subclassed, with nested models, several inputs or outputs.
@@ -141,6 +141,7 @@ class Explainer:
         self._input_index = input_index
         self._engine = current_engine()
         self._programs: dict[Any, Program] = {}
+        self._structure: list[Any] = []
 
     def __call__(self, images: Structure, target: TargetLike = None) -> Explanation:
         """Explains a batch of pictures of any length.
@@ -169,15 +170,24 @@ class Explainer:
             passes.append(program([array[part] for array in flat], [array[part] for array in values]))
         return self._explanation(program, passes, signature)
 
-    def outputs(self, images: Structure, target: TargetLike = None) -> Outputs:
-        """Shapes and endings (softmax, sigmoid) of the model's outputs, without running it."""
+    def outputs(self, images: Structure) -> Outputs:
+        """Traces the model for ``images`` and returns the shapes and endings of its outputs, without running it.
+
+        Raises:
+            ValueError: As calling the explainer would.
+        """
         flat, signature = _flattened(standardized(images, self.model))
-        chosen = self.target if target is None else as_target(target)
-        return self._program(signature, chosen, chosen.values(len(flat[0]))).outputs
+        program = self._program(signature, self.target, self.target.values(len(flat[0])))
+        self.target.check(program.outputs)
+        return program.outputs
 
     def _program(self, signature: Signature, target: Target, values: tuple[np.ndarray, ...]) -> Program:
         shapes = tuple((array.shape[1:], str(array.dtype)) for array in values)
         key = (signature.key(), target.key(), shapes)
+        structure = _structure(self.model)
+        if not _identical(structure, self._structure):
+            self._programs.clear()
+            self._structure = structure
         if key not in self._programs:
             size = input_size(signature, self._input_index)
             request = Request(
@@ -224,6 +234,16 @@ class Explainer:
             guided_backprop=joined.guided_backprop if "guided_backprop" in wanted else None,
             guided_gradcam=weighted,
         )
+
+
+def _structure(model: Any) -> list[Any]:
+    """The objects that a compiled model stands on: when one is replaced, it is another model."""
+    layers = model._flatten_layers()
+    return [*layers, *(getattr(layer, "activation", None) for layer in layers), *model.variables]
+
+
+def _identical(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
 # Each program holds a graph; functions made anew for every call as targets must not pile them up.
@@ -275,9 +295,9 @@ def standardized(images: Structure, model: Any) -> Structure:
         raise ValueError(f"`images` must hold at least one sample. Received: shape {flat[0].shape}.")
     expected = [tuple(leaf.shape) for leaf in getattr(model, "inputs", None) or ()]
     if len(expected) == len(flat):
-        for array, shape in zip(flat, expected):
+        for array, shape in zip(flat, expected, strict=True):
             fits = len(shape) == array.ndim and all(
-                want in (None, have) for want, have in zip(shape[1:], array.shape[1:])
+                want in (None, have) for want, have in zip(shape[1:], array.shape[1:], strict=True)
             )
             if not fits:
                 hint = " Candidates: images[None] for a single picture." if array.ndim == len(shape) - 1 else ""
@@ -323,7 +343,7 @@ def _joined(parts: Sequence[Structure]) -> Structure:
     if isinstance(first, dict):
         return {name: _joined([part[name] for part in parts]) for name in first}
     if isinstance(first, (list, tuple)):
-        return type(first)(_joined(list(column)) for column in zip(*parts))
+        return type(first)(_joined(list(column)) for column in zip(*parts, strict=True))
     return np.concatenate(parts)
 
 

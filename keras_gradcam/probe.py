@@ -1,0 +1,147 @@
+"""The probe: the fixed pictures that are explained at every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .engine.base import Structure
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """The first pictures of what the user gave, copied.
+
+    Attributes:
+        images: What the model takes, N samples.
+        labels: int (N,), or None.
+    """
+
+    images: Structure
+    labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        import keras
+
+        return len(keras.tree.flatten(self.images)[0])
+
+
+def take_probe(probe: Any, limit: int) -> Probe:
+    """Takes the first ``limit`` samples out of anything that Keras trains on.
+
+    Args:
+        probe: An array of images; ``(images, labels)``; a ``tf.data.Dataset`` of either, batched or not; a
+            ``keras.utils.PyDataset``. Images of a model with several inputs are a list or dict of arrays.
+        limit: How many samples to take.
+
+    Raises:
+        ValueError: If it is none of these, holds nothing, or labels are neither integers nor one-hot.
+
+    Example:
+        >>> import numpy as np
+        >>> take_probe((np.zeros((9, 8, 8, 3)), np.eye(3)[[2, 0, 1] * 3]), 4).labels
+        array([2, 0, 1, 2])
+    """
+    import keras
+
+    if hasattr(probe, "element_spec") or isinstance(probe, keras.utils.PyDataset):
+        images, labels = _gathered(_batches(probe), limit)
+    else:
+        images, labels = _separated(probe)
+    if isinstance(images, (list, tuple)) and images and all(np.ndim(one) == 3 for one in images):
+        images = np.stack([np.asarray(one) for one in images])  # a list of pictures
+    images = keras.tree.map_structure(lambda array: np.array(_array(array)[:limit]), images)
+    flat = keras.tree.flatten(images)
+    if not flat or any(array.ndim == 0 or array.dtype == object for array in flat) or not len(flat[0]):
+        raise ValueError(
+            "`probe` must hold at least one picture. "
+            f"Received: {_described(probe)}. "
+            "Candidates: images, (images, labels), a tf.data.Dataset or a PyDataset of either."
+        )
+    if labels is None:
+        return Probe(images, None)
+    labels = _integers(_array(labels)[:limit])
+    if len(labels) != len(flat[0]):
+        raise ValueError(
+            f"`probe` must have one label per picture. Received: {len(labels)} labels for {len(flat[0])} pictures."
+        )
+    return Probe(images, labels)
+
+
+def _separated(sample: Any) -> tuple[Structure, Any]:
+    """Splits ``(images, labels)`` or ``(images, labels, weights)``; anything else is images."""
+    if isinstance(sample, tuple) and len(sample) in (2, 3):
+        return sample[0], sample[1]
+    if isinstance(sample, tuple) and len(sample) == 1:
+        return sample[0], None
+    return sample, None
+
+
+def _batches(data: Any) -> Iterator[tuple[Structure, Any]]:
+    """Batches of a dataset, whether it is batched or not."""
+    import keras
+
+    if isinstance(data, keras.utils.PyDataset):
+        # A PyDataset may be endless (`num_batches` None) and is always batched.
+        count = data.num_batches
+        for position in range(count) if count is not None else iter(int, 1):
+            yield _separated(data[position])
+        return
+    for sample in data:
+        images, labels = _separated(sample)
+        ranks = [len(array.shape) for array in keras.tree.flatten(images)]
+        if max(ranks) >= 4:
+            yield images, labels
+        else:
+            one = keras.tree.map_structure(lambda array: np.asarray(array)[None], images)
+            yield one, None if labels is None else np.asarray(labels)[None]
+
+
+def _gathered(batches: Iterator[tuple[Structure, Any]], limit: int) -> tuple[Structure, Any]:
+    import keras
+
+    parts: list[Structure] = []
+    labels: list[Any] = []
+    count = 0
+    for images, truth in batches:
+        parts.append(keras.tree.map_structure(np.asarray, images))
+        if truth is not None:
+            labels.append(np.asarray(truth))
+        count += len(keras.tree.flatten(parts[-1])[0])
+        if count >= limit:
+            break
+    if not parts:
+        return np.zeros((0,)), None
+    joined = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+    return joined, np.concatenate(labels) if labels else None
+
+
+def _array(value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`probe` must be made of arrays. Received: {_described(value)} ({error}).") from error
+
+
+def _integers(labels: np.ndarray) -> np.ndarray:
+    """Labels given as whole numbers or one-hot rows, as whole numbers."""
+    given = labels
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2 and labels.dtype.kind in "biuf" and np.allclose(labels.sum(axis=1, dtype=np.float64), 1):
+        return labels.argmax(axis=1)
+    if labels.ndim == 1 and labels.dtype.kind in "biuf" and (labels == np.floor(labels)).all() and (labels >= 0).all():
+        return labels.astype(np.int64)
+    raise ValueError(
+        "`probe` must have labels that are class numbers, shape (N,), or one-hot, shape (N, classes). "
+        f"Received: dtype {given.dtype}, shape {given.shape}. "
+        "Candidates: the images alone, with `target=` for what is to be explained."
+    )
+
+
+def _described(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"{type(value).__name__} of shape {tuple(shape)}" if shape is not None else type(value).__name__

@@ -1,0 +1,405 @@
+"""Pictures: a map on a picture, panels, overviews. NumPy arrays in, uint8 pictures out.
+
+Pictures are (H, W, 3) uint8. Maps come raw and are scaled here, by a value the caller gives or by their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .maps import upsample
+
+#: Opacity of a map where it is strongest.
+_OPACITY = 0.75
+#: A panel's cells have their longer side between these, in pixels.
+_CELL_MIN, _CELL_MAX = 192, 256
+#: A signed map is white or black at this percentile of its absolute value.
+_PERCENTILE = 99.5
+_GAP, _MARGIN, _LINE = 6, 8, 18
+_PAPER, _INK, _FAINT, _WRONG = (255, 255, 255), (33, 33, 33), (95, 95, 95), (198, 40, 40)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How maps are drawn.
+
+    Attributes:
+        colormap: Any of matplotlib's colormaps; perceptually uniform ones ("inferno", "viridis") show strength
+            truthfully, "jet" is there for those used to it.
+        scale: "run" draws each probe on one scale for the whole run, its top at the largest value so far, so that
+            strength can be compared across epochs; "frame" stretches every map to its own maximum.
+
+    Raises:
+        ValueError: If either is unknown.
+
+    Example:
+        >>> Style(colormap="viridis").scale
+        'run'
+    """
+
+    colormap: str = "inferno"
+    scale: str = "run"
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("run", "frame"):
+            raise ValueError(f"`scale` must be 'run' or 'frame'. Received: {self.scale!r}.")
+        color_table(self.colormap)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One probe at one moment: the picture, its maps and what is said below them.
+
+    Attributes:
+        picture: uint8 (H, W, 3), the picture as people know it.
+        caption: Short texts, in the order in which they are written below.
+        short: The caption of a small cell.
+        gradcam: (h, w) raw Grad-CAM on its own grid, or None.
+        guided_backprop: (H', W', C) raw guided gradient, or None.
+        guided_gradcam: (H', W', C) raw guided Grad-CAM, or None.
+        top: The value drawn with the strongest colour.
+        wrong: Whether the prediction is wrong.
+    """
+
+    picture: np.ndarray
+    caption: tuple[str, ...] = ()
+    short: tuple[str, ...] = ()
+    gradcam: np.ndarray | None = None
+    guided_backprop: np.ndarray | None = None
+    guided_gradcam: np.ndarray | None = None
+    top: float = 0.0
+    wrong: bool = False
+
+
+@functools.lru_cache(maxsize=16)
+def color_table(name: str) -> np.ndarray:
+    """The 256 colours of a matplotlib colormap, uint8 (256, 3).
+
+    Raises:
+        ValueError: If matplotlib has no such colormap.
+
+    Example:
+        >>> color_table("gray")[[0, 255]].tolist()
+        [[0, 0, 0], [255, 255, 255]]
+    """
+    import matplotlib
+
+    if name not in matplotlib.colormaps:
+        raise ValueError(
+            f"`colormap` must be one of matplotlib's. Received: {name!r}. "
+            "Candidates: 'inferno', 'viridis', 'magma', 'cividis', 'turbo', 'jet', ..."
+        )
+    table = np.rint(matplotlib.colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
+    table.flags.writeable = False
+    return table
+
+
+def displayed(images: np.ndarray) -> np.ndarray:
+    """Turns model inputs into pictures to look at.
+
+    One rule for the whole batch, so that pictures stay comparable: integers are taken as 0 to 255; floating point
+    within 0 to 1, within -1 to 1 or within 0 to 255 is read as that range; anything else (mean subtraction,
+    standardisation) is stretched from the smallest to the largest value of the batch. One channel is grey, three are
+    red, green, blue, a fourth is dropped, any other number is averaged to grey.
+
+    Args:
+        images: (N, H, W, C) or (N, H, W).
+
+    Returns:
+        uint8 (N, H, W, 3).
+
+    Example:
+        >>> import numpy as np
+        >>> displayed(np.array([[[[-1.0], [1.0]]]]))[0, 0].tolist()
+        [[0, 0, 0], [255, 255, 255]]
+    """
+    pictures = np.asarray(images)
+    if pictures.ndim == 3:
+        pictures = pictures[..., None]
+    if pictures.shape[-1] == 4:
+        pictures = pictures[..., :3]
+    elif pictures.shape[-1] != 3:
+        pictures = pictures.mean(axis=-1, keepdims=True)
+    whole = np.issubdtype(np.asarray(images).dtype, np.integer)
+    pictures = np.nan_to_num(pictures.astype(np.float64))
+    low, high = float(pictures.min(initial=0)), float(pictures.max(initial=0))
+    if not whole:
+        if low >= 0 and high <= 1:
+            low, high = 0.0, 1.0
+        elif low >= -1 and high <= 1:
+            low, high = -1.0, 1.0
+        elif low >= 0 and high <= 255:
+            low, high = 0.0, 255.0
+        else:
+            low = float(pictures.min())
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    pictures = np.rint((pictures - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(pictures, (*pictures.shape[:-1], 3)))
+
+
+def colored(gradcam: np.ndarray, top: float, size: tuple[int, int], style: Style) -> tuple[np.ndarray, np.ndarray]:
+    """Colours a map.
+
+    Args:
+        gradcam: (h, w) raw map.
+        top: The value of the strongest colour.
+        size: Height and width to upsample to.
+        style: Colormap.
+
+    Returns:
+        float (H, W), the map as a share of ``top`` from 0 to 1; and uint8 (H, W, 3), its colours.
+    """
+    share = upsample(np.nan_to_num(gradcam.astype(np.float64))[None], size)[0] / (top if top > 0 else 1.0)
+    share = np.clip(share, 0, 1)
+    return share, color_table(style.colormap)[np.rint(share * 255).astype(np.uint8)]
+
+
+def overlay(
+    picture: np.ndarray, gradcam: np.ndarray, top: float | None = None, style: Style | None = None
+) -> np.ndarray:
+    """Lays a Grad-CAM map on a picture; where the map is low the picture keeps its own colours.
+
+    Opacity is 0.75 times the map's share of ``top``.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        gradcam: (h, w) raw map on any grid.
+        top: The value of the strongest colour; by default the map's own maximum.
+        style: Colormap.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Example:
+        >>> import numpy as np
+        >>> grey = np.full((2, 2, 3), 100, np.uint8)
+        >>> bool((overlay(grey, np.zeros((1, 1))) == grey).all())
+        True
+    """
+    top = float(np.nanmax(gradcam, initial=0)) if top is None else top
+    share, colors = colored(gradcam, top, picture.shape[:2], style or Style())
+    opacity = _OPACITY * share[..., None]
+    return np.rint(picture * (1 - opacity) + colors * opacity).astype(np.uint8)
+
+
+def relief(gradient: np.ndarray) -> np.ndarray:
+    """Draws a signed map (guided backpropagation, guided Grad-CAM): zero is mid-grey.
+
+    The scale is symmetric and ends at the 99.5th percentile of the absolute value. Three channels keep their colours,
+    others are averaged.
+
+    Args:
+        gradient: (H, W, C) raw.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Example:
+        >>> import numpy as np
+        >>> relief(np.zeros((1, 1, 3))).tolist()
+        [[[128, 128, 128]]]
+    """
+    values = np.nan_to_num(gradient.astype(np.float64))
+    if values.shape[-1] != 3:
+        values = values.mean(axis=-1, keepdims=True)
+    strength = np.abs(values)
+    # In a sparse map the percentile may be zero although the map is not.
+    top = np.percentile(strength, _PERCENTILE) or strength.max() or 1.0
+    grey = np.rint(128 + 127 * np.clip(values / top, -1, 1)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(grey, (*grey.shape[:2], 3)))
+
+
+def cell_size(height: int, width: int) -> tuple[int, int]:
+    """The size at which a picture stands in a panel: small ones grow by a whole factor, large ones shrink.
+
+    Example:
+        >>> cell_size(28, 28), cell_size(224, 224), cell_size(1000, 500)
+        ((252, 252), (224, 224), (256, 128))
+    """
+    longest = max(height, width)
+    if longest < _CELL_MIN:
+        factor = _CELL_MAX // longest
+        return height * factor, width * factor
+    if longest <= _CELL_MAX:
+        return height, width
+    return tuple(max(1, round(side * _CELL_MAX / longest)) for side in (height, width))  # type: ignore[return-value]
+
+
+def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture at another size: nearest neighbour when it grows, averaged when it shrinks."""
+    from PIL import Image
+
+    if picture.shape[:2] == tuple(size):
+        return picture
+    grows = size[0] >= picture.shape[0] and size[1] >= picture.shape[1]
+    method = Image.Resampling.NEAREST if grows else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), method))
+
+
+def gradcam_cell(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
+    """The overlay of one frame at ``size``; a map that shows nothing says so."""
+    assert frame.gradcam is not None
+    picture = overlay(resized(frame.picture, size), frame.gradcam, frame.top, style)
+    if not np.isfinite(frame.gradcam).all():
+        return _labelled(picture, "map is not finite")
+    return picture if frame.gradcam.any() else _labelled(picture, "map is zero")
+
+
+def panel(frame: Frame, style: Style | None = None) -> np.ndarray:
+    """Draws one probe: picture, Grad-CAM overlay, guided backpropagation, guided Grad-CAM, and the caption below.
+
+    Methods that were not computed are left out. A wrong prediction carries a thin red frame.
+
+    Args:
+        frame: The probe at one moment.
+        style: How maps are drawn.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    size = cell_size(*frame.picture.shape[:2])
+    cells = [("picture", resized(frame.picture, size))]
+    if frame.gradcam is not None:
+        cells.append(("Grad-CAM", gradcam_cell(frame, size, style or Style())))
+    for title, gradient in (
+        ("guided backprop", frame.guided_backprop),
+        ("guided Grad-CAM", frame.guided_gradcam),
+    ):
+        if gradient is not None:
+            cells.append((title, resized(relief(gradient), size)))
+    width = len(cells) * (size[1] + _GAP) - _GAP
+    lines = flowed(frame.caption, width)
+    canvas = _Canvas(size[0] + _LINE * (1 + len(lines)) + 2 * _MARGIN + 4, width + 2 * _MARGIN)
+    for number, (title, cell) in enumerate(cells):
+        left = _MARGIN + number * (size[1] + _GAP)
+        canvas.text(left, _MARGIN, shortened(title, size[1]), _FAINT)
+        canvas.paste(cell, _MARGIN + _LINE, left)
+    for number, line in enumerate(lines):
+        canvas.text(_MARGIN, _MARGIN + _LINE * (1 + number) + size[0] + 4, line)
+    if frame.wrong:
+        canvas.border(_WRONG)
+    return canvas.picture()
+
+
+def overview(frames: Sequence[Frame], title: str = "", style: Style | None = None) -> np.ndarray:
+    """Draws the overlays of all probes as one grid, at most 4096 pixels wide.
+
+    Args:
+        frames: The probes at one moment.
+        title: Written above.
+        style: How maps are drawn.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    sizes = [cell_size(*frame.picture.shape[:2]) for frame in frames]
+    height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
+    columns = min(max(math.ceil(math.sqrt(len(frames) * height / width)), min(len(frames), 4)), 4096 // (width + _GAP))
+    texts = [[shortened(line, width) for line in frame.short] for frame in frames]
+    row = height + _LINE * max(len(lines) for lines in texts) + _GAP
+    top = _MARGIN + (_LINE if title else 0)
+    rows = math.ceil(len(frames) / columns)
+    canvas = _Canvas(top + rows * row + _MARGIN, 2 * _MARGIN + columns * (width + _GAP) - _GAP)
+    canvas.text(_MARGIN, _MARGIN, shortened(title, columns * (width + _GAP) - _GAP))
+    for number, (frame, size) in enumerate(zip(frames, sizes, strict=True)):
+        y, x = top + number // columns * row, _MARGIN + number % columns * (width + _GAP)
+        has_map = frame.gradcam is not None
+        canvas.paste(gradcam_cell(frame, size, style or Style()) if has_map else resized(frame.picture, size), y, x)
+        if frame.wrong:
+            canvas.border(_WRONG, (y, x, *size))
+        for line, text in enumerate(texts[number]):
+            canvas.text(x, y + size[0] + 2 + line * _LINE, text, _WRONG if frame.wrong else _INK)
+    return canvas.picture()
+
+
+def flowed(texts: Sequence[str], width: int) -> list[str]:
+    """Short texts set one after another in as few lines as fit ``width`` pixels."""
+    lines: list[str] = []
+    for text in texts:
+        joined = f"{lines[-1]}    {text}" if lines else text
+        if lines and _text_width(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(shortened(text, width))
+    return lines
+
+
+def shortened(text: str, width: int) -> str:
+    """``text`` cut in the middle to fit ``width`` pixels, on one line."""
+    text = "".join(character if character.isprintable() else " " for character in text[:1000])
+    if _text_width(text) <= width:
+        return text
+    kept = len(text)
+    while kept > 1:
+        kept = min(kept - 1, max(1, int(kept * width / max(_text_width(text), 1)) if kept == len(text) else kept - 1))
+        candidate = text[: math.ceil(kept / 2)] + "…" + text[len(text) - kept // 2 :]
+        if _text_width(candidate) <= width:
+            return candidate
+    return "…"
+
+
+def encoded(picture: np.ndarray) -> bytes:
+    """A picture as PNG; fast rather than small."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "png", compress_level=1)
+    return buffer.getvalue()
+
+
+@functools.lru_cache(maxsize=1)
+def _font() -> Any:
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 12)
+
+
+def _text_width(text: str) -> int:
+    return math.ceil(_font().getlength(text))
+
+
+def _labelled(picture: np.ndarray, text: str) -> np.ndarray:
+    """``picture`` with a line of light text on a dark band at its foot."""
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, image.height - _LINE, image.width, image.height), fill=_INK)
+    draw.text((4, image.height - _LINE + 2), shortened(text, image.width - 8), fill=_PAPER, font=_font())
+    return np.asarray(image)
+
+
+class _Canvas:
+    """White paper to paste cells and write lines on."""
+
+    def __init__(self, height: int, width: int) -> None:
+        from PIL import Image, ImageDraw
+
+        self._image = Image.new("RGB", (width, height), _PAPER)
+        self._draw = ImageDraw.Draw(self._image)
+
+    def paste(self, picture: np.ndarray, y: int, x: int) -> None:
+        from PIL import Image
+
+        self._image.paste(Image.fromarray(picture), (x, y))
+
+    def text(self, x: int, y: int, text: str, color: tuple[int, int, int] = _INK) -> None:
+        self._draw.text((x, y), text, fill=color, font=_font())
+
+    def border(self, color: tuple[int, int, int], box: tuple[int, int, int, int] | None = None) -> None:
+        y, x, height, width = box or (0, 0, self._image.height, self._image.width)
+        self._draw.rectangle((x, y, x + width - 1, y + height - 1), outline=color, width=3)
+
+    def picture(self) -> np.ndarray:
+        return np.asarray(self._image)

@@ -1,0 +1,1 @@
+"""Sinks: where the results of an epoch go. One module per destination."""

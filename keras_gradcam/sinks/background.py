@@ -1,0 +1,50 @@
+"""A sink that hands its work to one background thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from .base import Record, Sink
+
+# Records that may wait: when training is faster than drawing, it waits rather than piling up pictures.
+_WAITING = 2
+
+
+class BackgroundSink:
+    """Writes to ``sink`` from a thread of its own, in order; drawing and encoding leave the training thread free.
+
+    An error in the thread is raised by the next call of :meth:`write` or :meth:`close`.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._executor: ThreadPoolExecutor | None = None
+        self._pending: deque[Future[None]] = deque()
+
+    def prepare(self) -> None:
+        self._sink.prepare()
+
+    def write(self, record: Record) -> None:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="keras_gradcam")
+        self._pending.append(self._executor.submit(self._sink.write, record))
+        self._settle(_WAITING)
+
+    def flush(self) -> None:
+        """Waits until everything handed over is written."""
+        self._settle(0)
+
+    def close(self) -> None:
+        try:
+            self.flush()
+        finally:
+            if self._executor is not None:
+                self._executor.shutdown()
+                self._executor = None
+            self._pending.clear()
+            self._sink.close()
+
+    def _settle(self, waiting: int) -> None:
+        while self._pending and (len(self._pending) > waiting or self._pending[0].done()):
+            self._pending.popleft().result()
