@@ -113,9 +113,8 @@ def train(name: str, marked: float, options: argparse.Namespace) -> dict[str, tu
     model.fit(images, labels, batch_size=32, epochs=options.epochs, verbose=2, callbacks=[callback])
     after = shares(explainer(held_out, target=held_truth).heatmap, boxes)
     accuracy = [model.evaluate(x, y, verbose=0)[1] for x, y in ((held_out, held_truth), (plain, plain_truth))]
-    print(
-        f"{time.perf_counter() - began:.0f} s; accuracy on marked pictures {accuracy[0]:.2f}, unmarked {accuracy[1]:.2f}"
-    )
+    seconds = time.perf_counter() - began
+    print(f"{seconds:.0f} s; accuracy on marked pictures {accuracy[0]:.2f}, on unmarked {accuracy[1]:.2f}")
     return {"before": before, "after": after}
 
 

@@ -5,6 +5,7 @@ The callback decides when, which samples and which sinks; everything else happen
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,30 +15,39 @@ from typing import Any
 import keras
 import numpy as np
 
+from .captions import Captions, title
+from .drift import Region, mean_of_present, region_mask
 from .engine.base import Outputs, Structure
-from .explainer import Explainer, Explanation
+from .explainer import METHODS, Explainer, Explanation
+from .history import DRIFT_COLUMNS, History, Moment, Recorder
 from .layers import LayerLike, explained_input, signature_of
 from .predictions import class_probabilities
 from .probe import take_probe
-from .render import Frame, Style, displayed
+from .render import Film, Frame, Style, displayed
+from .report import drift_report
 from .sinks.background import BackgroundSink
-from .sinks.base import Record
+from .sinks.base import Record, Run, Sink, Summary
 from .sinks.files import FileSink
 from .sinks.tensorboard import TensorBoardSink
 from .targets import Class, Output, Target, TargetLike, as_target
 
-# Class names longer than this are shortened in captions.
-_NAME_LENGTH = 28
+# A filmstrip shows at most so many epochs.
+_FILM_LENGTH = 12
 
 
 class GuidedGradCAMCallback(keras.callbacks.Callback):
     """Logs to TensorBoard what the model looks at, for the same pictures after every epoch.
 
     Before the first epoch and at the end of each one, Grad-CAM, guided backpropagation and guided Grad-CAM of the probe
-    are computed with the weights of the moment: a panel per picture and an overview of all in the Images tab, the
-    explained score and its probability in Scalars. Training is not touched: the weights come out bit for bit as
-    without the callback. What cannot work raises when training begins; what fails later warns once, and training goes
-    on.
+    are computed with the weights of the moment and logged: a panel per picture and an overview of all in the Images
+    tab, scores and drift in Scalars, every epoch side by side in the Grad-CAM tab, filmstrips at the end. Training is
+    not touched: the weights come out bit for bit as without the callback. What cannot work raises when training begins;
+    what fails later warns once, and training goes on.
+
+    The means over the probes also go into Keras' own ``logs`` (``gradcam_mass_inside``, ``gradcam_focus``,
+    ``gradcam_similarity_previous``, ...), where ``History``, ``CSVLogger``,
+    ``EarlyStopping(monitor="gradcam_mass_inside", mode="max")`` and ``ModelCheckpoint`` find them, provided that this
+    callback stands before those in the list. They are NaN at epochs that are not logged.
 
     Args:
         probe: The pictures: an array, ``(images, labels)``, a ``tf.data.Dataset`` or a ``PyDataset`` of either, batched
@@ -51,11 +61,16 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         class_names: Names of the classes, by number.
         display_images: The pictures as people know them, where the model's inputs are preprocessed. By default the
             inputs are stretched for display as :func:`keras_gradcam.render.displayed` says.
+        regions: Where attention should (or should not) be, one per probe: boxes (x0, y0, x1, y1) in input pixels or
+            masks (H, W). Adds the share of mass inside and the pointing game.
         methods: Which maps to compute; "gradcam" alone costs little more than a forward pass.
         every: Log every so many epochs; the last one is always logged.
         max_probes: How many pictures to take at most.
+        filmstrip_every: Also draw filmstrips every so many logged epochs, not only at the end.
         style: Colours and scale of the maps.
-        save_dir: A folder in which ``overview.png`` always shows the latest logged epoch.
+        save_dir: A folder for ``overview.png`` of the latest logged epoch and, at the end, filmstrips, animated GIFs
+            and all raw maps; see :class:`keras_gradcam.sinks.files.FileSink`.
+        logs_prefix: What the names in ``logs`` begin with; None keeps them out of ``logs``.
         on_error: "warn" to go on training after a failure, "raise" to stop.
 
     Raises:
@@ -70,6 +85,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         >>> callback = GuidedGradCAMCallback((images, labels), tempfile.mkdtemp(), class_names=["cat", "dog"])
         >>> _ = model.fit(images, labels, epochs=2, verbose=0, callbacks=[callback])
+        >>> callback.history.maps.shape
+        (2, 8, 14, 14)
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391.
     """
@@ -84,33 +101,42 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         target: TargetLike = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
         display_images: Any = None,
-        methods: Sequence[str] = ("gradcam", "guided_backprop", "guided_gradcam"),
+        regions: Sequence[Region] | np.ndarray | None = None,
+        methods: Sequence[str] = METHODS,
         every: int = 1,
         max_probes: int = 16,
+        filmstrip_every: int | None = None,
         style: Style | None = None,
         save_dir: str | os.PathLike[str] | None = None,
+        logs_prefix: str | None = "gradcam_",
         on_error: str = "warn",
     ) -> None:
         super().__init__()
-        for name, number in (("every", every), ("max_probes", max_probes)):
+        for name, number in (("every", every), ("max_probes", max_probes), ("filmstrip_every", filmstrip_every or 1)):
             if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
                 raise ValueError(f"`{name}` must be a whole number >= 1. Received: {number!r}.")
         if on_error not in ("warn", "raise"):
             raise ValueError(f"`on_error` must be 'warn' or 'raise'. Received: {on_error!r}.")
         self._probe = take_probe(probe, int(max_probes))
-        self._target = self._chosen_target(target)
-        self._options = {"layer": layer, "layer_call": layer_call, "methods": methods}
+        if target is None and self._probe.labels is not None:
+            target = Class(self._probe.labels)
+        self._target = as_target(target)
+        self._explainer_of = functools.partial(
+            Explainer, layer=layer, layer_call=layer_call, target=self._target, methods=methods
+        )
         self._class_names = _names_by_number(class_names)
-        self._pictures = _pictures(display_images, len(self._probe))
-        self._every = int(every)
+        self._given_pictures = _given_pictures(display_images, len(self._probe))
+        self._regions = _given_regions(regions, len(self._probe))
+        self._every, self._filmstrip_every = int(every), filmstrip_every
+        self._logs_prefix = logs_prefix
         self._on_error = on_error
-        style = style or Style()
-        self._per_frame = style.scale == "frame"
-        sinks = [TensorBoardSink(os.path.join(os.fspath(log_dir), "gradcam"), style)]
+        self._style = style or Style()
+        sinks: list[Sink] = [TensorBoardSink(os.path.join(os.fspath(log_dir), "gradcam"), self._style)]
         if save_dir is not None:
-            sinks.append(FileSink(os.fspath(save_dir), style))
+            sinks.append(FileSink(os.fspath(save_dir), self._style))
         self._sinks = [BackgroundSink(sink) for sink in sinks]
         self._explainer: Explainer | None = None
+        self._recorder = Recorder()
         self._tops = np.zeros(len(self._probe))
         self._begun = self._warned = False
         self._epoch = self._logged = -1
@@ -122,114 +148,174 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._begun = self._warned = False
         self._epoch = self._logged = -1
         if self._explainer is None or self._explainer.model is not self.model:
-            self._explainer = Explainer(self.model, target=self._target, **self._options)
+            self._explainer = self._explainer_of(self.model)
         self._outputs = self._explainer.outputs(self._probe.images)
         self._check_class_names(self._outputs)
-        if self._pictures is None:
-            self._pictures = displayed(self._explained_pictures())
+        run = self._run(self._explainer)
+        self._captions = Captions(
+            run.pictures, run.labels, run.names, run.target, per_frame=self._style.scale == "frame"
+        )
+        masks = None if self._regions is None else [region_mask(region, run.input_size) for region in self._regions]
+        self._recorder.watch(masks, run.input_size)
         for sink in self._sinks:
-            sink.prepare()
+            sink.prepare(run)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the model before its first epoch; by now a resumed training has its weights back."""
         if not self._begun and epoch == 0:
-            self._log(epoch, start=True)
+            self._tops = np.zeros(len(self._probe))
+            self._guarded(lambda: self._log(None))
         self._begun = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the epoch if it is due or the last."""
         self._epoch = epoch
         last = epoch + 1 == (self.params or {}).get("epochs") or getattr(self.model, "stop_training", False)
+        moment = None
         if (epoch + 1) % self._every == 0 or last:
-            self._log(epoch)
+            moment = self._guarded(lambda: self._log(epoch))
+        if logs is not None and self._logs_prefix is not None:
+            logs.update({f"{self._logs_prefix}{name}": value for name, value in self._means(moment).items()})
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Writes what is left. A training that another callback ended early gets its last epoch."""
         # A callback that restores weights at the end of training and stands before this one has also set
         # `stop_training` before this one's `on_epoch_end`: the weights here are those of the last epoch.
         if self._logged != self._epoch:
-            self._log(self._epoch)
+            self._guarded(lambda: self._log(self._epoch))
+        if self._recorder.moments:
+            self._guarded(self._summarize)
         for sink in self._sinks:
             self._guarded(sink.close)
 
+    # --- looking back -----------------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> History:
+        """Maps, predictions and drift of all logged epochs, as arrays."""
+        return self._recorder.history()
+
+    def report(self) -> str:
+        """A Markdown summary: which probes moved most, when each settled, where predictions flipped."""
+        return drift_report(self.history, self._probe_name)
+
     # --- what -------------------------------------------------------------------------------------------------------
 
-    def _log(self, epoch: int, start: bool = False) -> None:
-        self._logged = epoch if not start else self._logged
-        self._guarded(lambda: self._write(epoch, start))
-
-    def _write(self, epoch: int, start: bool) -> None:
-        explainer = self._explainer
-        if explainer is None:
-            return
-        explanation = explainer(self._probe.images)
-        record = self._record(explanation, epoch, start)
+    def _log(self, epoch: int | None) -> Moment | None:
+        """Explains the probe and hands the result to the sinks; ``epoch`` is None before the first one."""
+        if epoch is not None:
+            self._logged = epoch
+        if self._explainer is None:
+            return None
+        explanation = self._explainer(self._probe.images)
+        moment = self._recorder.add(epoch, explanation.gradcam, self._said(explanation))
+        if explanation.gradcam is not None:
+            peaks = np.nan_to_num(explanation.gradcam.reshape(len(explanation), -1), posinf=0).max(axis=1)
+            self._tops = peaks if self._captions.per_frame else np.maximum(self._tops, peaks)
+        frames = self._captions.frames(explanation, moment, self._tops)
+        record = Record(moment, frames, title(moment), self._scalars(moment))
         for sink in self._sinks:
             sink.write(record)
+        if epoch is not None and self._filmstrip_every and len(self._recorder.moments) % self._filmstrip_every == 0:
+            self._summarize()
+        return moment
 
-    def _record(self, explanation: Explanation, epoch: int, start: bool) -> Record:
-        title = "start" if start else f"epoch {epoch}"
+    def _said(self, explanation: Explanation) -> dict[str, np.ndarray]:
+        """What the model said: the columns that do not come from the maps."""
+        said = {"score": explanation.scores}
         probabilities = _probabilities(explanation.predictions, self._outputs, self._target)
-        if explanation.gradcam is not None:
-            strongest = np.nan_to_num(explanation.gradcam.reshape(len(explanation), -1)).max(axis=1)
-            self._tops = np.maximum(self._tops, strongest) if not self._per_frame else strongest
-        frames = tuple(self._frame(explanation, number, probabilities, title) for number in range(len(explanation)))
-        return Record(epoch, frames, title, _scalars(explanation, probabilities, start), start)
-
-    def _frame(self, explanation: Explanation, number: int, probabilities: np.ndarray | None, title: str) -> Frame:
-        label = None if self._probe.labels is None else int(self._probe.labels[number])
-        explained = None if explanation.classes is None else int(explanation.classes[number])
-        caption, short, wrong = [], [], False
-        if label is not None:
-            caption.append(f"truth: {self._name(label)}")
+        if explanation.classes is not None:
+            said["explained"] = explanation.classes
         if probabilities is not None:
-            predicted = int(probabilities[number].argmax())
-            said = f"{self._name(predicted)} {probabilities[number, predicted]:.2f}"
-            wrong = label is not None and predicted != label
-            caption.append(f"predicted: {said}")
-            short.append(said if label is None or not wrong else f"{said} (truth: {self._name(label)})")
-        caption.append(f"explained: {self._target!r}" if explained is None else f"explained: {self._name(explained)}")
-        caption += [title, f"score {explanation.scores[number]:.3g}"]
-        if explanation.gradcam is not None:
-            scale = " (this frame)" if self._per_frame else ""
-            caption.append(f"top {self._tops[number]:.3g}{scale}")
-        if wrong:
-            caption.append("wrong")
-        maps = {name: getattr(explanation, name) for name in ("gradcam", "guided_backprop", "guided_gradcam")}
-        return Frame(
-            picture=self._pictures[number],
-            caption=tuple(caption),
-            short=tuple(short),
-            top=float(self._tops[number]),
-            wrong=wrong,
-            **{name: None if array is None else array[number] for name, array in maps.items()},
-        )
+            samples = np.arange(len(explanation))
+            said["predicted"] = probabilities.argmax(axis=1)
+            said["confidence"] = probabilities.max(axis=1)
+            if explanation.classes is not None:
+                said["probability"] = probabilities[samples, explanation.classes]
+        return said
 
-    def _name(self, number: int) -> str:
-        name = self._class_names.get(number, str(number)) if self._class_names else str(number)
-        if len(name) <= _NAME_LENGTH:
-            return name
-        return f"{name[: _NAME_LENGTH // 2]}…{name[-(_NAME_LENGTH // 2 - 1) :]}"
+    def _scalars(self, moment: Moment) -> dict[str, float]:
+        """What is known per probe, and the mean over the probes that have a value; of the start only the means."""
+        means = {name: mean for name, mean in self._means(moment, always=False).items() if not np.isnan(mean)}
+        if moment.epoch is None:
+            return {f"gradcam_start/{name}_mean": mean for name, mean in means.items()}
+        scalars = {f"gradcam_{name}/mean": mean for name, mean in means.items()}
+        for name in means:
+            for number, value in enumerate(moment.column(name)):
+                if not np.isnan(value):
+                    scalars[f"gradcam_{name}/probe_{number:02d}"] = float(value)
+        return scalars
+
+    def _means(self, moment: Moment | None, always: bool = True) -> dict[str, float]:
+        """Means over the probes. With ``always`` the names are the same at every epoch, as CSVLogger needs them."""
+        regions = ("mass_inside", "pointing_hit")
+        names = [
+            name
+            for name in ("score", "probability", *DRIFT_COLUMNS)
+            if self._regions is not None or name not in regions
+        ]
+        if moment is None:
+            return dict.fromkeys(names, float("nan")) if always else {}
+        return {name: mean_of_present(moment.column(name))[0] for name in names}
+
+    def _summarize(self) -> None:
+        history = self.history
+        summary = Summary(int(history.epochs[-1]), history, self._films(history), self.report())
+        for sink in self._sinks:
+            sink.summarize(summary)
+
+    def _films(self, history: History) -> tuple[Film, ...]:
+        """Each probe over evenly chosen epochs, on one scale."""
+        if history.maps is None:
+            return ()
+        count = len(history.epochs)
+        shown = np.unique(np.linspace(0, count - 1, min(count, _FILM_LENGTH)).round().astype(int))
+        moments = [self._recorder.moments[position] for position in shown]
+        similarity = history.numbers["similarity_previous"][shown]
+        films = []
+        for number in range(len(self._probe)):
+            frames = []
+            for moment in moments:
+                if moment.maps is None:
+                    return ()
+                gradcam = moment.maps[number].astype(np.float32)
+                top = float(np.nan_to_num(gradcam).max()) if self._captions.per_frame else float(self._tops[number])
+                wrong = self._captions.said(moment, number)[1]
+                frames.append(Frame(self._captions.pictures[number], gradcam=gradcam, top=top, wrong=wrong))
+            captions = tuple(
+                (title(moment), *self._captions.short(moment, number), f"similarity {value:.2f}")
+                for moment, value in zip(moments, similarity[:, number], strict=True)
+            )
+            films.append(Film(tuple(frames), captions, tuple(float(value) for value in similarity[:, number])))
+        return tuple(films)
 
     # --- checks -----------------------------------------------------------------------------------------------------
 
-    def _chosen_target(self, target: TargetLike) -> Target:
-        if target is None and self._probe.labels is not None:
-            return Class(self._probe.labels)
-        return as_target(target)
-
-    def _explained_pictures(self) -> np.ndarray:
+    def _run(self, explainer: Explainer) -> Run:
         signature = signature_of(self._probe.images)
         images = keras.tree.flatten(self._probe.images)[explained_input(signature)]
         if images.ndim != 4:
             raise ValueError(
                 f"`probe` must hold pictures, shape (N, H, W, C). Received: shape {images.shape}. "
-                "Candidates: for series and volumes use keras_gradcam.Explainer, or give `display_images`."
+                "Candidates: keras_gradcam.Explainer, for series and volumes."
             )
-        return images
+        size = (int(images.shape[1]), int(images.shape[2]))
+        boxes = None
+        if self._regions is not None:
+            boxes = tuple(_bounds(region_mask(region, size)) for region in self._regions)
+        return Run(
+            pictures=displayed(images) if self._given_pictures is None else self._given_pictures,
+            input_size=size,
+            layer=explainer.layer_of(self._probe.images),
+            target=repr(self._target) if len(repr(self._target)) < 80 else "Class of each probe",
+            methods=explainer.methods,
+            labels=self._probe.labels,
+            names=self._class_names,
+            regions=boxes,
+        )
 
     def _check_class_names(self, outputs: Outputs) -> None:
-        shape = getattr(_explained_output(outputs, self._target).predictions, "shape", ())
+        shape: tuple[int, ...] = getattr(_explained_output(outputs, self._target).predictions, "shape", ())
         if not self._class_names or len(shape) != 2:
             return
         classes = max(shape[1], 2)
@@ -239,10 +325,14 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                 f"Received: {len(self._class_names)} names. Candidates: a list of {classes} names."
             )
 
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def _probe_name(self, number: int) -> str:
+        label = "" if self._probe.labels is None else f" {_name(self._class_names, self._probe.labels[number])}"
+        return f"{number:02d}{label}"
+
+    def _guarded(self, action: Callable[[], Any]) -> Any:
         """Runs what may fail in the middle of a training: a full disk must not cost the training."""
         try:
-            action()
+            return action()
         except Exception as error:
             if self._on_error == "raise":
                 raise
@@ -254,6 +344,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                     RuntimeWarning,
                     stacklevel=2,
                 )
+            return None
 
 
 def _names_by_number(names: Sequence[str] | Mapping[int, str] | None) -> dict[int, str]:
@@ -265,7 +356,11 @@ def _names_by_number(names: Sequence[str] | Mapping[int, str] | None) -> dict[in
     return {int(number): str(name) for number, name in items}
 
 
-def _pictures(images: Any, samples: int) -> np.ndarray | None:
+def _name(names: Mapping[int, str], number: int) -> str:
+    return names.get(int(number), str(int(number)))
+
+
+def _given_pictures(images: Any, samples: int) -> np.ndarray | None:
     """The given pictures, one per probe, ready for display."""
     if images is None:
         return None
@@ -278,6 +373,24 @@ def _pictures(images: Any, samples: int) -> np.ndarray | None:
     return displayed(pictures[:samples])
 
 
+def _given_regions(regions: Sequence[Region] | np.ndarray | None, samples: int) -> list[Region] | None:
+    if regions is None:
+        return None
+    if len(regions) < samples:
+        raise ValueError(
+            f"`regions` must hold one box or mask per probe. Received: {len(regions)} for {samples} probes."
+        )
+    return [regions[number] for number in range(samples)]
+
+
+def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The smallest box (x0, y0, x1, y1) around a mask."""
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        raise ValueError("`regions` must cover at least one pixel of the input. Received: a region outside of it.")
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
 def _explained_output(outputs: Outputs, target: Target) -> Outputs:
     return target.narrow(outputs) if isinstance(target, Output) else outputs
 
@@ -286,18 +399,3 @@ def _probabilities(predictions: Structure, outputs: Outputs, target: Target) -> 
     """Class probabilities (N, K) of the explained output, or None if it has no classes."""
     said = _explained_output(replace(outputs, predictions=predictions), target)
     return class_probabilities(said.predictions, said.endings)
-
-
-def _scalars(explanation: Explanation, probabilities: np.ndarray | None, start: bool) -> dict[str, float]:
-    """Score and probability of what is explained, per probe and their mean; of the start only the means."""
-    series = {"score": explanation.scores}
-    if probabilities is not None and explanation.classes is not None:
-        series["probability"] = probabilities[np.arange(len(explanation)), explanation.classes]
-    scalars: dict[str, float] = {}
-    for name, values in series.items():
-        if start:
-            scalars[f"gradcam_start/{name}_mean"] = float(np.mean(values))
-            continue
-        scalars[f"gradcam_{name}/mean"] = float(np.mean(values))
-        scalars.update({f"gradcam_{name}/probe_{number:02d}": float(value) for number, value in enumerate(values)})
-    return scalars

@@ -11,6 +11,7 @@ import numpy as np
 
 from .engine import current_engine
 from .engine.base import Outputs, Pass, Program, Request, Signature, Structure
+from .engine.recording import declared_inputs
 from .layers import LayerLike, choose_layer, explained_input, input_size, signature_of
 from .maps import guided_gradcam, upsample
 from .targets import Target, TargetLike, as_target
@@ -181,6 +182,12 @@ class Explainer:
         self.target.check(program.outputs)
         return program.outputs
 
+    def layer_of(self, images: Structure) -> str | None:
+        """Traces the model for ``images`` and returns the path of the explained layer; None without Grad-CAM."""
+        flat, signature = _flattened(standardized(images, self.model))
+        layer = self._program(signature, self.target, self.target.values(len(flat[0]))).layer
+        return None if layer is None else layer.path
+
     def _program(self, signature: Signature, target: Target, values: tuple[np.ndarray, ...]) -> Program:
         shapes = tuple((array.shape[1:], str(array.dtype)) for array in values)
         key = (signature.key(), target.key(), shapes)
@@ -293,7 +300,7 @@ def standardized(images: Structure, model: Any) -> Structure:
         )
     if not len(flat[0]):
         raise ValueError(f"`images` must hold at least one sample. Received: shape {flat[0].shape}.")
-    expected = [tuple(leaf.shape) for leaf in getattr(model, "inputs", None) or ()]
+    expected = [tuple(leaf.shape) for leaf in declared_inputs(model)]
     if len(expected) == len(flat):
         for array, shape in zip(flat, expected, strict=True):
             fits = len(shape) == array.ndim and all(

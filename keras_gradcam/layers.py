@@ -10,7 +10,7 @@ from typing import Any, Union
 from .engine import current_engine
 from .engine.base import Capture, LayerCall, Signature, Structure
 from .engine.grid import token_grid
-from .engine.recording import layer_paths
+from .engine.recording import declared_inputs, layer_paths
 
 #: What a function that takes a layer understands: a name, a path, a layer, or None for the automatic choice.
 LayerLike = Union[str, Any, None]
@@ -62,15 +62,17 @@ def model_signature(model: Any) -> Signature:
     Raises:
         ValueError: If the model does not know them.
     """
-    flat = getattr(model, "inputs", None)
+    import keras
+
+    flat = declared_inputs(model)
     if not flat:
         raise ValueError(
             "`images` must be given for a model that does not know the shape of its input. "
             f"Received: images=None and a model of type {type(model).__name__}. "
             "Candidates: any batch the model can be called with."
         )
-    # A Sequential model has `inputs` but, in some releases of Keras, no `input`.
-    return signature_of(getattr(model, "input", flat[0]))
+    # A sequential model may have no `input`; whether a functional one takes a list or a dict only `input` tells.
+    return signature_of(flat[0] if len(flat) == 1 and isinstance(model, keras.Sequential) else model.input)
 
 
 def explained_input(signature: Signature, which: int | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ def take_probe(probe: Any, limit: int) -> Probe:
         images = np.stack([np.asarray(one) for one in images])  # a list of pictures
     images = keras.tree.map_structure(lambda array: np.array(_array(array)[:limit]), images)
     flat = keras.tree.flatten(images)
-    if not flat or any(array.ndim == 0 or array.dtype == object for array in flat) or not len(flat[0]):
+    if not flat or any(array.dtype.kind in "OSU" for array in flat) or not len(flat[0]):
         raise ValueError(
             "`probe` must hold at least one picture. "
             f"Received: {_described(probe)}. "
@@ -87,7 +88,7 @@ def _batches(data: Any) -> Iterator[tuple[Structure, Any]]:
     if isinstance(data, keras.utils.PyDataset):
         # A PyDataset may be endless (`num_batches` None) and is always batched.
         count = data.num_batches
-        for position in range(count) if count is not None else iter(int, 1):
+        for position in range(count) if count is not None else itertools.count():
             yield _separated(data[position])
         return
     for sample in data:
@@ -121,7 +122,7 @@ def _gathered(batches: Iterator[tuple[Structure, Any]], limit: int) -> tuple[Str
 
 def _array(value: Any) -> np.ndarray:
     try:
-        return np.asarray(value)
+        return np.atleast_1d(np.asarray(value))
     except (TypeError, ValueError) as error:
         raise ValueError(f"`probe` must be made of arrays. Received: {_described(value)} ({error}).") from error
 

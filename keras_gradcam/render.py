@@ -6,9 +6,10 @@ Pictures are (H, W, 3) uint8. Maps come raw and are scaled here, by a value the 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ _CELL_MIN, _CELL_MAX = 192, 256
 #: A signed map is white or black at this percentile of its absolute value.
 _PERCENTILE = 99.5
 _GAP, _MARGIN, _LINE = 6, 8, 18
+#: Height of the line at the foot of a filmstrip.
+_STRIP = 28
 _PAPER, _INK, _FAINT, _WRONG = (255, 255, 255), (33, 33, 33), (95, 95, 95), (198, 40, 40)
 
 
@@ -76,6 +79,21 @@ class Frame:
     guided_gradcam: np.ndarray | None = None
     top: float = 0.0
     wrong: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """One probe at several epochs.
+
+    Attributes:
+        frames: The probe at each epoch.
+        captions: Short lines below each frame, equally many.
+        similarity: One value from -1 to 1 per frame, NaN where it is missing.
+    """
+
+    frames: tuple[Frame, ...]
+    captions: tuple[tuple[str, ...], ...]
+    similarity: tuple[float, ...]
 
 
 @functools.lru_cache(maxsize=16)
@@ -320,6 +338,56 @@ def overview(frames: Sequence[Frame], title: str = "", style: Style | None = Non
     return canvas.picture()
 
 
+def filmstrip(film: Film, style: Style | None = None) -> np.ndarray:
+    """Draws one probe over several epochs in a row, with a line of its similarity to the frame before at the foot.
+
+    Args:
+        film: The probe at each epoch.
+        style: How maps are drawn.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    frames, captions, similarity = film.frames, film.captions, film.similarity
+    size = cell_size(*frames[0].picture.shape[:2])
+    size = tuple(max(1, round(side * 0.75)) for side in size)  # type: ignore[assignment]
+    rows = max((len(lines) for lines in captions), default=0)
+    step, below = size[1] + _GAP, _MARGIN + size[0] + 2
+    foot = below + rows * _LINE
+    canvas = _Canvas(foot + _STRIP + _MARGIN, 2 * _MARGIN + len(frames) * step - _GAP)
+    points: list[tuple[float, float] | None] = []
+    for number, (frame, lines, value) in enumerate(zip(frames, captions, similarity, strict=True)):
+        x = _MARGIN + number * step
+        has_map = frame.gradcam is not None
+        cell = gradcam_cell(frame, size, style or Style()) if has_map else resized(frame.picture, size)
+        canvas.paste(cell, _MARGIN, x)
+        if frame.wrong:
+            canvas.border(_WRONG, (_MARGIN, x, *size))
+        for line, text in enumerate(lines):
+            canvas.text(x, below + line * _LINE, shortened(text, size[1]), _WRONG if frame.wrong and line else _INK)
+        height = foot + _STRIP * (1 - np.clip(value, -1, 1)) / 2
+        points.append(None if np.isnan(value) else (x + size[1] / 2, float(height)))
+    canvas.line(points, _FAINT)
+    return canvas.picture()
+
+
+def animation(film: Film, style: Style | None = None, seconds: float = 0.4) -> bytes:
+    """One probe over several epochs as an endless GIF, each picture with its captions."""
+    import io
+
+    from PIL import Image
+
+    drawn = [
+        overview([replace(frame, short=tuple(lines))], style=style)
+        for frame, lines in zip(film.frames, film.captions, strict=True)
+    ]
+    images = [Image.fromarray(picture).quantize(128) for picture in drawn]
+    buffer = io.BytesIO()
+    duration = int(seconds * 1000)
+    images[0].save(buffer, "gif", save_all=True, append_images=images[1:], duration=duration, loop=0)
+    return buffer.getvalue()
+
+
 def flowed(texts: Sequence[str], width: int) -> list[str]:
     """Short texts set one after another in as few lines as fit ``width`` pixels."""
     lines: list[str] = []
@@ -346,14 +414,17 @@ def shortened(text: str, width: int) -> str:
     return "…"
 
 
-def encoded(picture: np.ndarray) -> bytes:
-    """A picture as PNG; fast rather than small."""
+def encoded(picture: np.ndarray, lossy: bool = False) -> bytes:
+    """A picture as PNG, fast rather than small, or as JPEG."""
     import io
 
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png", compress_level=1)
+    if lossy:
+        Image.fromarray(picture).save(buffer, "jpeg", quality=85)
+    else:
+        Image.fromarray(picture).save(buffer, "png", compress_level=1)
     return buffer.getvalue()
 
 
@@ -400,6 +471,15 @@ class _Canvas:
     def border(self, color: tuple[int, int, int], box: tuple[int, int, int, int] | None = None) -> None:
         y, x, height, width = box or (0, 0, self._image.height, self._image.width)
         self._draw.rectangle((x, y, x + width - 1, y + height - 1), outline=color, width=3)
+
+    def line(self, points: Sequence[tuple[float, float] | None], color: tuple[int, int, int]) -> None:
+        """A line through the points, broken at None."""
+        for one, other in itertools.pairwise(points):
+            if one and other:
+                self._draw.line((*one, *other), fill=color, width=2)
+        for point in points:
+            if point:
+                self._draw.ellipse((point[0] - 2, point[1] - 2, point[0] + 2, point[1] + 2), fill=color)
 
     def picture(self) -> np.ndarray:
         return np.asarray(self._image)

@@ -14,6 +14,14 @@ from .base import Capture, LayerCall
 _lock = threading.RLock()
 
 
+def declared_inputs(model: Any) -> list[Any]:
+    """The symbolic inputs of a model in flat order, or an empty list if it has none (yet)."""
+    try:
+        return list(model.inputs or ())
+    except (AttributeError, ValueError):  # subclassed, or sequential and not built; releases of Keras differ
+        return []
+
+
 def layer_paths(model: Any) -> list[tuple[str, Any]]:
     """Returns every layer below ``model`` with its path, outer before inner, in the order of definition.
 

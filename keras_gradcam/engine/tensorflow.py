@@ -16,7 +16,7 @@ import tensorflow as tf
 from ..maps import gradcam_map
 from .base import Capture, LayerCall, Outputs, Pass, Request, Signature, Structure
 from .grid import token_grid
-from .recording import recorded_calls
+from .recording import declared_inputs, recorded_calls
 from .tensorflow_relu import attach_guided_rule, guided
 
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
@@ -105,7 +105,7 @@ def _marked(captures: Sequence[Capture], ends: Sequence[tf.Tensor], outputs: Out
 def _float_inputs(model: Any, inputs: Sequence[tf.Tensor], explained: int) -> list[tf.Tensor]:
     """The explained input as floating point, unless the model itself takes integers there."""
     inputs = list(inputs)
-    declared = getattr(model, "inputs", None) or []
+    declared = declared_inputs(model)
     wanted = declared[explained].dtype if len(declared) == len(inputs) else "float32"
     if not inputs[explained].dtype.is_floating and not keras.backend.is_int_dtype(wanted):
         inputs[explained] = tf.cast(inputs[explained], keras.config.floatx())

@@ -148,16 +148,18 @@ def negative_part_factor(op: tf.Operation) -> tf.Tensor | None:
     x = op.inputs[0].op
     if x.type in {"Add", "AddV2"} and x.inputs[0].op.type == "Neg":
         x = x.inputs[0].op
-    consumers = op.outputs[0].consumers()
-    if x.type != "Neg" or len(consumers) != 1 or consumers[0].type != "Mul":
+    if x.type != "Neg":
         return None
-    product = consumers[0]
-    factor = product.inputs[1] if product.inputs[0] is op.outputs[0] else product.inputs[0]
-    for total in product.outputs[0].consumers():
-        if total.type in {"Sub", "AddV2", "Add"}:
-            position = 0 if total.inputs[0] is product.outputs[0] else 1
-            if _source(total.inputs[1 - position]) is x.inputs[0]:
-                return -factor if total.type == "Sub" and position == 1 else factor
+    # Backward passes that were taken before this one have added consumers of their own, so all are looked at.
+    for product in op.outputs[0].consumers():
+        if product.type != "Mul":
+            continue
+        factor = product.inputs[1] if product.inputs[0] is op.outputs[0] else product.inputs[0]
+        for total in product.outputs[0].consumers():
+            if total.type in {"Sub", "AddV2", "Add"}:
+                position = 0 if total.inputs[0] is product.outputs[0] else 1
+                if _source(total.inputs[1 - position]) is x.inputs[0]:
+                    return -factor if total.type == "Sub" and position == 1 else factor
     return None
 
 

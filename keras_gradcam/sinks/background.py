@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
-from .base import Record, Sink
+from .base import Record, Run, Sink, Summary
 
 # Records that may wait: when training is faster than drawing, it waits rather than piling up pictures.
 _WAITING = 2
@@ -14,7 +16,7 @@ _WAITING = 2
 class BackgroundSink:
     """Writes to ``sink`` from a thread of its own, in order; drawing and encoding leave the training thread free.
 
-    An error in the thread is raised by the next call of :meth:`write` or :meth:`close`.
+    An error in the thread is raised by the next call of :meth:`write`, :meth:`summarize` or :meth:`close`.
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -22,28 +24,31 @@ class BackgroundSink:
         self._executor: ThreadPoolExecutor | None = None
         self._pending: deque[Future[None]] = deque()
 
-    def prepare(self) -> None:
-        self._sink.prepare()
+    def prepare(self, run: Run) -> None:
+        self._sink.prepare(run)
 
     def write(self, record: Record) -> None:
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="keras_gradcam")
-        self._pending.append(self._executor.submit(self._sink.write, record))
-        self._settle(_WAITING)
+        self._submit(self._sink.write, record)
 
-    def flush(self) -> None:
-        """Waits until everything handed over is written."""
-        self._settle(0)
+    def summarize(self, summary: Summary) -> None:
+        self._submit(self._sink.summarize, summary)
 
     def close(self) -> None:
+        """Waits until everything handed over is written."""
         try:
-            self.flush()
+            self._settle(0)
         finally:
             if self._executor is not None:
                 self._executor.shutdown()
                 self._executor = None
             self._pending.clear()
             self._sink.close()
+
+    def _submit(self, action: Callable[[Any], None], argument: Any) -> None:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="keras_gradcam")
+        self._pending.append(self._executor.submit(action, argument))
+        self._settle(_WAITING)
 
     def _settle(self, waiting: int) -> None:
         while self._pending and (len(self._pending) > waiting or self._pending[0].done()):

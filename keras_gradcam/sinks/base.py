@@ -6,7 +6,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..render import Frame
+import numpy as np
+
+from ..history import History, Moment
+from ..render import Film, Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What stays the same over a run.
+
+    Attributes:
+        pictures: uint8 (N, H, W, 3), the probes for display.
+        input_size: Height and width of the model's input.
+        layer: Path of the explained layer, or None.
+        target: What is explained, in words.
+        methods: The maps that are computed.
+        labels: int (N,), or None.
+        names: Class number to name.
+        regions: One box (x0, y0, x1, y1) in input pixels per probe, the bounds of its region, or None.
+    """
+
+    pictures: np.ndarray
+    input_size: tuple[int, int]
+    layer: str | None
+    target: str
+    methods: tuple[str, ...]
+    labels: np.ndarray | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+    regions: tuple[tuple[int, int, int, int], ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,29 +42,59 @@ class Record:
     """All that is known of the probes at one moment of the training.
 
     Attributes:
-        step: The epoch, counted from 0 over all of the training.
-        frames: One per probe.
+        moment: The epoch, its maps and its numbers.
+        frames: One per probe, with full maps, for pictures.
         title: Names the moment in pictures: "epoch 12", "start".
         scalars: Tag to value.
-        start: Whether this is the model before its first epoch; it has tags of its own, so that writing it again
-            when a training is resumed cannot disturb the epochs.
     """
 
-    step: int
+    moment: Moment
     frames: tuple[Frame, ...]
     title: str
     scalars: Mapping[str, float] = field(default_factory=dict)
-    start: bool = False
+
+    @property
+    def start(self) -> bool:
+        """Whether this is the model before its first epoch.
+
+        It has tags of its own, so that writing it again when a training is resumed cannot disturb the epochs.
+        """
+        return self.moment.epoch is None
+
+    @property
+    def step(self) -> int:
+        """The absolute epoch as a step; 0 for the start."""
+        return self.moment.epoch or 0
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A look back over the run.
+
+    Attributes:
+        step: The last logged epoch.
+        history: Everything that was logged.
+        films: One per probe, over evenly chosen epochs.
+        report: Markdown.
+    """
+
+    step: int
+    history: History
+    films: tuple[Film, ...]
+    report: str
 
 
 class Sink(Protocol):
     """A destination. Nothing is opened before :meth:`prepare`."""
 
-    def prepare(self) -> None:
-        """Raises OSError or ValueError if nothing can be written there."""
+    def prepare(self, run: Run) -> None:
+        """Begins a run. Raises ValueError if nothing can be written there."""
 
     def write(self, record: Record) -> None:
         """Writes one record, so that it can be read even if the process ends right after."""
 
+    def summarize(self, summary: Summary) -> None:
+        """Writes a look back over the run."""
+
     def close(self) -> None:
-        """Ends writing; :meth:`prepare` and :meth:`write` may be called again later."""
+        """Ends writing; :meth:`prepare` may be called again later."""

@@ -1,15 +1,23 @@
-"""Pictures in a folder."""
+"""Pictures and raw maps in a folder."""
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
-from ..render import Style, encoded, overview
-from .base import Record
+import numpy as np
+
+from ..render import Style, animation, encoded, filmstrip, overview
+from .base import Record, Run, Summary
 
 
 class FileSink:
-    """Keeps ``overview.png`` in a folder: all probes at the latest logged epoch, replaced whole.
+    """Keeps a folder: ``overview.png`` of the latest logged epoch, and at the end the run as a whole.
+
+    At the end: ``filmstrip_00.png`` and ``probe_00.gif`` per probe, ``run.npz`` (epochs, raw maps, numbers),
+    ``report.md``, and last ``manifest.json`` with the names of all files. Each file is replaced whole: an interrupted
+    run leaves complete files, and no manifest of files that are not there.
 
     Args:
         directory: Any folder; made when needed.
@@ -20,22 +28,44 @@ class FileSink:
         self._directory = Path(directory)
         self._style = style or Style()
 
-    def prepare(self) -> None:
+    def prepare(self, run: Run) -> None:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            probe = self._directory / ".writable"
-            probe.touch()
-            probe.unlink()
+            attempt = self._directory / ".writable"
+            attempt.touch()
+            attempt.unlink()
         except OSError as error:
             raise ValueError(
                 f"`save_dir` must be a folder that can be written to. Received: {str(self._directory)!r} ({error})."
             ) from error
 
     def write(self, record: Record) -> None:
-        path = self._directory / "overview.png"
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_bytes(encoded(overview(record.frames, record.title, self._style)))
-        unfinished.replace(path)
+        self._replace("overview.png", encoded(overview(record.frames, record.title, self._style)))
+
+    def summarize(self, summary: Summary) -> None:
+        files = {"report.md": summary.report.encode()}
+        for number, film in enumerate(summary.films):
+            files[f"filmstrip_{number:02d}.png"] = encoded(filmstrip(film, self._style))
+            files[f"probe_{number:02d}.gif"] = animation(film, self._style)
+        history = summary.history
+        arrays: dict[str, np.ndarray] = {"epochs": history.epochs, **history.numbers}
+        if isinstance(history.maps, np.ndarray):
+            arrays["maps"] = history.maps
+        if history.start is not None and history.start.maps is not None:
+            arrays["start_maps"] = history.start.maps
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        files["run.npz"] = buffer.getvalue()
+        for name, content in files.items():
+            self._replace(name, content)
+        manifest = {"epochs": history.epochs.tolist(), "files": sorted([*files, "overview.png"])}
+        self._replace("manifest.json", json.dumps(manifest, indent=1).encode())
 
     def close(self) -> None:
         pass
+
+    def _replace(self, name: str, content: bytes) -> None:
+        path = self._directory / name
+        unfinished = path.with_name(f".{name}.unfinished")
+        unfinished.write_bytes(content)
+        unfinished.replace(path)

@@ -1,4 +1,4 @@
-"""Image and scalar summaries for TensorBoard."""
+"""Image, scalar and text summaries for TensorBoard, and the data of its Grad-CAM tab."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import itertools
 import os
 import socket
 import time
+from collections.abc import Iterable
 from typing import Any
 
-from ..render import Style, encoded, overview, panel
-from .base import Record
+import numpy as np
+
+from ..history import COLUMNS
+from ..plugin import summary as tab
+from ..plugin.metadata import ProbeInfo, RunInfo
+from ..render import Frame, Style, cell_size, encoded, filmstrip, overview, panel, relief, resized
+from .base import Record, Run, Summary
 
 # Two files opened within one second must not have one name.
 _numbers = itertools.count()
 
 
 class TensorBoardSink:
-    """Writes a record as a panel per probe, an overview and scalars into an event file of its own.
+    """Writes an event file of its own in one folder.
 
     Tags: ``gradcam/probe_00`` ... and ``gradcam/overview`` (``gradcam_start/...`` before the first epoch), scalars as
-    named by the record. Every record is flushed to the file when :meth:`write` returns. The file is written with
-    TensorFlow's record writer rather than ``tf.summary``, whose global state (default writer, ``record_if``) belongs
-    to the user.
+    named by the record, ``gradcam_filmstrip/probe_00`` ... and ``gradcam/report`` at the end, and ``gradcam_tab/...``
+    for the tab. Every record is flushed to the file when :meth:`write` returns. The file is written with TensorFlow's
+    record writer rather than ``tf.summary``, whose global state (default writer, ``record_if``) belongs to the user.
 
     Args:
         directory: The run's folder; a sub-run of its own, since two live writers in one folder hide each other.
@@ -32,80 +38,134 @@ class TensorBoardSink:
         self._directory = directory
         self._style = style or Style()
         self._writer: Any = None
+        self._run: Run | None = None
 
-    def prepare(self) -> None:
+    def prepare(self, run: Run) -> None:
         from tensorflow import errors, io
 
-        probe = os.path.join(self._directory, f".writable-{os.getpid()}-{next(_numbers)}")
+        attempt = os.path.join(self._directory, f".writable-{os.getpid()}-{next(_numbers)}")
         try:
             io.gfile.makedirs(self._directory)
-            with io.gfile.GFile(probe, "w") as file:
+            with io.gfile.GFile(attempt, "w") as file:
                 file.write("")
-            io.gfile.remove(probe)
+            io.gfile.remove(attempt)
         except (OSError, errors.OpError) as error:
             raise ValueError(
                 f"`log_dir` must be a folder that can be written to. Received: {self._directory!r} ({error})."
             ) from error
+        self._run = run
 
     def write(self, record: Record) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         prefix = "gradcam_start" if record.start else "gradcam"
-        pictures = {f"{prefix}/overview": overview(record.frames, record.title, self._style)}
+        values = [_image(f"{prefix}/overview", overview(record.frames, record.title, self._style))]
         for number, frame in enumerate(record.frames):
-            pictures[f"{prefix}/probe_{number:02d}"] = panel(frame, self._style)
-        values = [_image(tag, picture) for tag, picture in pictures.items()]
+            values.append(_image(f"{prefix}/probe_{number:02d}", panel(frame, self._style)))
         values += [_scalar(tag, value) for tag, value in record.scalars.items()]
-        # An event per value keeps each record small, as TensorFlow's own writers do.
-        for value in values:
-            self._add(record.step, summary=Summary(value=[value]))
-        self._writer.flush()
+        self._add(record.step, itertools.chain(values, _tab_values(record)))
+
+    def summarize(self, summary: Summary) -> None:
+        values = [
+            _image(f"gradcam_filmstrip/probe_{number:02d}", filmstrip(film, self._style))
+            for number, film in enumerate(summary.films)
+        ]
+        self._add(summary.step, [*values, _text("gradcam/report", summary.report)])
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
-    def _add(self, step: int, **content: Any) -> None:
+    def _add(self, step: int, values: Iterable[Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary as Values
 
         if self._writer is None:
             self._writer = self._opened()
             self._writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
-        self._writer.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+            if self._run is not None:
+                self._add(0, [tab.run_summary(_run_info(self._run, self._style)), _tab_pictures(self._run)])
+        # An event per value keeps each record small, as TensorFlow's own writers do.
+        for value in values:
+            event = Event(wall_time=time.time(), step=step, summary=Values(value=[value]))
+            self._writer.write(event.SerializeToString())
+        self._writer.flush()
 
     def _opened(self) -> Any:
         from tensorflow import io
 
         io.gfile.makedirs(self._directory)
-        name = (
-            f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}.gradcam"
-        )
-        return io.TFRecordWriter(os.path.join(self._directory, name))
+        unique = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        return io.TFRecordWriter(os.path.join(self._directory, f"events.out.tfevents.{unique}.gradcam"))
 
 
-def _image(tag: str, picture: Any) -> Any:
-    from tensorboard.compat.proto.summary_pb2 import Summary
+def _run_info(run: Run, style: Style) -> RunInfo:
+    labels = [None] * len(run.pictures) if run.labels is None else [int(label) for label in run.labels]
+    regions = run.regions or [None] * len(labels)
+    return RunInfo(
+        input_size=run.input_size,
+        probes=tuple(ProbeInfo(label, region) for label, region in zip(labels, regions, strict=True)),
+        layer=run.layer,
+        target=run.target,
+        methods=run.methods,
+        colormap=style.colormap,
+        class_names=run.names,
+        columns=COLUMNS,
+    )
+
+
+def _tab_pictures(run: Run) -> Any:
+    return tab.pictures_summary([encoded(_no_larger_than_a_cell(picture)) for picture in run.pictures])
+
+
+def _tab_values(record: Record) -> list[Any]:
+    moment = record.moment
+    values = [tab.numbers_summary(moment.numbers, record.start)]
+    if moment.maps is not None:
+        values.append(tab.maps_summary(moment.maps, record.start))
+    reliefs = [_guided_picture(frame) for frame in record.frames]
+    guided = [picture for picture in reliefs if picture is not None]
+    if guided:
+        values.append(tab.guided_summary(guided, record.start))
+    return values
+
+
+def _guided_picture(frame: Frame) -> bytes | None:
+    """Guided Grad-CAM of one probe for the tab, small: it is kept for every epoch."""
+    gradient = frame.guided_gradcam if frame.guided_gradcam is not None else frame.guided_backprop
+    if gradient is None:
+        return None
+    return encoded(_no_larger_than_a_cell(relief(gradient)), lossy=True)
+
+
+def _no_larger_than_a_cell(picture: np.ndarray) -> np.ndarray:
+    """The tab enlarges small pictures itself; large ones need no more pixels than a panel shows."""
+    size = cell_size(*picture.shape[:2])
+    return resized(picture, size) if size[0] < picture.shape[0] else picture
+
+
+def _image(tag: str, picture: np.ndarray) -> Any:
     from tensorboard.plugins.image import metadata
-    from tensorboard.util.tensor_util import make_tensor_proto
 
     height, width = picture.shape[:2]
-    content = [str(width).encode(), str(height).encode(), encoded(picture)]
-    return Summary.Value(
-        tag=tag,
-        tensor=make_tensor_proto(content, dtype=None),
-        metadata=metadata.create_summary_metadata(display_name=None, description="", converted_to_tensor=None),
-    )
+    content = np.array([str(width).encode(), str(height).encode(), encoded(picture)], dtype=object)
+    return _value(tag, content, metadata.create_summary_metadata(display_name="", description=""))
 
 
 def _scalar(tag: str, value: float) -> Any:
-    import numpy as np
-    from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.scalar import metadata
+
+    return _value(tag, np.float32(value), metadata.create_summary_metadata(display_name="", description=""))
+
+
+def _text(tag: str, markdown: str) -> Any:
+    from tensorboard.plugins.text import metadata
+
+    content = np.array(markdown.encode(), dtype=object)
+    return _value(tag, content, metadata.create_summary_metadata(display_name="", description=""))
+
+
+def _value(tag: str, content: Any, metadata: Any) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary as Values
     from tensorboard.util.tensor_util import make_tensor_proto
 
-    return Summary.Value(
-        tag=tag,
-        tensor=make_tensor_proto(np.float32(value)),
-        metadata=metadata.create_summary_metadata(display_name="", description=""),
-    )
+    return Values.Value(tag=tag, tensor=make_tensor_proto(content), metadata=metadata)

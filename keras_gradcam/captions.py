@@ -1,0 +1,89 @@
+"""Words for pictures: from an explanation to frames with captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .explainer import Explanation
+from .history import Moment
+from .render import Frame
+
+# Class names longer than this are shortened in captions.
+_NAME_LENGTH = 28
+
+
+@dataclass(frozen=True, eq=False)
+class Captions:
+    """What is known of the probes for the whole run.
+
+    Attributes:
+        pictures: uint8 (N, H, W, 3), for display.
+        labels: int (N,), or None.
+        names: Class number to name.
+        target: What is explained, in words, where that is no class.
+        per_frame: Whether each map has a scale of its own.
+    """
+
+    pictures: np.ndarray
+    labels: np.ndarray | None
+    names: Mapping[int, str]
+    target: str
+    per_frame: bool = False
+
+    def frames(self, explanation: Explanation, moment: Moment, tops: np.ndarray) -> tuple[Frame, ...]:
+        """One frame per probe with all its maps, to be drawn as a panel."""
+        return tuple(self._frame(number, explanation, moment, float(top)) for number, top in enumerate(tops))
+
+    def _frame(self, number: int, explanation: Explanation, moment: Moment, top: float) -> Frame:
+        said, wrong = self.said(moment, number)
+        caption = []
+        if self.labels is not None:
+            caption.append(f"truth: {self.name(self.labels[number])}")
+        if said:
+            caption.append(f"predicted: {said}")
+        explained = moment.column("explained")[number]
+        caption.append(f"explained: {self.target if np.isnan(explained) else self.name(explained)}")
+        caption += [title(moment), f"score {explanation.scores[number]:.3g}"]
+        if explanation.gradcam is not None:
+            caption.append(f"top {top:.3g}{' (this frame)' if self.per_frame else ''}")
+        if wrong:
+            caption.append("wrong")
+        maps = {name: getattr(explanation, name) for name in ("gradcam", "guided_backprop", "guided_gradcam")}
+        return Frame(
+            picture=self.pictures[number],
+            caption=tuple(caption),
+            short=self.short(moment, number),
+            top=top,
+            wrong=wrong,
+            **{name: None if array is None else array[number] for name, array in maps.items()},
+        )
+
+    def short(self, moment: Moment, number: int) -> tuple[str, ...]:
+        """The caption of a small cell: what was predicted, and the truth where that was wrong."""
+        said, wrong = self.said(moment, number)
+        if said and wrong and self.labels is not None:
+            return (f"{said} (truth: {self.name(self.labels[number])})",)
+        return (said,) if said else (f"score {moment.column('score')[number]:.3g}",)
+
+    def said(self, moment: Moment, number: int) -> tuple[str, bool]:
+        """The predicted class with its probability, and whether it is wrong; empty for a model without classes."""
+        predicted, confidence = moment.column("predicted")[number], moment.column("confidence")[number]
+        if np.isnan(predicted):
+            return "", False
+        wrong = self.labels is not None and int(predicted) != int(self.labels[number])
+        return f"{self.name(predicted)} {confidence:.2f}", wrong
+
+    def name(self, number: float) -> str:
+        """The name of a class, shortened in the middle."""
+        name = self.names.get(int(number), str(int(number)))
+        if len(name) <= _NAME_LENGTH:
+            return name
+        return f"{name[: _NAME_LENGTH // 2]}…{name[-(_NAME_LENGTH // 2 - 1) :]}"
+
+
+def title(moment: Moment) -> str:
+    """Names a moment: "epoch 12" or "start"."""
+    return "start" if moment.epoch is None else f"epoch {moment.epoch}"

@@ -1,0 +1,87 @@
+"""The drift of a run in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .drift import mean_of_present, settled_epoch
+from .history import DRIFT_COLUMNS, History
+
+
+def drift_report(history: History, label: Callable[[int], str]) -> str:
+    """A Markdown summary: which probes moved most, when each settled, where predictions flipped.
+
+    Args:
+        history: The run.
+        label: Gives each probe's name by its number.
+
+    Returns:
+        Markdown: one line on the run, a table of the means at both ends, and a table of the probes, the one that moved
+        most first.
+    """
+    if not len(history.epochs):
+        return "No epoch was logged.\n"
+    epochs, numbers = history.epochs, history.numbers
+    probes = numbers["score"].shape[1]
+    lines = [f"{len(epochs)} epochs logged, {epochs[0]} to {epochs[-1]}; {probes} probes.", ""]
+    before = {} if history.start is None else {name: history.start.column(name) for name in DRIFT_COLUMNS}
+    lines += ["| mean over probes | start | first epoch | last epoch | missing at the end |", "|---|---|---|---|---|"]
+    for name in ("score", "probability", *DRIFT_COLUMNS):
+        values = numbers[name]
+        mean, missing = mean_of_present(values[-1])
+        if np.isnan(values).all():
+            continue
+        begin = mean_of_present(before[name])[0] if name in before else float("nan")
+        lines.append(
+            f"| {name.replace('_', ' ')} | {_number(begin)} | {_number(mean_of_present(values[0])[0])} "
+            f"| {_number(mean)} | {missing} |"
+        )
+    lines += ["", "| probe | moved | settled | prediction flipped |", "|---|---|---|---|"]
+    moved = [_moved(numbers["similarity_previous"][:, probe]) for probe in range(probes)]
+    order = sorted(range(probes), key=lambda probe: -np.nan_to_num(moved[probe], nan=-1))
+    for probe in order:
+        lines.append(
+            f"| {_cell(label(probe))} | {_number(moved[probe])} | {_settled(history, probe)} "
+            f"| {_flips(history, probe)} |"
+        )
+    lines += [
+        "",
+        "Moved: mean of 1 - rank correlation to the previous logged epoch. Settled: first epoch from which on the map "
+        "stayed within a total variation of 0.1 of the last one.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _moved(similarity: np.ndarray) -> float:
+    return mean_of_present(1 - similarity)[0]
+
+
+def _settled(history: History, probe: int) -> str:
+    if not isinstance(history.maps, np.ndarray):
+        return "unknown"
+    at = settled_epoch(history.maps[:, probe])
+    if at is None:
+        return "no map at the end"
+    return "still moving" if at == len(history.epochs) - 1 and at > 0 else f"epoch {history.epochs[at]}"
+
+
+def _flips(history: History, probe: int) -> str:
+    predicted = history.numbers["predicted"][:, probe]
+    if np.isnan(predicted).any():
+        return "no classes"
+    flips = history.epochs[1:][predicted[1:] != predicted[:-1]]
+    if not len(flips):
+        return "never"
+    shown = ", ".join(str(epoch) for epoch in flips[-5:])
+    return f"{len(flips)} times, {'last ' if len(flips) > 5 else ''}at {shown}"
+
+
+def _number(value: float) -> str:
+    return "missing" if np.isnan(value) else f"{value:.3g}"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a table cell."""
+    return "".join(f"\\{c}" if c in "|\\`*_<>[]" else c if c.isprintable() else " " for c in text)

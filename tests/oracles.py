@@ -1,0 +1,178 @@
+"""Slow and independent re-implementations that the package is compared with. Nothing here imports the package."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+# ----------------------------------------------------------------------------------------------------------- comparing
+
+
+def relative_error(actual, expected) -> float:
+    """max |actual - expected| / max |expected|."""
+    actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+def assert_close(actual, expected, tolerance: float = 1e-5) -> None:
+    """Asserts a relative error of at most ``tolerance``; an oracle of nothing but zeros proves nothing and fails."""
+    assert np.abs(np.asarray(expected, "float64")).max() > 0, "the oracle is zero everywhere"
+    error = relative_error(actual, expected)
+    assert error <= tolerance, f"relative error {error:.3g} > {tolerance:g}"
+
+
+# ------------------------------------------------------------------------------------------------------------ formulas
+
+
+def gradcam_by_hand(activations, gradients) -> np.ndarray:
+    """max(0, sum_k mean(dY/dA_k) A_k), one cell and one channel at a time; (N, *space, K) -> (N, *space)."""
+    activations, gradients = np.asarray(activations, "float64"), np.asarray(gradients, "float64")
+    samples, *space, channels = activations.shape
+    cells = list(np.ndindex(*space))
+    result = np.zeros((samples, *space))
+    for n, k in itertools.product(range(samples), range(channels)):
+        weight = sum(gradients[(n, *cell, k)] for cell in cells) / len(cells)
+        for cell in cells:
+            result[(n, *cell)] += weight * activations[(n, *cell, k)]
+    for index in np.ndindex(*result.shape):
+        result[index] = max(result[index], 0.0)
+    return result
+
+
+def _neighbours(position: int, old: int, new: int) -> tuple[tuple[int, float], tuple[int, float]]:
+    """The two old cells, with weights, between whose centres the centre of a new cell lies."""
+    centre = min(max((position + 0.5) * old / new - 0.5, 0.0), old - 1.0)
+    below = int(centre)
+    return (below, 1 - (centre - below)), (min(below + 1, old - 1), centre - below)
+
+
+def upsample_by_hand(maps, size) -> np.ndarray:
+    """Linear interpolation, half-pixel centres clamped at the edges, one cell at a time; (N, *space) -> (N, *size)."""
+    maps = np.asarray(maps, "float64")
+    result = np.zeros((len(maps), *size))
+    for cell in np.ndindex(*size):
+        between = [_neighbours(*axis) for axis in zip(cell, maps.shape[1:], size, strict=True)]
+        for corner in itertools.product(*between):
+            index = tuple(position for position, _ in corner)
+            weight = np.prod([share for _, share in corner])
+            for n in range(len(maps)):
+                result[(n, *cell)] += weight * maps[(n, *index)]
+    return result
+
+
+def guided_gradcam_by_hand(guided, gradcam) -> np.ndarray:
+    """Guided gradients (N, *size, C) times the map (N, *space) at the size of the input."""
+    guided = np.asarray(guided, "float64")
+    heatmap = upsample_by_hand(gradcam, guided.shape[1:-1])
+    result = np.empty(guided.shape)
+    for index in np.ndindex(*guided.shape):
+        result[index] = guided[index] * heatmap[index[:-1]]
+    return result
+
+
+# ----------------------------------------------------------------------------------------------------------- gradients
+
+
+class Plain(NamedTuple):
+    """Ordinary Grad-CAM and what it was made from."""
+
+    gradcam: np.ndarray
+    activations: np.ndarray
+    gradients: np.ndarray
+    scores: np.ndarray
+
+
+def plain_gradcam(features: Callable, head: Callable, images) -> Plain:
+    """Grad-CAM of ``head(features(images))`` by a plain tape that starts at the feature map.
+
+    Args:
+        features: images -> (N, *space, K).
+        head: (N, *space, K) -> score per sample.
+    """
+    activations = tf.convert_to_tensor(features(tf.convert_to_tensor(images)))
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(activations)
+        scores = head(activations)
+    gradients = tape.gradient(scores, activations)
+    arrays = [np.asarray(tensor, "float64") for tensor in (activations, gradients, scores)]
+    return Plain(gradcam_by_hand(arrays[0], arrays[1]), *arrays)
+
+
+def input_gradient(score: Callable, images) -> np.ndarray:
+    """d(score)/d(images) by a plain tape."""
+    images = tf.convert_to_tensor(images)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        scores = score(images)
+    return np.asarray(tape.gradient(scores, images), "float64")
+
+
+# ---------------------------------------------------------------------------------------------------------- rectifiers
+
+
+class Gate(NamedTuple):
+    """An activation and its derivative, both written from the definition."""
+
+    value: Callable
+    slope: Callable
+
+    def ordinary(self) -> Callable:
+        return self._with_backward(lambda x, upstream: self.slope(x) * upstream)
+
+    def guided(self) -> Callable:
+        """The same activation, whose backward pass is f'(x) * max(upstream, 0)."""
+        return self._with_backward(lambda x, upstream: self.slope(x) * tf.where(upstream > 0, upstream, 0.0))
+
+    def _with_backward(self, backward: Callable) -> Callable:
+        @tf.custom_gradient
+        def activation(x):
+            return self.value(x), lambda upstream: backward(x, upstream)
+
+        return activation
+
+
+def rectifier(negative_slope=0.0, max_value=np.inf, threshold=0.0) -> Gate:
+    """max_value above it, x down to the threshold, negative_slope * (x - threshold) below: Keras' definition of relu.
+
+    ``negative_slope`` may be a tensor (PReLU).
+    """
+
+    def value(x):
+        return tf.where(x > threshold, tf.where(x < max_value, x, max_value), negative_slope * (x - threshold))
+
+    def slope(x):
+        above = tf.where(x < max_value, tf.ones_like(x), tf.zeros_like(x))
+        return tf.where(x > threshold, above, negative_slope * tf.ones_like(x))
+
+    return Gate(value, slope)
+
+
+def hard_sigmoid_gate() -> Callable:
+    """clip(x / 6 + 1/2, 0, 1), to be used with its ordinary gradient."""
+
+    def value(x):
+        return tf.where(x <= -3.0, 0.0, tf.where(x >= 3.0, 1.0, x / 6.0 + 0.5))
+
+    def slope(x):
+        return tf.where((x > -3.0) & (x < 3.0), tf.ones_like(x) / 6.0, tf.zeros_like(x))
+
+    return Gate(value, slope).ordinary()
+
+
+def slow_spearman(a, b):
+    """Spearman's rank correlation by counting, cell against cell; NaN where a map is constant."""
+    a, b = [float(value) for value in np.ravel(a)], [float(value) for value in np.ravel(b)]
+
+    def ranks(values):
+        return [sum(other < one for other in values) + (sum(other == one for other in values) - 1) / 2 for one in values]
+
+    first, second = ranks(a), ranks(b)
+    means = sum(first) / len(first), sum(second) / len(second)
+    covariance = sum((x - means[0]) * (y - means[1]) for x, y in zip(first, second, strict=True))
+    variances = [sum((x - mean) ** 2 for x in r) for r, mean in zip((first, second), means, strict=True)]
+    return covariance / (variances[0] * variances[1]) ** 0.5 if all(variances) else float("nan")
