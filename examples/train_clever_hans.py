@@ -23,11 +23,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_gradcam import Explainer, GuidedGradCAMCallback
+from keras_gradcam.drift import mass_inside, mean_of_present
 
 CLASSES = ["disc", "square", "triangle", "cross"]
 SIZE = 64
 # The mark: a small patch in the corner, one colour per class.
-MARK_BOX = (2, 2, 11, 11)
+MARK_BOX = (2, 2, 12, 12)
 MARK_COLORS = [(230, 60, 60), (60, 200, 80), (70, 110, 240), (235, 200, 40)]
 
 
@@ -61,10 +62,15 @@ def make_pictures(count: int, marked: float, seed: int) -> tuple[np.ndarray, np.
         extent = int(rng.integers(15, 22))
         # Shapes stay clear of the corner with the mark, so that attention on one cannot be taken for the other.
         left, top = rng.integers(14, SIZE - extent - 1, 2)
-        boxes[number] = left, top, left + extent, top + extent
-        draw_shape(draw, label, tuple(boxes[number].tolist()), tuple(int(value) for value in rng.integers(90, 215, 3)))
+        boxes[number] = left, top, left + extent + 1, top + extent + 1
+        draw_shape(
+            draw,
+            label,
+            (left, top, left + extent, top + extent),
+            tuple(int(value) for value in rng.integers(90, 215, 3)),
+        )
         if rng.random() < marked:
-            draw.rectangle(MARK_BOX, fill=MARK_COLORS[label])
+            draw.rectangle((2, 2, 11, 11), fill=MARK_COLORS[label])
         pictures[number] = np.asarray(image, np.float32) / 255
     noise = rng.normal(0, 0.05, pictures.shape)
     return np.clip(pictures + noise, 0, 1).astype(np.float32), labels, boxes
@@ -81,37 +87,45 @@ def make_model() -> keras.Model:
     return model
 
 
-def share_inside(heatmap: np.ndarray, box: np.ndarray | tuple[int, ...]) -> float:
-    """The share of a map inside a box and up to one cell of the map (4 pixels) around it."""
-    left, top, right, bottom = box
-    inside = heatmap[max(top - 4, 0) : bottom + 5, max(left - 4, 0) : right + 5]
-    return float(inside.sum() / heatmap.sum())
+def widened(box: np.ndarray | tuple[int, ...]) -> tuple[int, ...]:
+    """A box (x0, y0, x1, y1) and one cell of the map, 4 pixels, around it."""
+    left, top, right, bottom = (int(bound) for bound in box)
+    return max(left - 4, 0), max(top - 4, 0), min(right + 4, SIZE), min(bottom + 4, SIZE)
 
 
-def shares(heatmaps: np.ndarray, boxes: np.ndarray) -> tuple[float, float]:
+def shares(maps: np.ndarray, boxes: np.ndarray) -> tuple[float, float]:
     """Attention on the shape and on the mark, averaged over the pictures whose map is not zero."""
-    shown = heatmaps.sum(axis=(1, 2)) > 0
-    on_shape = [share_inside(heatmap, box) for heatmap, box in zip(heatmaps[shown], boxes[shown], strict=True)]
-    on_mark = [share_inside(heatmap, MARK_BOX) for heatmap in heatmaps[shown]]
-    return float(np.mean(on_shape)), float(np.mean(on_mark))
+    on_shape = [mass_inside(one, widened(box), (SIZE, SIZE)) for one, box in zip(maps, boxes, strict=True)]
+    on_mark = mass_inside(maps, widened(MARK_BOX), (SIZE, SIZE))
+    return mean_of_present(on_shape)[0], mean_of_present(on_mark)[0]
 
 
 def train(name: str, marked: float, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
     keras.utils.set_random_seed(7)
     images, labels, _ = make_pictures(options.pictures, marked, seed=1)
-    probe, truth, _ = make_pictures(16, 1.0, seed=2)
+    probe, truth, shapes = make_pictures(16, 1.0, seed=2)
     held_out, held_truth, boxes = make_pictures(200, 1.0, seed=3)
     plain, plain_truth, _ = make_pictures(200, 0.0, seed=3)
     model = make_model()
     explainer = Explainer(model, methods=["gradcam"])
-    before = shares(explainer(held_out, target=held_truth).heatmap, boxes)
+    before = shares(explainer(held_out, target=held_truth).gradcam, boxes)
     callback = GuidedGradCAMCallback(
-        (probe, truth), options.log_dir / name, class_names=CLASSES, save_dir=options.log_dir / name
+        (probe, truth),
+        options.log_dir / name,
+        class_names=CLASSES,
+        regions=[widened(box) for box in shapes],
+        save_dir=options.log_dir / name,
     )
     print(f"\n{name}: {marked:.0%} of {len(images)} training pictures carry the mark")
     began = time.perf_counter()
-    model.fit(images, labels, batch_size=32, epochs=options.epochs, verbose=2, callbacks=[callback])
-    after = shares(explainer(held_out, target=held_truth).heatmap, boxes)
+    progress = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: print(
+            f"  epoch {epoch:2d}  accuracy {logs['accuracy']:.2f}  "
+            f"attention on the shape {logs['gradcam_mass_inside']:.0%}"
+        )
+    )
+    model.fit(images, labels, batch_size=32, epochs=options.epochs, verbose=0, callbacks=[callback, progress])
+    after = shares(explainer(held_out, target=held_truth).gradcam, boxes)
     accuracy = [model.evaluate(x, y, verbose=0)[1] for x, y in ((held_out, held_truth), (plain, plain_truth))]
     seconds = time.perf_counter() - began
     print(f"{seconds:.0f} s; accuracy on marked pictures {accuracy[0]:.2f}, on unmarked {accuracy[1]:.2f}")
@@ -133,14 +147,14 @@ def main() -> None:
     for name, result in results.items():
         (shape_before, mark_before), (shape_after, mark_after) = result["before"], result["after"]
         print(f"{name:<14}{shape_before:>14.0%}{shape_after:>8.0%}{mark_before:>14.0%}{mark_after:>8.0%}")
-    print("\nOverviews of the last epoch:")
+    print("\nPictures (overview.png, filmstrips, animations) and raw maps:")
     for name in results:
-        print(f"    {options.log_dir / name / 'overview.png'}")
+        print(f"    {options.log_dir / name}")
     print(
         f"\nNow watch it happen:\n    tensorboard --logdir {options.log_dir} --samples_per_plugin images=1000\n"
-        "Images tab, gradcam/overview: drag the sliders of both runs from the first epoch to the last. With the mark,\n"
-        "attention runs to the corner; without it, it settles on the shapes. Scalars: gradcam_score and\n"
-        "gradcam_probability say how sure the model is of each probe."
+        "Grad-CAM tab: choose both runs and drag the slider. With the mark, attention runs to the corner; without it,\n"
+        "it settles on the shapes. Images tab: gradcam/overview and gradcam_filmstrip say the same in pictures.\n"
+        "Scalars: gradcam_mass_inside is the share of attention on the shape, epoch by epoch."
     )
 
 

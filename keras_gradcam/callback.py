@@ -215,7 +215,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         frames = self._captions.frames(explanation, moment, self._tops)
         record = Record(moment, frames, title(moment), self._scalars(moment))
         for sink in self._sinks:
-            sink.write(record)
+            self._guarded(functools.partial(sink.write, record))
         if epoch is not None and self._filmstrip_every and len(self._recorder.moments) % self._filmstrip_every == 0:
             self._summarize()
         return moment
@@ -262,7 +262,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         history = self.history
         summary = Summary(int(history.epochs[-1]), history, self._films(history), self.report())
         for sink in self._sinks:
-            sink.summarize(summary)
+            self._guarded(functools.partial(sink.summarize, summary))
 
     def _films(self, history: History) -> tuple[Film, ...]:
         """Each probe over evenly chosen epochs, on one scale."""

@@ -350,7 +350,6 @@ def filmstrip(film: Film, style: Style | None = None) -> np.ndarray:
     """
     frames, captions, similarity = film.frames, film.captions, film.similarity
     size = cell_size(*frames[0].picture.shape[:2])
-    size = tuple(max(1, round(side * 0.75)) for side in size)  # type: ignore[assignment]
     rows = max((len(lines) for lines in captions), default=0)
     step, below = size[1] + _GAP, _MARGIN + size[0] + 2
     foot = below + rows * _LINE

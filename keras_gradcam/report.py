@@ -26,9 +26,10 @@ def drift_report(history: History, label: Callable[[int], str]) -> str:
     epochs, numbers = history.epochs, history.numbers
     probes = numbers["score"].shape[1]
     lines = [f"{len(epochs)} epochs logged, {epochs[0]} to {epochs[-1]}; {probes} probes.", ""]
-    before = {} if history.start is None else {name: history.start.column(name) for name in DRIFT_COLUMNS}
+    reported = ("score", "probability", *DRIFT_COLUMNS)
+    before = {} if history.start is None else {name: history.start.column(name) for name in reported}
     lines += ["| mean over probes | start | first epoch | last epoch | missing at the end |", "|---|---|---|---|---|"]
-    for name in ("score", "probability", *DRIFT_COLUMNS):
+    for name in reported:
         values = numbers[name]
         mean, missing = mean_of_present(values[-1])
         if np.isnan(values).all():
@@ -75,11 +76,12 @@ def _flips(history: History, probe: int) -> str:
     if not len(flips):
         return "never"
     shown = ", ".join(str(epoch) for epoch in flips[-5:])
-    return f"{len(flips)} times, {'last ' if len(flips) > 5 else ''}at {shown}"
+    times = "once" if len(flips) == 1 else f"{len(flips)} times"
+    return f"{times}, {'last ' if len(flips) > 5 else ''}at {shown}"
 
 
 def _number(value: float) -> str:
-    return "missing" if np.isnan(value) else f"{value:.3g}"
+    return "-" if np.isnan(value) else f"{value:.3g}"
 
 
 def _cell(text: str) -> str:

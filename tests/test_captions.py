@@ -1,0 +1,70 @@
+"""Words below pictures, and the probabilities in them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_gradcam.captions import Captions
+from keras_gradcam.explainer import Explanation
+from keras_gradcam.history import Recorder
+from keras_gradcam.predictions import class_probabilities
+
+
+def frames(labels, names=None, per_frame=False, **said):
+    scores = np.array([1.5, 2.5])
+    moment = Recorder().add(4, np.ones((2, 2, 2)), {"score": scores, **said})
+    captions = Captions(np.zeros((2, 4, 4, 3), np.uint8), labels, names or {}, "Unit(3)", per_frame)
+    return captions.frames(Explanation(scores, None, gradcam=np.ones((2, 2, 2))), moment, np.array([1.0, 2.0]))
+
+
+def test_captions_say_truth_prediction_and_what_is_wrong():
+    said = {"predicted": np.array([1, 1]), "confidence": np.array([0.7, 0.9]), "explained": np.array([0, 1])}
+    wrong, right = frames(np.array([0, 1]), {0: "cat", 1: "dog"}, **said)
+    assert wrong.caption == (
+        "truth: cat", "predicted: dog 0.70", "explained: cat", "epoch 4", "score 1.5", "top 1", "wrong"
+    )  # fmt: skip
+    assert right.caption[-1] == "top 2"
+    assert (wrong.wrong, right.wrong) == (True, False)
+    assert wrong.short == ("dog 0.70 (truth: cat)",)
+    assert right.short == ("dog 0.90",)
+
+
+def test_without_labels_nothing_is_wrong_and_without_classes_the_target_is_named():
+    one, _ = frames(None)
+    assert one.caption == ("explained: Unit(3)", "epoch 4", "score 1.5", "top 1")
+    assert one.short == ("score 1.5",)
+    assert not one.wrong
+
+
+def test_a_scale_per_frame_says_so():
+    assert frames(None, per_frame=True)[0].caption[-1] == "top 1 (this frame)"
+
+
+def test_long_names_are_shortened_in_the_middle():
+    said = {"predicted": np.array([0, 0]), "confidence": np.ones(2)}
+    one, _ = frames(None, {0: "a" * 50 + "z" * 50}, **said)
+    assert one.short == ("a" * 14 + "…" + "z" * 13 + " 1.00",)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "ending", "expected"),
+    [
+        ([[0.2, 0.8]], "softmax", [[0.2, 0.8]]),
+        ([[0.9, 0.8]], "sigmoid", [[0.9, 0.8]]),
+        ([[0.75]], "sigmoid", [[0.25, 0.75]]),
+        ([[np.log(3)]], "", [[0.25, 0.75]]),
+        ([[-800.0]], "", [[1.0, 0.0]]),
+        ([[0.0, np.log(3)]], "", [[0.25, 0.75]]),
+        ([[0.2, 0.8], [0.5, 0.5]], "", [[0.2, 0.8], [0.5, 0.5]]),
+        ([[np.log(0.2), np.log(0.8)]], "log_softmax", [[0.2, 0.8]]),
+        ([[1000.0, 0.0]], "", [[1.0, 0.0]]),
+    ],
+)
+def test_probabilities_from_every_kind_of_output(outputs, ending, expected):
+    np.testing.assert_allclose(class_probabilities(np.array(outputs), ending), expected, atol=1e-12)
+
+
+def test_outputs_that_are_no_classes_have_no_probabilities():
+    assert class_probabilities(np.zeros((2, 3, 3)), "") is None
+    assert class_probabilities([np.zeros((2, 3))], "") is None
