@@ -121,6 +121,8 @@ class Explainer:
         layer_call: int | None = None,
         input_index: int | None = None,
     ) -> None:
+        import keras
+
         methods = (methods,) if isinstance(methods, str) else tuple(methods)
         if not methods or not set(methods) <= set(METHODS):
             raise ValueError(
@@ -128,7 +130,7 @@ class Explainer:
             )
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"`batch_size` must be a whole number >= 1. Received: {batch_size!r}.")
-        if not callable(getattr(model, "_flatten_layers", None)):
+        if not isinstance(model, keras.Layer):
             raise ValueError(
                 f"`model` must be a Keras 3 model. Received: {type(model).__name__}. "
                 "Candidates: keras.Model, keras.Sequential, a subclass of keras.Model."
@@ -191,6 +193,7 @@ class Explainer:
     def _program(self, signature: Signature, target: Target, values: tuple[np.ndarray, ...]) -> Program:
         shapes = tuple((array.shape[1:], str(array.dtype)) for array in values)
         key = (signature.key(), target.key(), shapes)
+        self._engine.build(self.model, signature)
         structure = _structure(self.model)
         if not _identical(structure, self._structure):
             self._programs.clear()
@@ -300,7 +303,7 @@ def standardized(images: Structure, model: Any) -> Structure:
         )
     if not len(flat[0]):
         raise ValueError(f"`images` must hold at least one sample. Received: shape {flat[0].shape}.")
-    expected = [tuple(leaf.shape) for leaf in declared_inputs(model)]
+    expected = [tuple(leaf.shape) for leaf in declared_inputs(model, images)]
     if len(expected) == len(flat):
         for array, shape in zip(flat, expected, strict=True):
             fits = len(shape) == array.ndim and all(
@@ -366,8 +369,8 @@ def _warn_about_rectifiers(program: Program) -> None:
         )
     elif found.unreached:
         warnings.warn(
-            f"{found.unreached} ReLU operations inside a loop or a branch keep their ordinary gradient in "
-            "`guided_backprop`; the guided rule reaches the others.",
+            f"{found.unreached} ReLU operations inside a loop or a branch, or recomputed in the backward pass, keep "
+            "their ordinary gradient in `guided_backprop`; the guided rule reaches the others.",
             UserWarning,
             stacklevel=4,
         )

@@ -8,18 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .base import Capture, LayerCall
+from .base import Capture, LayerCall, Structure
 
 # Only one thread at a time may have its wrappers on layers: two explainers may share a model.
 _lock = threading.RLock()
 
 
-def declared_inputs(model: Any) -> list[Any]:
-    """The symbolic inputs of a model in flat order, or an empty list if it has none (yet)."""
+def declared_inputs(model: Any, structure: Structure = None) -> list[Any]:
+    """The symbolic inputs of a model in flat order, or an empty list if it has none (yet).
+
+    For pictures given as a dict they come in the order of the dict's sorted keys, which name the inputs.
+    """
     try:
-        return list(model.inputs or ())
+        inputs = list(model.inputs or ())
     except (AttributeError, ValueError):  # subclassed, or sequential and not built; releases of Keras differ
         return []
+    if isinstance(structure, dict) and inputs:
+        keyed = getattr(model, "input", None) if len(inputs) > 1 else None
+        by_name = keyed if isinstance(keyed, dict) else {one.name: one for one in inputs}
+        return [by_name[name] for name in sorted(structure)] if set(structure) <= set(by_name) else []
+    return inputs
 
 
 def layer_paths(model: Any) -> list[tuple[str, Any]]:
@@ -80,6 +88,9 @@ def recorded_calls(model: Any) -> Iterator[list[Capture]]:
         for path, layer in layer_paths(model):
             layers.setdefault(id(layer), (path, layer))
         before = [(layer, dict(vars(layer))) for layer in (model, *(layer for _, layer in layers.values()))]
+        losses = [
+            (layer, list(layer._losses), set(layer._loss_ids)) for layer, _ in before if hasattr(layer, "_loss_ids")
+        ]
         try:
             for path, layer in layers.values():
                 # Straight into the instance's dictionary: Keras' own __setattr__ would track the wrapper.
@@ -93,3 +104,8 @@ def recorded_calls(model: Any) -> Iterator[list[Capture]]:
                         vars(layer)[name] = attributes[name]
                     else:
                         vars(layer).pop(name, None)
+            for layer, kept, ids in losses:
+                # ... and clears the losses of the call before; training may still want them.
+                layer._losses[:] = kept
+                layer._loss_ids.clear()
+                layer._loss_ids.update(ids)

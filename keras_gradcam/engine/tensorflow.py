@@ -17,7 +17,7 @@ from ..maps import gradcam_map
 from .base import Capture, LayerCall, Outputs, Pass, Request, Signature, Structure
 from .grid import token_grid
 from .recording import declared_inputs, recorded_calls
-from .tensorflow_relu import attach_guided_rule, guided
+from .tensorflow_relu import attach_guided_rule, guided, recomputed
 
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 _PASS_THROUGH = {"Identity", "Cast", "StopGradient", "EnsureShape"}
@@ -25,15 +25,29 @@ _PASS_THROUGH = {"Identity", "Cast", "StopGradient", "EnsureShape"}
 _LOSS_SCALES = (1024.0, 32.0, 1.0, 1 / 32, 1 / 1024, 1 / 32768)
 
 
+_Function: Any = type(tf.function(lambda: None))
+
+
 @contextmanager
 def _functions_inlined() -> Iterator[None]:
-    """A ``tf.function`` called in this context is traced into the current graph instead of one of its own."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
+    """A ``tf.function`` that this thread calls in this context is traced into the current graph, not one of its own.
+
+    TensorFlow's own switch, ``run_functions_eagerly``, is for all threads and skips AutoGraph.
+    """
+    owner, original = threading.get_ident(), _Function.__call__
+    context = tf.__internal__.autograph.control_status_ctx()
+    converting = type(context)(status=type(context.status).ENABLED)
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != owner or tf.config.functions_run_eagerly():
+            return original(function, *args, **kwargs)
+        return tf.__internal__.autograph.tf_convert(function.python_function, converting)(*args, **kwargs)
+
+    _Function.__call__ = call
     try:
         yield
     finally:
-        tf.config.run_functions_eagerly(before)
+        _Function.__call__ = original
 
 
 def _before_ending(output: tf.Tensor) -> tuple[tf.Tensor, str]:
@@ -80,10 +94,8 @@ def _forward(model: Any, inputs: Structure) -> tuple[Structure, list[Capture]]:
     Keras stateless scope and is dropped.
     """
     graph = tf.compat.v1.get_default_graph()
-    with _functions_inlined(), keras.StatelessScope(), recorded_calls(model) as captures:
+    with recorded_calls(model) as captures, _functions_inlined(), keras.StatelessScope():
         predictions = model(inputs, training=False)
-        if not captures and not tf.nest.flatten(predictions):
-            raise ValueError("`model` must return at least one output. Received: an empty structure.")
     # Layers called inside control flow returned tensors of another graph, which cannot be used from here.
     return predictions, [capture for capture in captures if getattr(capture.output, "graph", None) is graph]
 
@@ -102,10 +114,10 @@ def _marked(captures: Sequence[Capture], ends: Sequence[tf.Tensor], outputs: Out
     ]
 
 
-def _float_inputs(model: Any, inputs: Sequence[tf.Tensor], explained: int) -> list[tf.Tensor]:
+def _float_inputs(model: Any, structure: Structure, inputs: Sequence[tf.Tensor], explained: int) -> list[tf.Tensor]:
     """The explained input as floating point, unless the model itself takes integers there."""
     inputs = list(inputs)
-    declared = declared_inputs(model)
+    declared = declared_inputs(model, structure)
     wanted = declared[explained].dtype if len(declared) == len(inputs) else "float32"
     if not inputs[explained].dtype.is_floating and not keras.backend.is_int_dtype(wanted):
         inputs[explained] = tf.cast(inputs[explained], keras.config.floatx())
@@ -138,13 +150,13 @@ class TensorFlowProgram:
         self.layer: LayerCall | None = None
         value_specs = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in request.values]
         self._half = _computes_in_float16(model)
-        self._scales = [0, 0]
-        self._lock = threading.Lock()
 
         def passes(inputs: Sequence[tf.Tensor], values: Sequence[tf.Tensor], scales: tf.Tensor) -> dict[str, Any]:
-            inputs = _float_inputs(model, inputs, request.explained_input)
+            inputs = _float_inputs(model, signature.structure, inputs, request.explained_input)
             predictions, captures = _forward(model, tf.nest.pack_sequence_as(signature.structure, inputs))
-            rectifiers = attach_guided_rule(tf.compat.v1.get_default_graph())
+            graph = tf.compat.v1.get_default_graph()
+            rectifiers = attach_guided_rule(graph)
+            forward = len(graph.get_operations())
             outputs = _model_outputs(model, predictions)
             request.target.check(_shapes(outputs))
             scores = _scores(request.target, outputs, values)
@@ -179,28 +191,22 @@ class TensorFlowProgram:
                         f"Received: an input of dtype {explained.dtype.name}, to which no gradient flows. "
                         'Candidates: methods=("gradcam",), or a model whose input is floating point.',
                     )
-            self.outputs, self.rectifiers = (
-                _shapes(outputs),
-                replace(rectifiers, others=tuple(sorted({*rectifiers.others, *_activation_names(model)}))),
+            self.outputs = _shapes(outputs)
+            self.rectifiers = replace(
+                rectifiers,
+                unreached=rectifiers.unreached + recomputed(graph, forward),
+                others=tuple(sorted({*rectifiers.others, *_activation_names(model)})),
             )
             return results
 
-        # get_concrete_function traces even where the user has asked TensorFlow to run functions eagerly; keeping
-        # only its result lets go of `passes`, and with it of the model.
-        self._function = tf.function(passes, autograph=False).get_concrete_function(
-            _specs(signature), value_specs, tf.TensorSpec((2,), tf.float32)
-        )
+        self._function = _compiled(passes, [_specs(signature), value_specs, tf.TensorSpec((2,), tf.float32)])
 
     def __call__(self, inputs: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> Pass:
-        with self._lock:
-            scales = list(self._scales)
+        scales = [0, 0]
         while True:
             factors = [_LOSS_SCALES[index] if self._half else 1.0 for index in scales]
-            results = self._function(
-                [tf.convert_to_tensor(array) for array in inputs],
-                [tf.convert_to_tensor(array) for array in values],
-                tf.constant(factors, tf.float32),
-            )
+            arrays = (*inputs, *values, np.array(factors, np.float32))
+            results = self._function(*(tf.convert_to_tensor(array) for array in arrays))
             results = tf.nest.map_structure(lambda tensor: tensor.numpy(), results)
             overflown = [
                 index
@@ -211,8 +217,6 @@ class TensorFlowProgram:
                 break
             for index in overflown:
                 scales[index] += 1
-        with self._lock:
-            self._scales = scales  # the next call starts where this one succeeded
         return Pass(**results)
 
 
@@ -250,22 +254,28 @@ def _shapes(outputs: Outputs) -> Outputs:
 class TensorFlowEngine:
     """See :class:`keras_gradcam.engine.base.Engine`."""
 
+    def build(self, model: Any, signature: Signature) -> None:
+        if not model.built:
+            zeros = [np.zeros((1, *shape), dtype) for shape, dtype in signature.leaves]
+            # Weights are made when the scope ends; whatever else the call assigns is dropped with it.
+            with keras.StatelessScope():
+                model(tf.nest.pack_sequence_as(signature.structure, zeros), training=False)
+
     def trace(self, model: Any, signature: Signature, request: Request) -> TensorFlowProgram:
-        _build(model, signature)
         return TensorFlowProgram(model, signature, request)
 
     def layer_calls(self, model: Any, signature: Signature) -> list[Capture]:
-        _build(model, signature)
+        self.build(model, signature)
         found: list[Capture] = []
 
         def forward(inputs: Sequence[tf.Tensor]) -> tf.Tensor:
-            inputs = _float_inputs(model, inputs, explained=0)
+            inputs = _float_inputs(model, signature.structure, inputs, explained=0)
             predictions, captures = _forward(model, tf.nest.pack_sequence_as(signature.structure, inputs))
             outputs = _model_outputs(model, predictions)
             found.extend(_marked(captures, tf.nest.flatten(outputs.predictions), outputs))
             return tf.constant(0)
 
-        tf.function(forward, autograph=False).get_concrete_function(_specs(signature))
+        _compiled(forward, [_specs(signature)])
         return found
 
 
@@ -273,8 +283,12 @@ def _specs(signature: Signature) -> list[tf.TensorSpec]:
     return [tf.TensorSpec((None, *shape), dtype) for shape, dtype in signature.leaves]
 
 
-def _build(model: Any, signature: Signature) -> None:
-    """Creates the weights of a model that was never called, as calling it on a batch would."""
-    if not all(layer.built for layer in model._flatten_layers()):
-        zeros = [np.zeros((1, *shape), dtype) for shape, dtype in signature.leaves]
-        model(tf.nest.pack_sequence_as(signature.structure, zeros), training=False)
+def _compiled(function: Any, specs: Sequence[Any]) -> Any:
+    """Traces ``function`` and keeps only what its results are computed from.
+
+    A graph of ``tf.function`` would also run every assignment in the model's forward pass, as training does.
+    """
+    traced = tf.compat.v1.wrap_function(function, specs)
+    results = traced.structured_outputs
+    pruned = traced.prune(traced.inputs[: len(tf.nest.flatten(specs))], results)
+    return pruned

@@ -24,10 +24,13 @@ import tensorflow as tf
 
 from .base import Rectifiers
 
+# Marks the operations of the rule itself among those of a model.
+_GATE = "keras_gradcam_gate"
 _guided = contextvars.ContextVar("keras_gradcam_guided", default=False)
 
 # Operations whose body is another graph, which the rule does not reach.
 _CONTROL_FLOW = {"If", "StatelessIf", "While", "StatelessWhile", "Case", "PartitionedCall", "StatefulPartitionedCall"}
+_PLAIN = {"Relu", "Relu6", "LeakyRelu"}
 # Smooth activations, to say what a model without rectifiers has instead.
 _SMOOTH = {"Elu": "elu", "Selu": "selu", "Tanh": "tanh", "Erf": "gelu", "Softplus": "softplus", "Softsign": "softsign"}
 
@@ -43,7 +46,7 @@ def guided() -> Iterator[None]:
 
 
 def _gate(gradient: tf.Tensor) -> tf.Tensor:
-    return tf.nn.relu(gradient) if _guided.get() else gradient
+    return tf.nn.relu(gradient, name=_GATE) if _guided.get() else gradient
 
 
 def _relu_gradient(op: tf.Operation, gradient: tf.Tensor) -> tf.Tensor:
@@ -201,5 +204,14 @@ def attach_guided_rule(graph: tf.Graph) -> Rectifiers:
     unreached = 0
     if control_flow:
         for function in graph.as_graph_def().library.function:
-            unreached += sum(node.op in {"Relu", "Relu6", "LeakyRelu"} for node in function.node_def)
+            unreached += sum(node.op in _PLAIN for node in function.node_def)
     return Rectifiers(dict(reached), unreached, tuple(sorted(others)))
+
+
+def recomputed(graph: tf.Graph, forward: int) -> int:
+    """How many rectifiers were added to ``graph`` after its first ``forward`` operations, by a backward pass.
+
+    ``keras.remat`` runs a part of the model again in the backward pass and differentiates that, out of reach.
+    """
+    later = graph.get_operations()[forward:]
+    return sum(op.type in _PLAIN and _GATE not in op.name for op in later)
