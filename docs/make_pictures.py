@@ -1,6 +1,6 @@
 """Draws the picture of the README from the runs of examples/train_clever_hans.py.
 
-    python examples/train_clever_hans.py && python docs/make_pictures.py
+python examples/train_clever_hans.py && python docs/make_pictures.py
 """
 
 from __future__ import annotations

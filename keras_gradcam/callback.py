@@ -309,6 +309,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             layer=explainer.layer_of(self._probe.images),
             target=repr(self._target) if len(repr(self._target)) < 80 else "Class of each probe",
             methods=explainer.methods,
+            every=self._every,
             labels=self._probe.labels,
             names=self._class_names,
             regions=boxes,

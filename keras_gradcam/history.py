@@ -8,22 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import drift
-
-#: The numbers kept per probe and epoch, in the order in which they are stored. NaN is "missing" everywhere.
-COLUMNS = (
-    "score",
-    "probability",
-    "predicted",
-    "explained",
-    "confidence",
-    "similarity_previous",
-    "similarity_first",
-    "center_shift",
-    "focus",
-    "mass",
-    "mass_inside",
-    "pointing_hit",
-)
+from .plugin.metadata import COLUMNS
 
 #: The columns that say something about attention, in the order in which they are reported.
 DRIFT_COLUMNS = COLUMNS[5:]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-# ----------------------------------------------------------------------------------------------------------- comparing
+# ------------------------------------------------------------------------------------------------------------ comparing
 
 
 def relative_error(actual, expected) -> float:
@@ -26,7 +26,7 @@ def assert_close(actual, expected, tolerance: float = 1e-5) -> None:
     assert error <= tolerance, f"relative error {error:.3g} > {tolerance:g}"
 
 
-# ------------------------------------------------------------------------------------------------------------ formulas
+# ------------------------------------------------------------------------------------------------------------- formulas
 
 
 def gradcam_by_hand(activations, gradients) -> np.ndarray:
@@ -75,7 +75,7 @@ def guided_gradcam_by_hand(guided, gradcam) -> np.ndarray:
     return result
 
 
-# ----------------------------------------------------------------------------------------------------------- gradients
+# ------------------------------------------------------------------------------------------------------------ gradients
 
 
 class Plain(NamedTuple):
@@ -112,7 +112,7 @@ def input_gradient(score: Callable, images) -> np.ndarray:
     return np.asarray(tape.gradient(scores, images), "float64")
 
 
-# ---------------------------------------------------------------------------------------------------------- rectifiers
+# ----------------------------------------------------------------------------------------------------------- rectifiers
 
 
 class Gate(NamedTuple):
@@ -169,7 +169,9 @@ def slow_spearman(a, b):
     a, b = [float(value) for value in np.ravel(a)], [float(value) for value in np.ravel(b)]
 
     def ranks(values):
-        return [sum(other < one for other in values) + (sum(other == one for other in values) - 1) / 2 for one in values]
+        return [
+            sum(other < one for other in values) + (sum(other == one for other in values) - 1) / 2 for one in values
+        ]
 
     first, second = ranks(a), ranks(b)
     means = sum(first) / len(first), sum(second) / len(second)

@@ -22,6 +22,7 @@ class Run:
         layer: Path of the explained layer, or None.
         target: What is explained, in words.
         methods: The maps that are computed.
+        every: Epochs from one logged epoch to the next.
         labels: int (N,), or None.
         names: Class number to name.
         regions: One box (x0, y0, x1, y1) in input pixels per probe, the bounds of its region, or None.
@@ -32,6 +33,7 @@ class Run:
     layer: str | None
     target: str
     methods: tuple[str, ...]
+    every: int = 1
     labels: np.ndarray | None = None
     names: Mapping[int, str] = field(default_factory=dict)
     regions: tuple[tuple[int, int, int, int], ...] | None = None

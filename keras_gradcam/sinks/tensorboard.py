@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ..history import COLUMNS
 from ..plugin import summary as tab
 from ..plugin.metadata import ProbeInfo, RunInfo
 from ..render import Frame, Style, cell_size, encoded, filmstrip, overview, panel, relief, resized
@@ -81,7 +80,9 @@ class TensorBoardSink:
 
         if self._writer is None:
             self._writer = self._opened()
-            self._writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+            now = time.time()
+            self._writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+            self._writer.write(tab.session_start(step, now).SerializeToString())
             if self._run is not None:
                 self._add(0, [tab.run_summary(_run_info(self._run, self._style)), _tab_pictures(self._run)])
         # An event per value keeps each record small, as TensorFlow's own writers do.
@@ -109,7 +110,7 @@ def _run_info(run: Run, style: Style) -> RunInfo:
         methods=run.methods,
         colormap=style.colormap,
         class_names=run.names,
-        columns=COLUMNS,
+        every=run.every,
     )
 
 

@@ -1,0 +1,258 @@
+// @ts-check
+// One probe: large pictures, curves, guided pictures, and the filmstrip of all epochs.
+
+import { element, epochName } from "./controls.js";
+import { chart } from "./curves.js";
+import { formatted, shortened } from "./model.js";
+import { paint, topOf } from "./paint.js";
+import { caption, runStep } from "./views.js";
+
+/**
+ * @typedef {import("./store.js").Run} Run
+ * @typedef {import("./views.js").Scene} Scene
+ */
+
+const LARGE = 256;
+const STRIP = 72;
+
+/** The guided picture has a place of its own here. @param {import("./paint.js").Look} look */
+function besideGuided(look) {
+  return look.view === "guided" ? { ...look, view: /** @type {const} */ ("overlay") } : look;
+}
+
+/**
+ * The curves of a probe: all runs together.
+ * @param {Scene} scene
+ * @param {number} probe
+ */
+function charts(scene, probe) {
+  const several = scene.runs.length > 1;
+  const title = (/** @type {Run} */ run) => (several ? `${shortened(scene.titles.get(run.name), 24)}` : "");
+  const lines = (/** @type {string} */ column) =>
+    scene.runs.map((run, i) => ({
+      name: title(run),
+      points: run.curve(column, probe),
+      className: several ? `run-${i}` : "",
+    }));
+  const unit = /** @type {[number, number]} */ ([0, 1]);
+  const regions = scene.runs.some((run) => run.info?.probes[probe]?.region);
+  return [
+    { title: "score", lines: lines("score"), fixed: null, empty: "no scores were logged" },
+    { title: "probability", lines: lines("probability"), fixed: unit, empty: "no probabilities were logged" },
+    {
+      title: "similarity to previous",
+      lines: lines("similarity_previous"),
+      fixed: unit,
+      empty: "no similarity was logged",
+    },
+    { title: "similarity to first", lines: lines("similarity_first"), fixed: unit, empty: "no similarity was logged" },
+    { title: "focus", lines: lines("focus"), fixed: unit, empty: "no focus was logged" },
+    {
+      title: "mass inside the region",
+      lines: lines("mass_inside"),
+      fixed: unit,
+      empty: regions ? "no mass inside was logged" : "this run has no regions",
+    },
+  ];
+}
+
+/**
+ * The box of a probe's region over its picture, or null.
+ * @param {Run} run
+ * @param {number} probe
+ */
+function regionBox(run, probe) {
+  const region = run.info?.probes[probe]?.region;
+  if (!region || !run.info) return null;
+  const [height, width] = run.info.input_size;
+  const [x0, y0, x1, y1] = region;
+  const box = element("span", { className: "region", title: "region" });
+  const percent = (/** @type {number} */ share) => `${(Math.min(Math.max(share, 0), 1) * 100).toFixed(3)}%`;
+  Object.assign(box.style, {
+    left: percent(x0 / width),
+    top: percent(y0 / height),
+    width: percent((x1 - x0) / width),
+    height: percent((y1 - y0) / height),
+  });
+  return box;
+}
+
+/**
+ * @param {Run} run
+ * @param {number} probe
+ * @param {number} place among the runs
+ * @param {Scene} scene
+ */
+function largeView(run, probe, place, scene) {
+  const canvas = element("canvas", { width: 1, height: 1 });
+  const note = element("span", { className: "note" });
+  const guidedCanvas = element("canvas", { width: 1, height: 1 });
+  const guidedNote = element("span", { className: "note" });
+  const line = element("p", { className: "said" });
+  const more = element("p", { className: "more" });
+  const box = regionBox(run, probe);
+  const map = element("span", { className: "picture" }, canvas, ...(box ? [box] : []), note);
+  const guided = element("span", { className: "picture" }, guidedCanvas, guidedNote);
+  const name = shortened(scene.titles.get(run.name) ?? run.name, 80);
+  const root = element(
+    "section",
+    { className: "large" },
+    element("h2", { className: `run-${place}`, dir: "auto", title: shortened(run.name, 300) }, name),
+    element("div", { className: "pair" }, map, guided),
+    line,
+    more,
+  );
+  root.setAttribute("aria-label", `run ${name}`);
+
+  /** @param {Scene} at */
+  function draw(at) {
+    const step = runStep(run, at.steps[at.position]);
+    note.textContent = paint(canvas, run, step, probe, besideGuided(at.look), LARGE, at.again);
+    guidedNote.textContent = paint(guidedCanvas, run, step, probe, { ...at.look, view: "guided" }, LARGE, at.again);
+    const said = caption(line, run, step, probe, true);
+    const facts = [];
+    if (step !== null && step !== at.steps[at.position]) facts.push(`shown: ${epochName(step)}`);
+    if (said.flipped !== null) facts.push(`prediction flipped at ${epochName(said.flipped)}`);
+    const explained = run.number("explained", step ?? -2, probe);
+    if (Number.isFinite(explained)) facts.push(`explained: ${shortened(run.className(explained), 40)}`);
+    if (step !== null) facts.push(`top ${formatted(topOf(run, step, probe, at.look))} (${at.look.scale})`);
+    if (!box) facts.push("this run has no regions");
+    more.textContent = facts.join(" · ");
+  }
+  return { root, draw };
+}
+
+/**
+ * @param {Run} run
+ * @param {number} probe
+ * @param {Scene} scene
+ * @param {(position: number) => void} go
+ */
+function filmstrip(run, probe, scene, go) {
+  let at = scene;
+  const watcher = new IntersectionObserver(
+    (entries) => entries.forEach(({ target, isIntersecting }) => frames.get(target)?.show(isIntersecting)),
+    { rootMargin: "0px 400px" },
+  );
+  /** @type {Map<Element, {show: (yes: boolean) => void, draw: () => void}>} */
+  const frames = new Map();
+  const buttons = run.steps.map((step) => {
+    const canvas = element("canvas", { width: 1, height: 1 });
+    const name = step < 0 ? "start" : String(step);
+    const button = element("button", { type: "button", className: "frame" }, canvas, element("span", null, name));
+    button.setAttribute("aria-label", epochName(step));
+    button.addEventListener("click", () => go(at.steps.indexOf(step)));
+    let visible = false;
+    const draw = () => {
+      if (visible) paint(canvas, run, step, probe, besideGuided(at.look), STRIP, () => {});
+    };
+    frames.set(button, {
+      draw,
+      show: (yes) => {
+        visible = yes;
+        draw();
+      },
+    });
+    watcher.observe(button);
+    return { step, button };
+  });
+  const root = element("div", { className: "strip" }, ...buttons.map(({ button }) => button));
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", "filmstrip");
+  let marked = /** @type {HTMLElement | null} */ (null);
+  let look = "";
+
+  /** @param {Scene} now */
+  function draw(now) {
+    at = now;
+    if (JSON.stringify(now.look) !== look) {
+      look = JSON.stringify(now.look);
+      frames.forEach((frame) => frame.draw());
+    }
+    const step = runStep(run, now.steps[now.position]);
+    const button = buttons.find((frame) => frame.step === step)?.button ?? null;
+    if (button === marked) return;
+    marked?.removeAttribute("aria-current");
+    button?.setAttribute("aria-current", "true");
+    marked = button;
+    if (button) {
+      const middle = button.offsetLeft - root.offsetLeft - (root.clientWidth - button.offsetWidth) / 2;
+      root.scrollTo({ left: middle });
+    }
+  }
+  return { root, draw, close: () => watcher.disconnect() };
+}
+
+/**
+ * @param {{close: () => void, go: (position: number) => void}} actions
+ */
+export function detailView(actions) {
+  const root = element("main", { className: "detail", tabIndex: -1 });
+  let built = "";
+  /** @type {((scene: Scene) => void)[]} */
+  let drawers = [];
+  /** @type {(() => void)[]} */
+  let closers = [];
+
+  /**
+   * @param {Scene} scene
+   * @param {number} probe
+   */
+  function update(scene, probe) {
+    const key = JSON.stringify([probe, scene.runs.map((run) => [run.name, run.revision]), scene.steps]);
+    if (key !== built) {
+      close();
+      built = key;
+      build(scene, probe);
+    }
+    draw(scene);
+  }
+
+  /**
+   * @param {Scene} scene
+   * @param {number} probe
+   */
+  function build(scene, probe) {
+    const label = scene.runs[0].label(probe) ?? "no label";
+    const back = element("button", { type: "button", className: "back", title: "Escape" }, "← All probes");
+    back.addEventListener("click", actions.close);
+    const title = element(
+      "h1",
+      null,
+      `#${probe} `,
+      element("span", { dir: "auto", title: shortened(label, 300) }, shortened(label)),
+    );
+    const larges = scene.runs.map((run, i) => largeView(run, probe, i, scene));
+    const curves = charts(scene, probe).map((content) => chart(content, scene.steps, actions.go));
+    const strips = scene.runs.map((run) => filmstrip(run, probe, scene, actions.go));
+    root.replaceChildren(
+      element("div", { className: "head" }, back, title),
+      element(
+        "div",
+        { className: "body" },
+        element("div", { className: "larges" }, ...larges.map((one) => one.root)),
+        element("div", { className: "charts" }, ...curves.map((one) => one.root)),
+      ),
+      ...strips.map((strip) => strip.root),
+    );
+    drawers = [
+      ...larges.map((one) => one.draw),
+      ...strips.map((strip) => strip.draw),
+      (/** @type {Scene} */ at) => curves.forEach((one) => one.move(at.position)),
+    ];
+    closers = strips.map((strip) => strip.close);
+  }
+
+  /** @param {Scene} scene */
+  function draw(scene) {
+    for (const drawer of drawers) drawer(scene);
+  }
+
+  function close() {
+    closers.forEach((closer) => closer());
+    closers = [];
+    drawers = [];
+    built = "";
+  }
+  return { root, update, draw, close };
+}

@@ -1,0 +1,281 @@
+// @ts-check
+// The data of the chosen runs: fetched, decoded, asked for by run, step and probe.
+
+import { START, decodeSeries, meanKnown, peak, union, unpack } from "./model.js";
+
+/**
+ * @typedef {import("./model.js").Series} Series
+ * @typedef {{name: string, revision: string, last_epoch: number | null, info: import("./model.js").RunInfo | null,
+ *   error: string | null, has: {maps: boolean, guided: boolean, start_guided: boolean, pictures: boolean}}} Listing
+ */
+
+const NO_SERIES = /** @type {Series} */ ({ steps: [], shapes: [], data: [], unreadable: 0 });
+const GUIDED_KEPT = 48;
+
+/** How long a run rests between two fetches, in times of what a fetch takes: a growing run must not fill the line. */
+const REST = 5;
+
+class HttpError extends Error {
+  /** @param {number} status @param {string} text */
+  constructor(status, text) {
+    super(`${status} ${text.slice(0, 200)}`.trim());
+    this.status = status;
+  }
+}
+
+/** @param {string} path */
+async function fetched(path) {
+  const response = await fetch(path);
+  if (!response.ok) throw new HttpError(response.status, await response.text());
+  return response;
+}
+
+/** What there need not be. @template T @param {Promise<T>} promise @returns {Promise<T | null>} */
+function optional(promise) {
+  return promise.catch((error) => {
+    if (error.status === 404) return null;
+    throw error;
+  });
+}
+
+/** @returns {Promise<Listing[]>} */
+export async function fetchRuns() {
+  return (await (await fetched("./runs")).json()).runs;
+}
+
+/**
+ * @param {string} route
+ * @param {string} run
+ * @param {string} [more]
+ */
+async function fetchBinary(route, run, more = "") {
+  return (await fetched(`./${route}?run=${encodeURIComponent(run)}${more}`)).arrayBuffer();
+}
+
+/**
+ * @param {ArrayBuffer} buffer
+ * @returns {Promise<(ImageBitmap | null)[]>} null for what is no picture
+ */
+function decodePictures(buffer) {
+  const decode = ({ offset, length }) =>
+    createImageBitmap(new Blob([new Uint8Array(buffer, offset, length)])).catch(() => null);
+  return Promise.all(unpack(buffer).parts.map(decode));
+}
+
+/** One run, as much of it as has arrived. */
+export class Run {
+  /** @param {Listing} listing */
+  constructor(listing) {
+    this.listing = listing;
+    this.name = listing.name;
+    /** "" until the first data came; then the revision they belong to. */
+    this.revision = "";
+    this.error = "";
+    /** The revision that could not be fetched. */
+    this.failed = "";
+    this.loading = false;
+    /** Not to be fetched again before, in milliseconds of the page. */
+    this.rest = 0;
+    /** All steps with a map or numbers, ascending. @type {number[]} */
+    this.steps = [];
+    /** 1 - similarity to the previous epoch, mean over probes that have one. @type {[number, number][]} */
+    this.driftCurve = [];
+    /** Steps at which the prediction of a probe changed. @type {Map<number, number[]>} */
+    this.flips = new Map();
+    this.maps = NO_SERIES;
+    this.numbers = NO_SERIES;
+    /** @type {(ImageBitmap | null)[]} */
+    this.pictures = [];
+    /** @type {Map<number, number>} */
+    this.mapIndex = new Map();
+    /** @type {Map<number, number>} */
+    this.numberIndex = new Map();
+    /** @type {Map<number, {pictures: (ImageBitmap | null)[] | null, error: string, loading: boolean}>} */
+    this.guidedByStep = new Map();
+    /** @type {number[]} */
+    this.tops = [];
+  }
+
+  get info() {
+    return this.listing.info;
+  }
+
+  get loaded() {
+    return this.revision !== "";
+  }
+
+  /** Fetches what belongs to the listing. */
+  async load() {
+    if (this.loading) return;
+    this.loading = true;
+    const { revision, has } = this.listing;
+    const begun = performance.now();
+    try {
+      const [maps, numbers, pictures] = await Promise.all([
+        has.maps ? fetchBinary("maps", this.name) : null,
+        optional(fetchBinary("numbers", this.name)),
+        has.pictures ? fetchBinary("pictures", this.name).then(decodePictures) : [],
+      ]);
+      this.maps = maps ? decodeSeries(maps) : NO_SERIES;
+      this.numbers = numbers ? decodeSeries(numbers) : NO_SERIES;
+      this.pictures = pictures;
+      this.mapIndex = new Map(this.maps.steps.map((step, i) => [step, i]));
+      this.numberIndex = new Map(this.numbers.steps.map((step, i) => [step, i]));
+      this.guidedByStep.clear();
+      this.tops = this.#tops();
+      this.steps = union([this.maps.steps, this.numbers.steps]);
+      this.driftCurve = this.steps.map((step) => [step, this.drift(step)]);
+      this.flips.clear();
+      this.revision = revision;
+      this.error = "";
+    } catch (error) {
+      this.error = error instanceof Error ? error.message : String(error);
+      this.failed = revision;
+    } finally {
+      this.loading = false;
+      this.rest = performance.now() + REST * (performance.now() - begun);
+    }
+  }
+
+  #tops() {
+    /** @type {number[]} */
+    const tops = [];
+    this.maps.shapes.forEach(([n, h, w], frame) => {
+      for (let probe = 0; probe < n; probe++) {
+        const top = peak(this.maps.data[frame].subarray(probe * h * w, (probe + 1) * h * w));
+        tops[probe] = Math.max(tops[probe] ?? 0, top);
+      }
+    });
+    return tops;
+  }
+
+  get probeCount() {
+    return Math.max(this.info?.probes.length ?? 0, this.pictures.length, this.tops.length);
+  }
+
+  /** Whether there is something to fetch that has not just been tried. */
+  get stale() {
+    const { revision } = this.listing;
+    return revision !== this.revision && revision !== this.failed && performance.now() >= this.rest;
+  }
+
+  /**
+   * The map of a probe, or null.
+   * @param {number} step
+   * @param {number} probe
+   */
+  cells(step, probe) {
+    const frame = this.mapIndex.get(step);
+    if (frame === undefined) return null;
+    const [n, h, w] = this.maps.shapes[frame];
+    if (probe >= n || h * w === 0) return null;
+    return { map: this.maps.data[frame].subarray(probe * h * w, (probe + 1) * h * w), h, w };
+  }
+
+  /**
+   * A number of a probe, NaN where it is not known.
+   * @param {string} column
+   * @param {number} step
+   * @param {number} probe
+   */
+  number(column, step, probe) {
+    const frame = this.numberIndex.get(step);
+    const at = this.info?.columns.indexOf(column) ?? -1;
+    if (frame === undefined || at < 0) return NaN;
+    const [n, columns] = this.numbers.shapes[frame];
+    return probe < n && at < columns ? this.numbers.data[frame][probe * columns + at] : NaN;
+  }
+
+  /**
+   * A number of a probe over all steps of the run.
+   * @param {string} column
+   * @param {number} probe
+   * @returns {[number, number][]} (step, value)
+   */
+  curve(column, probe) {
+    return this.numbers.steps.map((step) => [step, this.number(column, step, probe)]);
+  }
+
+  /** A point of the drift curve. @param {number} step */
+  drift(step) {
+    const values = Array.from({ length: this.probeCount }, (_, probe) =>
+      this.number("similarity_previous", step, probe),
+    );
+    return 1 - meanKnown(values);
+  }
+
+  /** Mean of 1 - similarity to the previous epoch over the run. @param {number} probe */
+  probeDrift(probe) {
+    return 1 - meanKnown(this.curve("similarity_previous", probe).map(([, value]) => value));
+  }
+
+  /**
+   * Name of a class.
+   * @param {number} index
+   */
+  className(index) {
+    const names = this.info?.class_names ?? {};
+    return Object.hasOwn(names, String(index)) ? names[String(index)] : `class ${index}`;
+  }
+
+  /** The true class in words, or null. @param {number} probe */
+  label(probe) {
+    const label = this.info?.probes[probe]?.label;
+    return label === null || label === undefined ? null : this.className(label);
+  }
+
+  /**
+   * What the model says of a probe.
+   * @param {number} step
+   * @param {number} probe
+   */
+  prediction(step, probe) {
+    const predicted = this.number("predicted", step, probe);
+    const label = this.info?.probes[probe]?.label ?? null;
+    const known = Number.isFinite(predicted);
+    return {
+      name: known ? this.className(predicted) : null,
+      probability: this.number("confidence", step, probe),
+      wrong: known && label !== null && predicted !== label,
+      flipped: this.#flipped(step, probe),
+    };
+  }
+
+  /** The last epoch, up to `step`, whose prediction differs from that before. */
+  #flipped(/** @type {number} */ step, /** @type {number} */ probe) {
+    let flips = this.flips.get(probe);
+    if (!flips) {
+      const known = this.curve("predicted", probe).filter(([, predicted]) => Number.isFinite(predicted));
+      flips = known.filter(([, predicted], i) => i > 0 && predicted !== known[i - 1][1]).map(([at]) => at);
+      this.flips.set(probe, flips);
+    }
+    return flips.findLast((at) => at <= step) ?? null;
+  }
+
+  /** Whether guided pictures were logged at all. @param {number} step */
+  hasGuided(step) {
+    return step === START ? this.listing.has.start_guided : this.listing.has.guided;
+  }
+
+  /**
+   * The guided pictures of a step if they are here; else begins to fetch them and calls `arrived` later.
+   * @param {number} step
+   * @param {() => void} arrived
+   */
+  guided(step, arrived) {
+    const entry = this.guidedByStep.get(step);
+    if (entry) return entry;
+    if (this.guidedByStep.size >= GUIDED_KEPT) this.guidedByStep.delete(this.guidedByStep.keys().next().value ?? 0);
+    const fresh = { pictures: /** @type {(ImageBitmap | null)[] | null} */ (null), error: "", loading: true };
+    this.guidedByStep.set(step, fresh);
+    fetchBinary("guided", this.name, `&epoch=${step}`)
+      .then(decodePictures)
+      .then((pictures) => (fresh.pictures = pictures))
+      .catch((error) => (fresh.error = String(error.message)))
+      .finally(() => {
+        fresh.loading = false;
+        arrived();
+      });
+    return fresh;
+  }
+}

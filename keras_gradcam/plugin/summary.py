@@ -1,0 +1,113 @@
+"""The tab's data as TensorBoard summaries. NumPy and TensorBoard's protocol buffers only, no TensorFlow.
+
+Each function returns one ``Summary.Value``; the caller puts it into an ``Event`` with a step and a wall time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_TENSOR, Summary, SummaryMetadata
+from tensorboard.util.tensor_util import make_tensor_proto
+
+from . import metadata
+from .metadata import RunInfo
+
+#: Maps whose maximum lies below keep too few digits in float16.
+_SMALLEST_TOP = 2.0**-9
+
+
+def run_summary(info: RunInfo) -> Any:
+    """The run's description; written at step 0 at every start of a training, the latest is shown."""
+    return _value(metadata.RUN, np.array(info.to_json().encode(), dtype=object), DATA_CLASS_TENSOR)
+
+
+def pictures_summary(encoded: Sequence[bytes]) -> Any:
+    """The probes' pictures as PNG or JPEG bytes, at most 256 pixels on the longer side; step 0, at every start."""
+    # A tensor rather than a blob sequence: one read brings all, and of two at one step the later can be told.
+    return _value(metadata.PICTURES, _bytes(encoded), DATA_CLASS_TENSOR)
+
+
+def maps_summary(maps: np.ndarray, start: bool = False) -> Any:
+    """The raw maps of all probes at one epoch.
+
+    They are stored as float16; where that would overflow or lose digits (largest value of a map above 65504 or below
+    0.002) as float32.
+
+    Args:
+        maps: (N, h, w), on the grid of the layer; NaN and infinity are kept.
+        start: Whether they are of the model before its first epoch.
+
+    Returns:
+        A ``Summary.Value``.
+
+    Raises:
+        ValueError: If the maps have another number of axes.
+
+    Example:
+        >>> import numpy as np
+        >>> maps_summary(np.ones((2, 7, 7))).tag
+        'gradcam_tab/maps'
+    """
+    maps = np.asarray(maps)
+    if maps.ndim != 3:
+        raise ValueError(f"`maps` must be (N, h, w), one map per probe. Received: shape {maps.shape}.")
+    tops = np.abs(np.where(np.isfinite(maps), maps, 0).astype(np.float64)).max(axis=(1, 2), initial=0)
+    fits = np.all((tops == 0) | ((tops >= _SMALLEST_TOP) & (tops <= np.finfo(np.float16).max)))
+    stored = maps.astype(np.float16 if fits else np.float32)
+    return _value(metadata.START_MAPS if start else metadata.MAPS, stored, DATA_CLASS_TENSOR)
+
+
+def numbers_summary(numbers: np.ndarray, start: bool = False) -> Any:
+    """What is known of all probes at one epoch.
+
+    Args:
+        numbers: (N, columns) in the order of the run's ``columns``, NaN where unknown.
+        start: Whether they are of the model before its first epoch.
+
+    Raises:
+        ValueError: If the numbers have another number of axes.
+    """
+    numbers = np.asarray(numbers, dtype=np.float32)
+    if numbers.ndim != 2:
+        raise ValueError(f"`numbers` must be (N, columns), one row per probe. Received: shape {numbers.shape}.")
+    return _value(metadata.START_NUMBERS if start else metadata.NUMBERS, numbers, DATA_CLASS_TENSOR)
+
+
+def guided_summary(encoded: Sequence[bytes], start: bool = False) -> Any:
+    """Guided Grad-CAM of all probes at one epoch as PNG or JPEG bytes; read only when somebody looks."""
+    tag = metadata.START_GUIDED if start else metadata.GUIDED
+    return _value(tag, _bytes(encoded), DATA_CLASS_BLOB_SEQUENCE)
+
+
+def session_start(step: int, wall_time: float) -> Any:
+    """The event that opens every event file of the tab.
+
+    It tells TensorBoard's slow loader that what an earlier, killed training wrote at this step and later is void. The
+    fast loader and the tab find out by themselves, but the slow one would go on showing guided pictures of the earlier.
+
+    Args:
+        step: The first epoch of this training, ``initial_epoch``.
+        wall_time: Now, in seconds.
+    """
+    return Event(wall_time=wall_time, step=step, session_log=SessionLog(status=SessionLog.START))
+
+
+def _bytes(encoded: Sequence[bytes]) -> np.ndarray:
+    # Not np.array(encoded): that pads to one length and drops zero bytes at the end.
+    array = np.empty(len(encoded), dtype=object)
+    array[:] = [bytes(one) for one in encoded]
+    return array
+
+
+def _value(tag: str, array: np.ndarray, data_class: int) -> Any:
+    return Summary.Value(
+        tag=tag,
+        tensor=make_tensor_proto(array),
+        metadata=SummaryMetadata(
+            plugin_data=SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME), data_class=data_class
+        ),
+    )

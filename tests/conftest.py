@@ -1,0 +1,26 @@
+"""Every test starts from the same seeds and leaves Keras as it found it."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+
+@pytest.fixture(autouse=True)
+def _clean_keras():
+    keras.utils.set_random_seed(0)
+    eagerly = tf.config.functions_run_eagerly()
+    yield
+    tf.config.run_functions_eagerly(eagerly)
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,216 @@
+"""The package as a whole: light to import, documented, and its modules import one another one way only."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_gradcam
+
+ROOT = Path(keras_gradcam.__file__).parent
+HEAVY = ("tensorflow", "keras", "matplotlib", "PIL", "scipy", "tensorboard", "torch", "jax")
+
+
+def fresh_python(code: str) -> str:
+    """Runs ``code`` in a new interpreter and returns what it prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# -------------------------------------------------------------------------------------------------------------- imports
+
+
+@pytest.mark.parametrize("then", ["", "dir(keras_gradcam)", "keras_gradcam.__version__", "keras_gradcam.__all__"])
+def test_importing_the_package_loads_nothing_heavy(then):
+    code = f"import sys, keras_gradcam\n{then}\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+    assert fresh_python(code) == "[]"
+
+
+@pytest.mark.parametrize("name", ["gradcam", "Class", "GradCAM", "LayerCall"])
+def test_names_that_need_no_model_load_no_framework(name):
+    code = f"import sys, keras_gradcam\nkeras_gradcam.{name}\nprint({{'tensorflow', 'keras'}} & set(sys.modules))"
+    assert fresh_python(code) == "set()"
+
+
+def test_gradcam_on_arrays_runs_without_a_framework():
+    code = (
+        "import sys, numpy as np\nfrom keras_gradcam import gradcam\n"
+        "result = gradcam(np.full((2, 2, 3), 2.0), np.full((2, 2, 3), 0.5), np.ones((4, 4, 1)))\n"
+        "print(result.guided_gradcam.max(), 'tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    assert fresh_python(code) == "3.0 False False"
+
+
+# --------------------------------------------------------------------------------------------------------- public names
+
+
+def test_public_names_are_sorted_and_each_is_there():
+    assert keras_gradcam.__all__ == sorted(keras_gradcam.__all__)
+    assert len(set(keras_gradcam.__all__)) == len(keras_gradcam.__all__)
+    assert set(keras_gradcam.__all__) == set(keras_gradcam._MODULES)
+    assert set(keras_gradcam.__all__) <= set(dir(keras_gradcam))
+
+
+@pytest.mark.parametrize("name", keras_gradcam.__all__)
+def test_public_name_is_defined_in_the_module_it_is_said_to_be_in(name):
+    found = getattr(keras_gradcam, name)
+    assert found.__name__ == name
+    assert found.__module__ == f"keras_gradcam.{keras_gradcam._MODULES[name]}"
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"'keras_gradcam' has no attribute 'explian'"):
+        _ = keras_gradcam.explian
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert seen == keras_gradcam._MODULES
+
+
+def _parameters(public) -> list[str]:
+    """The arguments a user of this name passes."""
+    if inspect.isclass(public) and "__init__" not in vars(public):
+        return []  # an exception, a base class
+    return [name for name in inspect.signature(public).parameters if name != "self"]
+
+
+@pytest.mark.parametrize("name", keras_gradcam.__all__)
+def test_public_name_is_documented(name):
+    public = getattr(keras_gradcam, name)
+    text = inspect.getdoc(public)
+    assert text, f"{name} has no docstring"
+    assert text.splitlines()[0].endswith((".", ",")), f"{name}: the first line is not a sentence"
+    assert not text.startswith(f"{name}("), f"{name}: the docstring is the one Python made"
+    documented = "Attributes:" in text or issubclass(public, tuple) if inspect.isclass(public) else False
+    if not documented:
+        assert "Example:" in text, f"{name}: no example"
+        if parameters := _parameters(public):
+            assert "Args:" in text, f"{name}: arguments are not documented"
+            arguments = text.split("Args:")[1].split("\n\n")[0]
+            missing = [parameter for parameter in parameters if f"{parameter}:" not in arguments]
+            assert not missing, f"{name}: {missing} not documented"
+
+
+@pytest.mark.parametrize("name", keras_gradcam.__all__)
+def test_public_methods_are_documented(name):
+    public = getattr(keras_gradcam, name)
+    if not inspect.isclass(public):
+        return
+    for method, function in vars(public).items():
+        if inspect.isfunction(function) and not method.startswith("_"):
+            assert inspect.getdoc(getattr(public, method)), f"{name}.{method} has no docstring"
+
+
+def test_every_module_says_what_it_is():
+    for path in ROOT.rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+
+
+# ----------------------------------------------------------------------------------------------------- import direction
+
+
+def imports(path: Path, type_checking: bool = False) -> set[str]:
+    """Everything a module imports, anywhere in it, as absolute names; imports for type checkers on request alone."""
+    package = ["keras_gradcam", *path.relative_to(ROOT).parent.parts]
+    tree = ast.parse(path.read_text())
+    if not type_checking:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                node.body = []
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            for alias in node.names:
+                # `from . import x` and `from .package import module` name modules too.
+                inner = f"{base}.{alias.name}"
+                found.add(inner if _is_module(inner) else base)
+    return found
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def own(path: Path) -> set[str]:
+    return {name for name in imports(path) if name.split(".")[0] == "keras_gradcam"}
+
+
+ENGINE = "keras_gradcam.engine"
+ALLOWED = {
+    "engine/base.py": set(),
+    "engine/grid.py": set(),
+    "engine/recording.py": {f"{ENGINE}.base"},
+    "maps.py": {f"{ENGINE}.base"},
+    "targets.py": {f"{ENGINE}.base"},
+}
+ALLOWED_PREFIXES = {
+    "engine": (f"{ENGINE}", "keras_gradcam.maps"),
+    "layers.py": (ENGINE,),
+    "explainer.py": (ENGINE, "keras_gradcam.layers", "keras_gradcam.maps", "keras_gradcam.targets"),
+}
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_modules_at_the_bottom_import_little(module):
+    assert own(ROOT / module) <= ALLOWED[module]
+
+
+@pytest.mark.parametrize("module", ALLOWED_PREFIXES)
+def test_imports_point_one_way(module):
+    files = [ROOT / module] if module.endswith(".py") else sorted((ROOT / module).rglob("*.py"))
+    assert files
+    for path in files:
+        wrong = {
+            name
+            for name in own(path)
+            if not any(name == prefix or name.startswith(prefix + ".") for prefix in ALLOWED_PREFIXES[module])
+        }
+        assert not wrong, f"{path} imports {wrong}"
+
+
+def test_nothing_imports_the_callback_but_the_package_itself():
+    for path in ROOT.rglob("*.py"):
+        if path not in (ROOT / "__init__.py", ROOT / "callback.py"):
+            assert "keras_gradcam.callback" not in imports(path, type_checking=True), f"{path} imports the callback"
+
+
+@pytest.mark.parametrize(
+    "module", ["maps.py", "targets.py", "layers.py", "explainer.py", "engine/base.py", "engine/grid.py"]
+)
+def test_modules_beside_the_engine_know_no_backend(module):
+    assert not {name.split(".")[0] for name in imports(ROOT / module)} & {"tensorflow", "torch", "jax"}
+
+
+@pytest.mark.parametrize("module", ["plugin/plugin.py", "plugin/metadata.py", "plugin/__init__.py"])
+def test_the_tab_runs_without_keras_and_tensorflow(module):
+    path = ROOT / module
+    if not path.exists():
+        pytest.skip(f"{module} is not written yet")
+    assert not {name.split(".")[0] for name in imports(path)} & {"keras", "tensorflow", "torch", "jax"}
+    wrong = {name for name in own(path) if not name.startswith("keras_gradcam.plugin")}
+    assert not wrong, f"{path} imports {wrong}"
+
+
+def test_all_modules_can_be_imported():
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
