@@ -294,9 +294,9 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     def _run(self, explainer: Explainer) -> Run:
         signature = signature_of(self._probe.images)
         images = keras.tree.flatten(self._probe.images)[explained_input(signature)]
-        if images.ndim != 4:
+        if images.ndim not in (3, 4):
             raise ValueError(
-                f"`probe` must hold pictures, shape (N, H, W, C). Received: shape {images.shape}. "
+                f"`probe` must hold pictures, shape (N, H, W, C) or (N, H, W). Received: shape {images.shape}. "
                 "Candidates: keras_gradcam.Explainer, for series and volumes."
             )
         size = (int(images.shape[1]), int(images.shape[2]))

@@ -12,7 +12,7 @@ import numpy as np
 from .engine import current_engine
 from .engine.base import Outputs, Pass, Program, Request, Signature, Structure
 from .engine.recording import declared_inputs
-from .layers import LayerLike, choose_layer, explained_input, input_size, signature_of
+from .layers import LayerLike, choose_layer, explained_input, input_shape, signature_of
 from .maps import guided_gradcam, upsample
 from .targets import Target, TargetLike, as_target
 
@@ -199,11 +199,12 @@ class Explainer:
             self._programs.clear()
             self._structure = structure
         if key not in self._programs:
-            size = input_size(signature, self._input_index)
+            shape = input_shape(signature, self._input_index)
+            _check_channels_last(self.model, shape)
             request = Request(
                 target=target,
                 values=values,
-                select=lambda captures: choose_layer(self.model, captures, size, self._layer, self._layer_call),
+                select=lambda captures: choose_layer(self.model, captures, shape, self._layer, self._layer_call),
                 explained_input=explained_input(signature, self._input_index),
                 gradcam="gradcam" in self.methods or "guided_gradcam" in self.methods,
                 guided_backprop="guided_backprop" in self.methods or "guided_gradcam" in self.methods,
@@ -230,7 +231,9 @@ class Explainer:
                 )
         heatmap = weighted = None
         if joined.gradcam is not None:
-            heatmap = upsample(joined.gradcam, input_size(signature, self._input_index))
+            # Grad-CAM has the spatial axes of the input; what is left of the input's is its channels.
+            shape = input_shape(signature, self._input_index)
+            heatmap = upsample(joined.gradcam, shape[: joined.gradcam.ndim - 1])
             if "guided_gradcam" in self.methods:
                 weighted = guided_gradcam(joined.guided_backprop, heatmap)
         wanted = set(self.methods)
@@ -254,6 +257,23 @@ def _structure(model: Any) -> list[Any]:
 
 def _identical(one: Sequence[Any], other: Sequence[Any]) -> bool:
     return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+
+
+def _check_channels_last(model: Any, shape: Sequence[int]) -> None:
+    first = [layer for layer in model._flatten_layers() if getattr(layer, "data_format", None) == "channels_first"]
+    if first:
+        raise ValueError(
+            "`model` must have its channels last. "
+            f"Received: layer {first[0].name!r} with data_format='channels_first'. "
+            "Candidates: the same model built with data_format='channels_last'."
+        )
+    if len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) > 4:
+        warnings.warn(
+            f"The input of shape {tuple(shape)} looks as if its channels came first; it is read as (H, W, C), and maps "
+            "are laid out accordingly.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 # Each program holds a graph; functions made anew for every call as targets must not pile them up.

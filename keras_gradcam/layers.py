@@ -9,7 +9,7 @@ from typing import Any, Union
 
 from .engine import current_engine
 from .engine.base import Capture, LayerCall, Signature, Structure
-from .engine.grid import token_grid
+from .engine.grid import spatial_size
 from .engine.recording import declared_inputs, layer_paths
 
 #: What a function that takes a layer understands: a name, a path, a layer, or None for the automatic choice.
@@ -39,11 +39,11 @@ def list_layers(model: Any, images: Structure | None = None) -> list[LayerCall]:
         [LayerCall(path='conv', layer_type='Conv2D', output_shape=(None, 6, 6, 4), call=0)]
     """
     signature = model_signature(model) if images is None else signature_of(images)
-    size = input_size(signature)
+    shape = input_shape(signature)
     return [
         capture.info
         for capture in current_engine().layer_calls(model, signature)
-        if _has_extent(capture.info.output_shape, size)
+        if spatial_size(shape, capture.info.output_shape)
     ]
 
 
@@ -88,13 +88,17 @@ def explained_input(signature: Signature, which: int | None = None) -> int:
     return which
 
 
-def input_size(signature: Signature, which: int | None = None) -> tuple[int, ...]:
-    """The spatial size of the explained input, ``(H, W)`` for pictures."""
-    return signature.leaves[explained_input(signature, which)][0][:-1]
+def input_shape(signature: Signature, which: int | None = None) -> tuple[int, ...]:
+    """The shape of the explained input without the batch, ``(H, W, C)`` for pictures."""
+    return signature.leaves[explained_input(signature, which)][0]
 
 
 def choose_layer(
-    model: Any, captures: Sequence[Capture], size: Sequence[int], layer: LayerLike = None, layer_call: int | None = None
+    model: Any,
+    captures: Sequence[Capture],
+    shape: Sequence[int],
+    layer: LayerLike = None,
+    layer_call: int | None = None,
 ) -> Capture:
     """Chooses the feature map that is explained among all layer calls of a forward pass.
 
@@ -105,7 +109,7 @@ def choose_layer(
     Args:
         model: The model the calls belong to.
         captures: All layer calls, in the order of execution.
-        size: Spatial size of the explained input.
+        shape: Shape of the explained input without the batch.
         layer: A layer's name, its path ("backbone/conv5_block3_out"), the layer itself, or None.
         layer_call: Which call of a layer that is called several times: 0 for the first, -1 for the last; by default
             the last one the score depends on.
@@ -113,11 +117,11 @@ def choose_layer(
     Raises:
         ValueError: If there is no such layer, several have that name, or its output is no feature map.
     """
-    maps = [capture for capture in captures if _has_extent(capture.info.output_shape, size)]
+    maps = [capture for capture in captures if spatial_size(shape, capture.info.output_shape)]
     if layer is None:
         if layer_call is not None:
             raise ValueError(f"`layer_call` must come with `layer`. Received: layer=None, layer_call={layer_call!r}.")
-        return _last_feature_map(maps, size)
+        return _last_feature_map(maps, shape)
     wanted = {id(found) for found in _find(model, layer, maps)}
     calls = [capture for capture in captures if id(capture.layer) in wanted]
     if not calls:
@@ -136,17 +140,18 @@ def choose_layer(
             f"`layer_call` must be one of the calls of {calls[0].info.path!r}. Received: {layer_call!r}. "
             f"Candidates: 0 to {len(calls) - 1}, or -{len(calls)} to -1 from the end."
         )
-    if not _has_extent(chosen.info.output_shape, size):
+    if spatial_size(shape, chosen.info.output_shape) is None:
         raise _not_found(f"{_described(layer)}, whose output of shape {chosen.info.output_shape} has none", layer, maps)
     return chosen
 
 
-def _last_feature_map(maps: Sequence[Capture], size: Sequence[int]) -> Capture:
+def _last_feature_map(maps: Sequence[Capture], shape: Sequence[int]) -> Capture:
     # A nested model and its last layer return the very same tensor, and so does a layer that does nothing at
     # inference (dropout): the first to return it is the one that made it.
     made: dict[int, Capture] = {}
     for capture in maps:
-        if capture.influences_score and len(capture.info.output_shape) == len(size) + 2:
+        # Not tokens: which block of a transformer says something cannot be told from shapes.
+        if capture.influences_score and len(capture.info.output_shape) > len(shape):
             made.setdefault(id(capture.output), capture)
     inner = [capture for capture in made.values() if not capture.is_model_output]
     unpooled = [capture for capture in inner if "Pooling" not in capture.info.layer_type]
@@ -155,8 +160,8 @@ def _last_feature_map(maps: Sequence[Capture], size: Sequence[int]) -> Capture:
             return choice[-1]
     raise ValueError(
         "`layer` must be named for a model in which no layer's output has the spatial axes of the input and "
-        f"influences the target. Received: layer=None, input of size {tuple(size)}. "
-        f"Candidates: {_listed([capture.info.path for capture in maps]) or 'none'}."
+        f"influences the target. Received: layer=None, input of shape {tuple(shape)}. "
+        f"Candidates: {_listed([capture.info.path for capture in maps])}."
     )
 
 
@@ -186,13 +191,6 @@ def _unescaped(name: str) -> str:
     return re.sub(r"\\(.)", r"\1", name)
 
 
-def _has_extent(shape: Sequence[int | None], size: Sequence[int]) -> bool:
-    """Whether an output of this shape is a map over the input: more than one cell, or a grid of tokens."""
-    if len(size) >= 1 and len(shape) == len(size) + 2:
-        return any(extent != 1 for extent in shape[1:-1])
-    return token_grid(shape, size) is not None
-
-
 def _described(layer: LayerLike) -> str:
     return repr(layer) if isinstance(layer, str) else f"{type(layer).__name__} {getattr(layer, 'name', layer)!r}"
 
@@ -211,5 +209,5 @@ def _not_found(received: str, layer: LayerLike, maps: Sequence[Capture]) -> Valu
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:8]))
+    shown = ", ".join(map(repr, names[:8])) or "none"
     return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -106,11 +106,12 @@ def guided_gradcam(guided_backprop: Tensor, heatmap: Tensor) -> Tensor:
     """Guided Grad-CAM: the guided gradient times the Grad-CAM map at the same size.
 
     Args:
-        guided_backprop: Guided gradients with respect to the input, ``(N, *size, channels)``.
+        guided_backprop: Guided gradients with respect to the input, ``(N, *size, channels)``, or ``(N, *size)`` for an
+            input without a channel axis.
         heatmap: Grad-CAM upsampled to the input, ``(N, *size)``.
 
     Returns:
-        ``(N, *size, channels)``, raw and signed.
+        Shaped like ``guided_backprop``, raw and signed.
 
     Example:
         >>> import numpy as np
@@ -119,7 +120,7 @@ def guided_gradcam(guided_backprop: Tensor, heatmap: Tensor) -> Tensor:
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391.
     """
-    return guided_backprop * heatmap[..., None]
+    return guided_backprop * (heatmap[..., None] if guided_backprop.ndim > heatmap.ndim else heatmap)
 
 
 def upsample(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:

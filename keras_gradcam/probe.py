@@ -93,8 +93,10 @@ def _batches(data: Any) -> Iterator[tuple[Structure, Any]]:
         return
     for sample in data:
         images, labels = _separated(sample)
-        ranks = [len(array.shape) for array in keras.tree.flatten(images)]
-        if max(ranks) >= 4:
+        shape = max((tuple(array.shape) for array in keras.tree.flatten(images)), key=len)
+        # (28, 28, 3) is one picture, unless as many labels come with it.
+        many_labels = len(shape) == 3 and labels is not None and tuple(np.shape(labels))[:1] == shape[:1]
+        if len(shape) >= 4 or many_labels:
             yield images, labels
         else:
             one = keras.tree.map_structure(lambda array: np.asarray(array)[None], images)

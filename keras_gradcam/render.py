@@ -215,7 +215,7 @@ def relief(gradient: np.ndarray) -> np.ndarray:
     others are averaged.
 
     Args:
-        gradient: (H, W, C) raw.
+        gradient: (H, W, C) or (H, W), raw.
 
     Returns:
         uint8 (H, W, 3).
@@ -226,6 +226,8 @@ def relief(gradient: np.ndarray) -> np.ndarray:
         [[[128, 128, 128]]]
     """
     values = np.nan_to_num(gradient.astype(np.float64))
+    if values.ndim == 2:
+        values = values[..., None]
     if values.shape[-1] != 3:
         values = values.mean(axis=-1, keepdims=True)
     strength = np.abs(values)

@@ -275,13 +275,26 @@ class _Function(Target):
         self.function = function
 
     def key(self) -> Hashable:
-        return ("function", self.function)
+        return _Identity(self.function)
 
     def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
         return self.function(outputs.predictions)
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", repr(self.function))
+
+
+class _Identity:
+    """Compares by identity, for functions that cannot be hashed; holds the function, so that no other gets its id."""
+
+    def __init__(self, held: Any) -> None:
+        self._held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self._held is other._held
+
+    def __hash__(self) -> int:
+        return id(self._held)
 
 
 class _Sum(Target):

@@ -493,3 +493,22 @@ def test_mirrored_strategy(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert "same maps" in done.stdout, done.stderr[-2000:]
     assert steps(tmp_path) == [0, 1]
+
+
+def test_grey_pictures_without_a_channel_axis(tmp_path):
+    images, labels = np.random.default_rng(0).random((8, 14, 14), dtype=np.float32), np.arange(8) % 2
+    model = keras.Sequential(
+        [
+            keras.Input((14, 14)),
+            keras.layers.Reshape((14, 14, 1)),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2),
+        ]
+    )
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    callback = GuidedGradCAMCallback(dataset, tmp_path, max_probes=6)
+    model.fit(dataset, epochs=1, shuffle=False, verbose=0, callbacks=[callback])
+    np.testing.assert_array_equal(callback._probe.images, images[:6])
+    assert decoded(events(tmp_path)["gradcam/probe_00"][0]).shape[1] > 4 * 190

@@ -616,3 +616,68 @@ def test_explanation_says_what_it_holds():
     assert (
         repr(explanation()) == "Explanation(5 samples, layer='conv', gradcam (5, 2, 3), guided_backprop (5, 4, 6, 3))"
     )
+
+
+# --- inputs of other shapes -----------------------------------------------------------------------------------------
+
+
+def test_grey_pictures_without_a_channel_axis_are_explained_as_with_one():
+    inputs = keras.Input((12, 10))
+    x = L.Reshape((12, 10, 1))(inputs)
+    x = L.Conv2D(4, 3, activation="relu", name="conv")(x)
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
+    with_axis = keras.Sequential([keras.Input((12, 10, 1)), *model.layers[2:]])
+    grey = images()[..., 0]
+    flat, full = explain(model, grey, target=1), explain(with_axis, grey[..., None], target=1)
+    assert flat.layer == "conv"
+    for name in ("gradcam", "heatmap"):
+        np.testing.assert_allclose(getattr(flat, name), getattr(full, name), rtol=1e-6)
+    for name in ("guided_backprop", "guided_gradcam"):
+        np.testing.assert_allclose(getattr(flat, name), getattr(full, name)[..., 0], rtol=1e-6)
+
+
+def test_words_are_explained_by_position():
+    model = keras.Sequential(
+        [
+            keras.Input((12,), dtype="int32"),
+            L.Embedding(20, 6),
+            L.Conv1D(4, 3, activation="relu", padding="same", name="conv"),
+            L.GlobalAveragePooling1D(),
+            L.Dense(2),
+        ]
+    )
+    result = explain(model, np.arange(24).reshape(2, 12) % 20, target=0, methods=["gradcam"])
+    assert result.layer == "conv"
+    assert result.heatmap.shape == (2, 12)
+    np.testing.assert_allclose(result.heatmap, result.gradcam)
+
+
+def test_channels_first_is_refused_or_at_least_said():
+    first = keras.Sequential([keras.Input((3, 12, 10)), L.GlobalAveragePooling2D(data_format="channels_first")])
+    with pytest.raises(ValueError, match="channels last"):
+        explain(first, np.zeros((1, 3, 12, 10)))
+    turned = keras.Sequential(
+        [
+            keras.Input((3, 12, 10)),
+            L.Permute((2, 3, 1)),
+            L.Conv2D(4, 3, activation="relu"),
+            L.GlobalAveragePooling2D(),
+            L.Dense(2),
+        ]
+    )
+    with pytest.warns(UserWarning, match="channels came first"):
+        explain(turned, np.zeros((1, 3, 12, 10)))
+
+
+def test_functions_that_cannot_be_hashed_are_targets_too(model):
+    class First:
+        __hash__ = None
+
+        def __call__(self, outputs):
+            return outputs[:, 0]
+
+    expected = explain(model, images(), target=lambda outputs: outputs[:, 0])
+    explainer, target = Explainer(model), First()
+    np.testing.assert_array_equal(explainer(images(), target).gradcam, expected.gradcam)
+    explainer(images(), target)
+    assert len(explainer._programs) == 1

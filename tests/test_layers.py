@@ -12,7 +12,7 @@ from keras_gradcam import LayerCall, explain, list_layers
 from keras_gradcam.engine import current_engine
 from keras_gradcam.engine.base import Capture
 from keras_gradcam.engine.grid import token_grid
-from keras_gradcam.layers import choose_layer, explained_input, input_size, model_signature, signature_of
+from keras_gradcam.layers import choose_layer, explained_input, input_shape, model_signature, signature_of
 
 # -------------------------------------------------------------------------------------------------------------- listing
 
@@ -133,7 +133,7 @@ def named_convs(*names):
 
 
 def found(model, layer, **options):
-    return choose_layer(model, calls_of(model), (6, 5), layer, **options)
+    return choose_layer(model, calls_of(model), (6, 5, 3), layer, **options)
 
 
 STRANGE = [
@@ -200,34 +200,34 @@ def nested():
 )
 def test_layer_is_found_by_name_and_path(nested, layer, path):
     model, calls = nested
-    assert choose_layer(model, calls, SIZE, layer).info.path == path
+    assert choose_layer(model, calls, (*SIZE, 3), layer).info.path == path
 
 
 @pytest.mark.parametrize("layer", ["onv1", "r/conv1", "inner/conv2", "middle/conv1", "/conv1", "conv1/", ""])
 def test_part_of_a_name_is_not_a_name(nested, layer):
     model, calls = nested
     with pytest.raises(ValueError, match=r"`layer` must name a layer"):
-        choose_layer(model, calls, SIZE, layer)
+        choose_layer(model, calls, (*SIZE, 3), layer)
 
 
 def test_layer_object_is_found(nested):
     model, calls = nested
     layer = model.get_layer("middle").get_layer("inner").get_layer("conv1")
-    assert choose_layer(model, calls, SIZE, layer).layer is layer
+    assert choose_layer(model, calls, (*SIZE, 3), layer).layer is layer
 
 
 def test_layer_of_another_model_is_refused(nested):
     model, calls = nested
     foreign = convnet(activation="relu").get_layer("conv2")
     with pytest.raises(ValueError, match=r"Conv2D 'conv2'.*Candidates: .*'middle/conv2'"):
-        choose_layer(model, calls, SIZE, foreign)
+        choose_layer(model, calls, (*SIZE, 3), foreign)
 
 
 @pytest.mark.parametrize("layer", [3, 1.5, object()])
 def test_what_is_no_layer_is_refused(nested, layer):
     model, calls = nested
     with pytest.raises(ValueError, match=r"`layer` must name a layer.*Candidates"):
-        choose_layer(model, calls, SIZE, layer)
+        choose_layer(model, calls, (*SIZE, 3), layer)
 
 
 def two_towers():
@@ -271,13 +271,13 @@ def test_layer_reachable_by_two_paths_is_not_ambiguous():
 def test_misspelt_name_proposes_the_nearest(nested, wrong, near):
     model, calls = nested
     with pytest.raises(ValueError, match=rf"Received: '{wrong}'.*Candidates: '{near}'"):
-        choose_layer(model, calls, SIZE, wrong)
+        choose_layer(model, calls, (*SIZE, 3), wrong)
 
 
 def test_name_unlike_any_other_proposes_the_last_layers(nested):
     model, calls = nested
     with pytest.raises(ValueError, match=r"Candidates: 'middle/inner/act1', .*'middle'"):
-        choose_layer(model, calls, SIZE, "zzzzzzzz")
+        choose_layer(model, calls, (*SIZE, 3), "zzzzzzzz")
 
 
 @pytest.mark.parametrize("layer", ["mean", "dense"])
@@ -314,7 +314,7 @@ def test_layer_the_score_does_not_depend_on_is_refused():
 
 def test_model_without_feature_map_is_refused():
     model = keras.Sequential([keras.Input((4, 4, 1)), L.Flatten(), L.Dense(3, activation="relu"), L.Dense(2)])
-    with pytest.raises(ValueError, match=r"`layer` must be named.*\(4, 4\).*Candidates: none"):
+    with pytest.raises(ValueError, match=r"`layer` must be named.*\(4, 4, 1\).*Candidates: none"):
         explain(model, images(size=(4, 4), channels=1), methods="gradcam")
 
 
@@ -338,20 +338,20 @@ def shared_calls():
 @pytest.mark.parametrize(("layer_call", "call"), [(None, 1), (0, 0), (1, 1), (-1, 1), (-2, 0)])
 def test_call_of_a_shared_layer_is_chosen(shared_calls, layer_call, call):
     model, calls = shared_calls
-    assert choose_layer(model, calls, SIZE, "conv", layer_call).info.call == call
+    assert choose_layer(model, calls, (*SIZE, 3), "conv", layer_call).info.call == call
 
 
 @pytest.mark.parametrize("layer_call", [2, -3])
 def test_call_that_does_not_happen_is_refused(shared_calls, layer_call):
     model, calls = shared_calls
     with pytest.raises(ValueError, match=rf"`layer_call`.*'conv'.*Received: {layer_call}.*0 to 1"):
-        choose_layer(model, calls, SIZE, "conv", layer_call)
+        choose_layer(model, calls, (*SIZE, 3), "conv", layer_call)
 
 
 def test_layer_call_without_layer_is_refused(shared_calls):
     model, calls = shared_calls
     with pytest.raises(ValueError, match=r"`layer_call` must come with `layer`"):
-        choose_layer(model, calls, SIZE, None, 0)
+        choose_layer(model, calls, (*SIZE, 3), None, 0)
 
 
 # ----------------------------------------------------------------------------------------------------- automatic choice
@@ -386,7 +386,7 @@ MAP, VECTOR = (None, 6, 5, 4), (None, 4)
     ids=["last", "vector", "pool", "pool alone", "dropout", "nested", "other branch", "output", "one cell", "tokens"],
 )
 def test_last_feature_map_is_chosen(calls, chosen):
-    assert choose_layer(None, fake(*calls), (6, 5)).info.path == chosen
+    assert choose_layer(None, fake(*calls), (6, 5, 3)).info.path == chosen
 
 
 # ----------------------------------------------------------------------------------------------------- grids and inputs
@@ -422,8 +422,8 @@ def test_token_grid_needs_tokens():
 def test_input_of_the_highest_rank_is_explained():
     signature = signature_of([np.zeros((2, 5)), np.zeros((2, 12, 10, 3)), np.zeros((2, 8, 6, 1))])
     assert explained_input(signature) == 1
-    assert input_size(signature) == (12, 10)
-    assert input_size(signature, 2) == (8, 6)
+    assert input_shape(signature) == (12, 10, 3)
+    assert input_shape(signature, 2)[:2] == (8, 6)
 
 
 @pytest.mark.parametrize("which", [3, -1, "images"])

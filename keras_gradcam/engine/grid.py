@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Union
+
+#: A shape without or with the batch; None where an extent is not fixed.
+Shape = Sequence[Union[int, None]]
 
 
-def token_grid(shape: Sequence[int | None], size: Sequence[int]) -> tuple[int, ...] | None:
+def spatial_size(input_shape: Shape, output_shape: Shape) -> tuple[int | None, ...] | None:
+    """The spatial size of the input over which a layer's output is a map, or None if it is no map.
+
+    Args:
+        input_shape: Shape of the input without the batch, ``(*size, channels)``, or ``size`` for an input without a
+            channel axis (grey pictures (28, 28), sequences of word numbers (100,)).
+        output_shape: Shape of a layer's output with the batch.
+
+    Example:
+        >>> spatial_size((224, 224, 3), (None, 7, 7, 512)), spatial_size((28, 28), (None, 26, 26, 8))
+        ((224, 224), (28, 28))
+        >>> spatial_size((224, 224, 3), (None, 1, 1, 512)) is None
+        True
+    """
+    axes = len(output_shape) - 2
+    if axes >= 1 and axes in (len(input_shape) - 1, len(input_shape)):
+        return tuple(input_shape[:axes]) if any(extent != 1 for extent in output_shape[1:-1]) else None
+    return tuple(input_shape[:-1]) if token_grid(output_shape, input_shape[:-1]) else None
+
+
+def token_grid(shape: Shape, size: Shape) -> tuple[int, int] | None:
     """The grid that the tokens of a vision transformer form, or None if they form none.
 
     Tokens before the grid (a class token, register tokens) are allowed, up to eight; the grid has the input's
@@ -21,12 +45,14 @@ def token_grid(shape: Sequence[int | None], size: Sequence[int]) -> tuple[int, .
         >>> token_grid((None, 130, 64), (256, 128))
         (16, 8)
     """
-    if len(shape) != 3 or len(size) != 2 or shape[1] is None or None in size:
+    if len(shape) != 3 or len(size) != 2:
         return None
-    for extra in range(min(9, shape[1])):
-        patches = shape[1] - extra
-        for height in range(1, patches + 1):
+    tokens, tall, broad = shape[1], size[0], size[1]
+    if tokens is None or tall is None or broad is None:
+        return None
+    for patches in range(tokens, max(tokens - 9, 0), -1):
+        for height in range(2, patches // 2 + 1):
             width, rest = divmod(patches, height)
-            if rest == 0 and min(height, width) > 1 and height * size[1] == width * size[0]:
+            if rest == 0 and height * broad == width * tall:
                 return height, width
     return None

@@ -41,6 +41,8 @@ def _functions_inlined() -> Iterator[None]:
     def call(function: Any, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() != owner or tf.config.functions_run_eagerly():
             return original(function, *args, **kwargs)
+        if not getattr(function, "_autograph", True):
+            return function.python_function(*args, **kwargs)
         return tf.__internal__.autograph.tf_convert(function.python_function, converting)(*args, **kwargs)
 
     _Function.__call__ = call
@@ -172,12 +174,13 @@ class TensorFlowProgram:
                     capture.output,
                     f"`layer` must influence the target. Received: {capture.info.path!r}, "
                     "whose output the explained score does not depend on. "
-                    "Candidates: a layer between the input and the explained output; see list_layers(model).",
+                    "Candidates: a layer between the input and the explained output, outside of blocks that are "
+                    "recomputed (keras.remat); see list_layers(model).",
                 )
-                size = signature.leaves[request.explained_input][0][:-1]
+                shape = signature.leaves[request.explained_input][0]
                 results["gradcam"] = gradcam_map(
-                    _on_grid(tf.cast(capture.output, tf.float32), capture.info, size),
-                    _on_grid(gradients, capture.info, size),
+                    _on_grid(tf.cast(capture.output, tf.float32), capture.info, shape),
+                    _on_grid(gradients, capture.info, shape),
                 )
                 self.layer = capture.info
             if request.guided_backprop:
@@ -220,11 +223,11 @@ class TensorFlowProgram:
         return Pass(**results)
 
 
-def _on_grid(features: tf.Tensor, info: LayerCall, size: Sequence[int]) -> tf.Tensor:
+def _on_grid(features: tf.Tensor, info: LayerCall, shape: Sequence[int]) -> tf.Tensor:
     """A feature map with the spatial axes of the input: tokens (batch, tokens, channels) are laid out on their grid."""
-    if features.shape.rank == len(size) + 2:
+    if features.shape.rank > len(shape):
         return features
-    grid = token_grid(info.output_shape, size) or ()
+    grid = token_grid(info.output_shape, shape[:-1]) or ()
     patches = features[:, features.shape[1] - math.prod(grid) :]
     return tf.reshape(patches, (-1, *grid, features.shape[-1]))
 
