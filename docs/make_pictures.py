@@ -1,11 +1,17 @@
-"""Draws the picture of the README from the runs of examples/train_clever_hans.py.
+"""Draws the pictures of the README from the runs of examples/train_clever_hans.py.
 
-python examples/train_clever_hans.py && python docs/make_pictures.py
+    python examples/train_clever_hans.py && python docs/make_pictures.py
+
+The second one is a screenshot and needs Chromium with its driver, and selenium (in the `dev` extra).
 """
 
 from __future__ import annotations
 
+import io
+import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +22,10 @@ from keras_gradcam.render import Film, Frame, filmstrip
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 from train_clever_hans import CLASSES, make_pictures
 
+HERE = Path(__file__).parent
 #: The probe and the epochs that are shown.
 PROBE, EPOCHS = 15, (0, 1, 3, 6, 11)
+RUNS = {"with_mark": "trained with the mark", "without_mark": "trained without"}
 
 
 def strip(run: Path, words: str, picture: np.ndarray, label: int) -> np.ndarray:
@@ -34,23 +42,54 @@ def strip(run: Path, words: str, picture: np.ndarray, label: int) -> np.ndarray:
         at = int(np.flatnonzero(epochs == epoch)[0])
         wrong = predicted[at] != label
         frames.append(Frame(picture, gradcam=maps[at].astype(np.float32), top=top, wrong=bool(wrong)))
-        captions.append((f"after epoch {epoch + 1}", f"{CLASSES[predicted[at]]} {confidence[at]:.2f}"))
+        captions.append((f"after epoch {epoch}", f"{CLASSES[predicted[at]]} {confidence[at]:.2f}"))
         line.append(float(similarity[at]))
     return filmstrip(Film(tuple(frames), tuple(captions), tuple(line)))
 
 
+def save(image: Image.Image, name: str, share: float) -> None:
+    """Writes a picture at a share of its size."""
+    size = (round(image.width * share), round(image.height * share))
+    image.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(HERE / name, quality=90, subsampling=0)
+
+
+def screenshot(logs: Path, address: str) -> Image.Image:
+    """The tab at an address, in headless Chromium."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--port", "6017"]
+    board = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    options = Options()
+    options.binary_location = "/usr/bin/chromium"
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1500,1080"):
+        options.add_argument(flag)
+    try:
+        for _ in range(60):
+            time.sleep(1)
+            try:
+                urllib.request.urlopen("http://127.0.0.1:6017/", timeout=1).close()
+                break
+            except OSError:
+                continue
+        with webdriver.Chrome(service=Service("/usr/bin/chromedriver"), options=options) as browser:
+            browser.get(f"http://127.0.0.1:6017/{address}")
+            time.sleep(8)
+            return Image.open(io.BytesIO(browser.get_screenshot_as_png()))
+    finally:
+        board.kill()
+
+
 def main() -> None:
-    """Writes docs/clever_hans.jpg."""
+    """Writes docs/clever_hans.jpg and docs/tab.jpg."""
     logs = Path("logs/clever_hans") if len(sys.argv) < 2 else Path(sys.argv[1])
     pictures, labels, _ = make_pictures(16, 1.0, seed=2)
     picture = np.rint(pictures[PROBE] * 255).astype(np.uint8)
-    strips = [
-        strip(logs / run, words, picture, int(labels[PROBE]))
-        for run, words in (("with_mark", "trained with the mark"), ("without_mark", "trained without"))
-    ]
-    image = Image.fromarray(np.vstack(strips))
-    image = image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.LANCZOS)
-    image.save(Path(__file__).parent / "clever_hans.jpg", quality=90, subsampling=0)
+    strips = [strip(logs / run, words, picture, int(labels[PROBE])) for run, words in RUNS.items()]
+    save(Image.fromarray(np.vstack(strips)), "clever_hans.jpg", 2 / 3)
+    both = ",".join(f"{run}/gradcam" for run in RUNS)
+    save(screenshot(logs, f"#gradcam&p.gradcam.runs={both}&p.gradcam.epoch={EPOCHS[-1]}"), "tab.jpg", 0.8)
 
 
 if __name__ == "__main__":
