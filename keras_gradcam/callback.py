@@ -22,7 +22,7 @@ from .explainer import METHODS, Explainer, Explanation
 from .history import DRIFT_COLUMNS, History, Moment, Recorder
 from .layers import LayerLike, explained_input, signature_of
 from .predictions import class_probabilities
-from .probe import take_probe
+from .probe import bounds, given_pictures, given_regions, names_by_number, take_probe
 from .render import Film, Frame, Style, displayed
 from .report import drift_report
 from .sinks.background import BackgroundSink
@@ -124,9 +124,9 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._explainer_of = functools.partial(
             Explainer, layer=layer, layer_call=layer_call, target=self._target, methods=methods
         )
-        self._class_names = _names_by_number(class_names)
-        self._given_pictures = _given_pictures(display_images, len(self._probe))
-        self._regions = _given_regions(regions, len(self._probe))
+        self._class_names = names_by_number(class_names)
+        self._given_pictures = given_pictures(display_images, len(self._probe))
+        self._regions = given_regions(regions, len(self._probe))
         self._every, self._filmstrip_every = int(every), filmstrip_every
         self._logs_prefix = logs_prefix
         self._on_error = on_error
@@ -235,19 +235,23 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         return said
 
     def _scalars(self, moment: Moment) -> dict[str, float]:
-        """What is known per probe, and the mean over the probes that have a value; of the start only the means."""
-        means = {name: mean for name, mean in self._means(moment, always=False).items() if not np.isnan(mean)}
+        """What is known per probe, the mean over the probes that have a value, and how many have none."""
+        means = self._means(moment)
         if moment.epoch is None:
-            return {f"gradcam_start/{name}_mean": mean for name, mean in means.items()}
-        scalars = {f"gradcam_{name}/mean": mean for name, mean in means.items()}
-        for name in means:
-            for number, value in enumerate(moment.column(name)):
-                if not np.isnan(value):
-                    scalars[f"gradcam_{name}/probe_{number:02d}"] = float(value)
+            return {f"gradcam_start/{name}_mean": mean for name, mean in means.items() if not np.isnan(mean)}
+        scalars: dict[str, float] = {}
+        for name, mean in means.items():
+            values = moment.column(name)
+            present = np.flatnonzero(~np.isnan(values))
+            if moment.maps is not None and name in DRIFT_COLUMNS:
+                scalars[f"gradcam_{name}/missing"] = float(len(values) - len(present))
+            if len(present):
+                scalars[f"gradcam_{name}/mean"] = mean
+                scalars.update({f"gradcam_{name}/probe_{number:02d}": float(values[number]) for number in present})
         return scalars
 
-    def _means(self, moment: Moment | None, always: bool = True) -> dict[str, float]:
-        """Means over the probes. With ``always`` the names are the same at every epoch, as CSVLogger needs them."""
+    def _means(self, moment: Moment | None) -> dict[str, float]:
+        """Means over the probes that have a value; the names are the same at every epoch, as CSVLogger needs them."""
         regions = ("mass_inside", "pointing_hit")
         names = [
             name
@@ -255,7 +259,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             if self._regions is not None or name not in regions
         ]
         if moment is None:
-            return dict.fromkeys(names, float("nan")) if always else {}
+            return dict.fromkeys(names, float("nan"))
         return {name: mean_of_present(moment.column(name))[0] for name in names}
 
     def _summarize(self) -> None:
@@ -302,7 +306,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         size = (int(images.shape[1]), int(images.shape[2]))
         boxes = None
         if self._regions is not None:
-            boxes = tuple(_bounds(region_mask(region, size)) for region in self._regions)
+            boxes = tuple(bounds(region_mask(region, size)) for region in self._regions)
         return Run(
             pictures=displayed(images) if self._given_pictures is None else self._given_pictures,
             input_size=size,
@@ -348,48 +352,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             return None
 
 
-def _names_by_number(names: Sequence[str] | Mapping[int, str] | None) -> dict[int, str]:
-    if names is None:
-        return {}
-    if isinstance(names, str):
-        raise ValueError(f"`class_names` must be a list or a dict of names. Received: the text {names!r}.")
-    items = names.items() if isinstance(names, Mapping) else enumerate(names)
-    return {int(number): str(name) for number, name in items}
-
-
 def _name(names: Mapping[int, str], number: int) -> str:
     return names.get(int(number), str(int(number)))
-
-
-def _given_pictures(images: Any, samples: int) -> np.ndarray | None:
-    """The given pictures, one per probe, ready for display."""
-    if images is None:
-        return None
-    pictures = np.asarray(images)
-    if pictures.ndim not in (3, 4) or len(pictures) < samples:
-        raise ValueError(
-            f"`display_images` must hold one picture per probe, shape ({samples}, H, W, 3). "
-            f"Received: shape {pictures.shape}."
-        )
-    return displayed(pictures[:samples])
-
-
-def _given_regions(regions: Sequence[Region] | np.ndarray | None, samples: int) -> list[Region] | None:
-    if regions is None:
-        return None
-    if len(regions) < samples:
-        raise ValueError(
-            f"`regions` must hold one box or mask per probe. Received: {len(regions)} for {samples} probes."
-        )
-    return [regions[number] for number in range(samples)]
-
-
-def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The smallest box (x0, y0, x1, y1) around a mask."""
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
-        raise ValueError("`regions` must cover at least one pixel of the input. Received: a region outside of it.")
-    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
 def _explained_output(outputs: Outputs, target: Target) -> Outputs:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .drift import Region
 from .engine.base import Structure
+from .render import displayed
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,48 @@ def take_probe(probe: Any, limit: int) -> Probe:
             f"`probe` must have one label per picture. Received: {len(labels)} labels for {len(flat[0])} pictures."
         )
     return Probe(images, labels)
+
+
+def names_by_number(names: Sequence[str] | Mapping[int, str] | None) -> dict[int, str]:
+    """Class names as a dict, from a list or a dict of them."""
+    if names is None:
+        return {}
+    if isinstance(names, str):
+        raise ValueError(f"`class_names` must be a list or a dict of names. Received: the text {names!r}.")
+    items = names.items() if isinstance(names, Mapping) else enumerate(names)
+    return {int(number): str(name) for number, name in items}
+
+
+def given_pictures(images: Any, samples: int) -> np.ndarray | None:
+    """The given pictures, one per probe, ready for display."""
+    if images is None:
+        return None
+    pictures = np.asarray(images)
+    if pictures.ndim not in (3, 4) or len(pictures) < samples:
+        raise ValueError(
+            f"`display_images` must hold one picture per probe, shape ({samples}, H, W, 3). "
+            f"Received: shape {pictures.shape}."
+        )
+    return displayed(pictures[:samples])
+
+
+def given_regions(regions: Sequence[Region] | np.ndarray | None, samples: int) -> list[Region] | None:
+    """The given regions, one per probe."""
+    if regions is None:
+        return None
+    if len(regions) < samples:
+        raise ValueError(
+            f"`regions` must hold one box or mask per probe. Received: {len(regions)} for {samples} probes."
+        )
+    return [regions[number] for number in range(samples)]
+
+
+def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The smallest box (x0, y0, x1, y1) around a mask."""
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        raise ValueError("`regions` must cover at least one pixel of the input. Received: a region outside of it.")
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
 def _separated(sample: Any) -> tuple[Structure, Any]:

@@ -91,6 +91,7 @@ def test_every_epoch_of_every_panel_the_overview_and_the_scalars_can_be_read_bac
         *(tag.replace("gradcam/", "gradcam_start/") for tag in pictures),
         *(f"gradcam_start/{name}_mean" for name in ("score", "probability", "focus", "mass")),
         *(f"gradcam_{name}/{one}" for name in ("score", "probability", *attention) for one in series),
+        *(f"gradcam_{name}/missing" for name in attention),
         *(f"gradcam_filmstrip/{probe}" for probe in probes),
         "gradcam/report",
     }
