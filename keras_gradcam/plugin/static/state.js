@@ -7,7 +7,7 @@
  * @typedef {{
  *   epoch: number | null, probe: number | null, runs: string[] | null, view: View, colors: string | null,
  *   opacity: number, scale: "run" | "frame", sort: Sort, filter: string, speed: number,
- * }} State epoch null: the latest; runs null: the first one or two; colors null: as the run says
+ * }} State epoch null: the latest; runs null: the first one; colors null: as the run says
  */
 
 export const VIEWS = /** @type {const} */ ([
