@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -151,7 +152,8 @@ def main() -> None:
     for name in results:
         print(f"    {options.log_dir / name}")
     print(
-        f"\nNow watch it happen:\n    tensorboard --logdir {options.log_dir} --samples_per_plugin images=1000\n"
+        f"\nNow watch it happen:\n    {Path(sys.executable).with_name('tensorboard')} --logdir {options.log_dir} "
+        "--samples_per_plugin images=1000\n"
         "Grad-CAM tab: choose both runs and drag the slider. With the mark, attention runs to the corner; without it,\n"
         "it settles on the shapes. Images tab: gradcam/overview and gradcam_filmstrip say the same in pictures.\n"
         "Scalars: gradcam_mass_inside is the share of attention on the shape, epoch by epoch."

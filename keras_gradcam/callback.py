@@ -23,7 +23,7 @@ from .history import DRIFT_COLUMNS, History, Moment, Recorder
 from .layers import LayerLike, explained_input, signature_of
 from .predictions import class_probabilities
 from .probe import bounds, given_pictures, given_regions, names_by_number, take_probe
-from .render import Film, Frame, Style, displayed
+from .render import Film, Frame, Style, displayed, no_larger_than_a_cell
 from .report import drift_report
 from .sinks.background import BackgroundSink
 from .sinks.base import Record, Run, Sink, Summary
@@ -47,7 +47,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     The means over the probes also go into Keras' own ``logs`` (``gradcam_mass_inside``, ``gradcam_focus``,
     ``gradcam_similarity_previous``, ...), where ``History``, ``CSVLogger``,
     ``EarlyStopping(monitor="gradcam_mass_inside", mode="max")`` and ``ModelCheckpoint`` find them, provided that this
-    callback stands before those in the list. They are NaN at epochs that are not logged.
+    callback stands before those in the list. As with Keras' ``validation_freq``, a name is absent from the logs of an
+    epoch that has no value: one that is not logged, or in which no probe has a map.
 
     Args:
         probe: The pictures: an array, ``(images, labels)``, a ``tf.data.Dataset`` or a ``PyDataset`` of either, batched
@@ -175,16 +176,24 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         if (epoch + 1) % self._every == 0 or last:
             moment = self._guarded(lambda: self._log(epoch))
         if logs is not None and self._logs_prefix is not None:
-            logs.update({f"{self._logs_prefix}{name}": value for name, value in self._means(moment).items()})
+            self._add_to_logs(logs, moment)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Writes what is left. A training that another callback ended early gets its last epoch."""
+        self.close()
+
+    def close(self) -> None:
+        """Logs the last epoch if it was not due, draws filmstrips and the report, and ends writing.
+
+        Done by itself when training ends; call it after a training that was interrupted.
+        """
         # A callback that restores weights at the end of training and stands before this one has also set
         # `stop_training` before this one's `on_epoch_end`: the weights here are those of the last epoch.
         if self._logged != self._epoch:
             self._guarded(lambda: self._log(self._epoch))
-        if self._recorder.moments:
+        if self._begun and self._recorder.moments:
             self._guarded(self._summarize)
+        self._begun = False
         for sink in self._sinks:
             self._guarded(sink.close)
 
@@ -228,7 +237,9 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             said["explained"] = explanation.classes
         if probabilities is not None:
             samples = np.arange(len(explanation))
-            said["predicted"] = probabilities.argmax(axis=1)
+            # A model whose outputs are not finite predicts nothing.
+            broken = ~np.isfinite(probabilities).all(axis=1)
+            said["predicted"] = np.where(broken, np.nan, probabilities.argmax(axis=1))
             said["confidence"] = probabilities.max(axis=1)
             if explanation.classes is not None:
                 said["probability"] = probabilities[samples, explanation.classes]
@@ -250,16 +261,29 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                 scalars.update({f"gradcam_{name}/probe_{number:02d}": float(values[number]) for number in present})
         return scalars
 
-    def _means(self, moment: Moment | None) -> dict[str, float]:
-        """Means over the probes that have a value; the names are the same at every epoch, as CSVLogger needs them."""
+    def _add_to_logs(self, logs: dict[str, Any], moment: Moment | None) -> None:
+        """Puts the means into Keras' logs. Never as NaN: EarlyStopping would take the first one for its best."""
+        means = {} if moment is None else self._means(moment)
+        named = {f"{self._logs_prefix}{name}": mean for name, mean in means.items() if not np.isnan(mean)}
+        taken = sorted(set(named) & set(logs))
+        if taken and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{taken[0]!r} is in the logs already, likely from another GuidedGradCAMCallback. Give one of them "
+                "another `logs_prefix`.",
+                UserWarning,
+                stacklevel=3,
+            )
+        logs.update(named)
+
+    def _means(self, moment: Moment) -> dict[str, float]:
+        """Means over the probes that have a value, NaN where none has."""
         regions = ("mass_inside", "pointing_hit")
         names = [
             name
             for name in ("score", "probability", *DRIFT_COLUMNS)
             if self._regions is not None or name not in regions
         ]
-        if moment is None:
-            return dict.fromkeys(names, float("nan"))
         return {name: mean_of_present(moment.column(name))[0] for name in names}
 
     def _summarize(self) -> None:
@@ -308,7 +332,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         if self._regions is not None:
             boxes = tuple(bounds(region_mask(region, size)) for region in self._regions)
         return Run(
-            pictures=displayed(images) if self._given_pictures is None else self._given_pictures,
+            pictures=no_larger_than_a_cell(displayed(images) if self._given_pictures is None else self._given_pictures),
             input_size=size,
             layer=explainer.layer_of(self._probe.images),
             target=repr(self._target) if len(repr(self._target)) < 80 else "Class of each probe",
@@ -353,7 +377,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
 
 
 def _name(names: Mapping[int, str], number: int) -> str:
-    return names.get(int(number), str(int(number)))
+    return names.get(int(number), f"class {int(number)}")
 
 
 def _explained_output(outputs: Outputs, target: Target) -> Outputs:

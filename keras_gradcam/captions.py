@@ -78,7 +78,7 @@ class Captions:
 
     def name(self, number: float) -> str:
         """The name of a class, shortened in the middle."""
-        name = self.names.get(int(number), str(int(number)))
+        name = self.names.get(int(number), f"class {int(number)}")
         if len(name) <= _NAME_LENGTH:
             return name
         return f"{name[: _NAME_LENGTH // 2]}…{name[-(_NAME_LENGTH // 2 - 1) :]}"

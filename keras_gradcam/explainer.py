@@ -146,6 +146,10 @@ class Explainer:
         self._programs: dict[Any, Program] = {}
         self._structure: list[Any] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A compiled model cannot be copied; it is compiled again when needed.
+        return {**self.__dict__, "_programs": {}, "_structure": []}
+
     def __call__(self, images: Structure, target: TargetLike = None) -> Explanation:
         """Explains a batch of pictures of any length.
 
@@ -324,7 +328,13 @@ def standardized(images: Structure, model: Any) -> Structure:
     if not len(flat[0]):
         raise ValueError(f"`images` must hold at least one sample. Received: shape {flat[0].shape}.")
     expected = [tuple(leaf.shape) for leaf in declared_inputs(model, images)]
-    if len(expected) == len(flat):
+    if expected and len(expected) != len(flat):
+        raise ValueError(
+            f"`images` must hold one array for each of the model's {len(expected)} inputs. "
+            f"Received: {len(flat)} arrays. "
+            "Candidates: the pictures alone; where pictures come with labels, a tuple `(images, labels)`."
+        )
+    if expected:
         for array, shape in zip(flat, expected, strict=True):
             fits = len(shape) == array.ndim and all(
                 want in (None, have) for want, have in zip(shape[1:], array.shape[1:], strict=True)

@@ -14,7 +14,7 @@ from .plugin.metadata import COLUMNS
 DRIFT_COLUMNS = COLUMNS[5:]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Moment:
     """The probe batch at one epoch.
 
@@ -28,12 +28,15 @@ class Moment:
     maps: np.ndarray | None
     numbers: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"Moment({'start' if self.epoch is None else f'epoch {self.epoch}'}, {len(self.numbers)} probes)"
+
     def column(self, name: str) -> np.ndarray:
         """One number per probe."""
         return self.numbers[:, COLUMNS.index(name)]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class History:
     """All logged epochs of a run as arrays.
 
@@ -54,6 +57,10 @@ class History:
     epochs: np.ndarray
     maps: np.ndarray | list[np.ndarray] | None
     numbers: Mapping[str, np.ndarray]
+
+    def __repr__(self) -> str:
+        shape = self.maps.shape if isinstance(self.maps, np.ndarray) else "none or of several grids"
+        return f"History({len(self.epochs)} epochs, maps {shape}, numbers: {', '.join(self.numbers)})"
 
 
 def compact(maps: np.ndarray) -> np.ndarray:

@@ -92,8 +92,8 @@ def gradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Example:
         >>> import numpy as np
-        >>> gradcam_map(np.ones((2, 4, 4, 8)), np.full((2, 4, 4, 8), 0.5)).max()
-        np.float64(4.0)
+        >>> float(gradcam_map(np.ones((2, 4, 4, 8)), np.full((2, 4, 4, 8), 0.5)).max())
+        4.0
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from .drift import Region
 from .engine.base import Structure
-from .render import displayed
+from .render import displayed, printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,8 @@ def take_probe(probe: Any, limit: int) -> Probe:
             f"Received: {_described(probe)}. "
             "Candidates: images, (images, labels), a tf.data.Dataset or a PyDataset of either."
         )
+    if not all(np.isfinite(array).all() for array in flat):
+        warnings.warn("`probe` holds values that are not finite; what is shown for them says nothing.", stacklevel=3)
     if labels is None:
         return Probe(images, None)
     labels = _integers(_array(labels)[:limit])
@@ -78,10 +81,14 @@ def names_by_number(names: Sequence[str] | Mapping[int, str] | None) -> dict[int
     """Class names as a dict, from a list or a dict of them."""
     if names is None:
         return {}
-    if isinstance(names, str):
-        raise ValueError(f"`class_names` must be a list or a dict of names. Received: the text {names!r}.")
-    items = names.items() if isinstance(names, Mapping) else enumerate(names)
-    return {int(number): str(name) for number, name in items}
+    if not isinstance(names, (Mapping, Sequence, np.ndarray)) or isinstance(names, str):
+        raise ValueError(
+            f"`class_names` must be a list of names or a dict {{number: name}}. Received: {type(names).__name__}."
+        )
+    items: list[tuple[Any, Any]] = list(names.items()) if isinstance(names, Mapping) else list(enumerate(names))
+    if items and all(isinstance(name, str) and not isinstance(number, str) for name, number in items):
+        items = [(number, name) for name, number in items]  # {name: number}, as Keras' `class_indices` are
+    return {int(number): printable(str(name)).strip() for number, name in items}
 
 
 def given_pictures(images: Any, samples: int) -> np.ndarray | None:
@@ -89,7 +96,8 @@ def given_pictures(images: Any, samples: int) -> np.ndarray | None:
     if images is None:
         return None
     pictures = np.asarray(images)
-    if pictures.ndim not in (3, 4) or len(pictures) < samples:
+    single = pictures.ndim == 3 and pictures.shape[-1] in (1, 3, 4)
+    if pictures.ndim not in (3, 4) or single or len(pictures) < samples:
         raise ValueError(
             f"`display_images` must hold one picture per probe, shape ({samples}, H, W, 3). "
             f"Received: shape {pictures.shape}."
@@ -105,6 +113,13 @@ def given_regions(regions: Sequence[Region] | np.ndarray | None, samples: int) -
         raise ValueError(
             f"`regions` must hold one box or mask per probe. Received: {len(regions)} for {samples} probes."
         )
+    for region in regions:
+        box = np.asarray(region, dtype=float)
+        if box.shape == (4,) and box.max() <= 1 and (box % 1 != 0).any():
+            raise ValueError(
+                "`regions` must be boxes (x0, y0, x1, y1) in pixels of the input, not in fractions of it. "
+                f"Received: {box.tolist()}."
+            )
     return [regions[number] for number in range(samples)]
 
 

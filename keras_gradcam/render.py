@@ -146,7 +146,7 @@ def displayed(images: np.ndarray) -> np.ndarray:
     elif pictures.shape[-1] != 3:
         pictures = pictures.mean(axis=-1, keepdims=True)
     whole = np.issubdtype(np.asarray(images).dtype, np.integer)
-    pictures = np.nan_to_num(pictures.astype(np.float64))
+    pictures = np.nan_to_num(pictures.astype(np.float32))
     low, high = float(pictures.min(initial=0)), float(pictures.max(initial=0))
     if not whole:
         if low >= 0 and high <= 1:
@@ -262,6 +262,12 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     grows = size[0] >= picture.shape[0] and size[1] >= picture.shape[1]
     method = Image.Resampling.NEAREST if grows else Image.Resampling.BOX
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), method))
+
+
+def no_larger_than_a_cell(pictures: np.ndarray) -> np.ndarray:
+    """Pictures (N, H, W, 3) shrunk to the size of a panel's cell; smaller ones stay as they are."""
+    size = cell_size(*pictures.shape[1:3])
+    return pictures if size[0] >= pictures.shape[1] else np.stack([resized(picture, size) for picture in pictures])
 
 
 def gradcam_cell(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
@@ -392,7 +398,7 @@ def animation(film: Film, style: Style | None = None, seconds: float = 0.4) -> b
 def flowed(texts: Sequence[str], width: int) -> list[str]:
     """Short texts set one after another in as few lines as fit ``width`` pixels."""
     lines: list[str] = []
-    for text in texts:
+    for text in map(printable, texts):
         joined = f"{lines[-1]}    {text}" if lines else text
         if lines and _text_width(joined) <= width:
             lines[-1] = joined
@@ -401,9 +407,14 @@ def flowed(texts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
+def printable(text: str) -> str:
+    """``text`` without what cannot be drawn on one line: line breaks, control characters, changes of direction."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def shortened(text: str, width: int) -> str:
     """``text`` cut in the middle to fit ``width`` pixels, on one line."""
-    text = "".join(character if character.isprintable() else " " for character in text[:1000])
+    text = printable(text[:1000])
     if _text_width(text) <= width:
         return text
     kept = len(text)
@@ -447,8 +458,8 @@ def _labelled(picture: np.ndarray, text: str) -> np.ndarray:
 
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
-    draw.rectangle((0, image.height - _LINE, image.width, image.height), fill=_INK)
-    draw.text((4, image.height - _LINE + 2), shortened(text, image.width - 8), fill=_PAPER, font=_font())
+    draw.rectangle((0, image.height - _LINE - 4, image.width, image.height), fill=_INK)
+    draw.text((5, image.height - _LINE - 2), shortened(text, image.width - 8), fill=_PAPER, font=_font())
     return np.asarray(image)
 
 

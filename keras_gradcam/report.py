@@ -25,7 +25,7 @@ def drift_report(history: History, label: Callable[[int], str]) -> str:
         return "No epoch was logged.\n"
     epochs, numbers = history.epochs, history.numbers
     probes = numbers["score"].shape[1]
-    lines = [f"{len(epochs)} epochs logged, {epochs[0]} to {epochs[-1]}; {probes} probes.", ""]
+    lines = [f"{len(epochs)} epochs logged, {epochs[0]} to {epochs[-1]}; {probes} probes. Epochs count from 0.", ""]
     reported = ("score", "probability", *DRIFT_COLUMNS)
     before = {} if history.start is None else {name: history.start.column(name) for name in reported}
     lines += ["| mean over probes | start | first epoch | last epoch | missing at the end |", "|---|---|---|---|---|"]
@@ -39,7 +39,13 @@ def drift_report(history: History, label: Callable[[int], str]) -> str:
             f"| {name.replace('_', ' ')} | {_number(begin)} | {_number(mean_of_present(values[0])[0])} "
             f"| {_number(mean)} | {missing} |"
         )
-    lines += ["", "| probe | moved | settled | prediction flipped |", "|---|---|---|---|"]
+    lines += [
+        "",
+        "The probes, the one that moved most first:",
+        "",
+        "| probe | moved | settled | prediction flipped |",
+        "|---|---|---|---|",
+    ]
     moved = [_moved(numbers["similarity_previous"][:, probe]) for probe in range(probes)]
     order = sorted(range(probes), key=lambda probe: -np.nan_to_num(moved[probe], nan=-1))
     for probe in order:
@@ -70,9 +76,12 @@ def _settled(history: History, probe: int) -> str:
 
 def _flips(history: History, probe: int) -> str:
     predicted = history.numbers["predicted"][:, probe]
-    if np.isnan(predicted).any():
+    if np.isnan(predicted).all():
         return "no classes"
-    flips = history.epochs[1:][predicted[1:] != predicted[:-1]]
+    before = predicted[:1] if history.start is None else history.start.column("predicted")[probe : probe + 1]
+    known = ~np.isnan(predicted)
+    changes = np.concatenate([before, predicted[known]])
+    flips = history.epochs[known][changes[1:] != changes[:-1]]
     if not len(flips):
         return "never"
     shown = ", ".join(str(epoch) for epoch in flips[-5:])

@@ -326,8 +326,9 @@ class _Sum(Target):
         return total
 
     def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None:
-        # A difference of classes is about two of them.
-        return self.terms[0][1].classes(outputs, values) if len(self.terms) == 1 else None
+        # A difference of classes is about two of them, and what speaks against a class does not explain it.
+        (factor, target), *others = self.terms
+        return target.classes(outputs, values) if factor > 0 and not others else None
 
     def __repr__(self) -> str:
         text = ""

@@ -402,6 +402,8 @@ def bad_constructor_cases():
         "target": ((images,), {"target": "cat"}, "`target`"),
         "display": ((images,), {"display_images": images[:2]}, "`display_images`"),
         "names": ((images,), {"class_names": "cat"}, "`class_names`"),
+        "names in a set": ((images,), {"class_names": {"cat", "dog"}}, "`class_names`"),
+        "one display picture": ((images,), {"display_images": np.zeros((16, 12, 3))}, "`display_images`"),
     }
 
 
@@ -422,6 +424,8 @@ def bad_training_cases():
         "names": (((images, labels),), {"class_names": ["cat", "dog"]}, "`class_names` must name the classes 0 to 2"),
         "methods": ((images,), {"methods": ["lime"]}, "`methods`"),
         "function": ((images,), {"target": lambda outputs: outputs}, "one score per sample"),
+        "function of one sample": ((images,), {"target": lambda outputs: outputs[0]}, "one score per sample"),
+        "list for a tuple": (([images, labels],), {}, r"(?s)one array for each.*tuple"),
         "unit": ((images,), {"target": Unit(3)}, "Candidates: 0 to 2"),
         "log_dir": ((images,), {"log_dir": "/proc/nothing"}, "`log_dir` must be a folder"),
         "save_dir": ((images,), {"save_dir": "/proc/nothing"}, "`save_dir` must be a folder"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 
 import keras
@@ -86,12 +87,63 @@ def test_training_can_be_steered_by_attention(data, tmp_path):
     assert [float(row[monitored]) for row in rows] == pytest.approx(history.history[monitored])
 
 
-def test_names_in_logs_stay_the_same_where_an_epoch_is_not_logged(data, tmp_path):
+def test_logs_never_hold_nan_so_that_early_stopping_is_not_misled(data, tmp_path):
     callback = GuidedGradCAMCallback(data, tmp_path, max_probes=2, every=2)
     history = fit(small_model(), data, callback, epochs=4).history
     for name in ("gradcam_score", "gradcam_focus", "gradcam_similarity_previous"):
-        assert np.isnan(history[name]).tolist() == [True, False, True, False]
+        assert len(history[name]) == 2
+        assert np.isfinite(history[name]).all()
     assert "gradcam_mass_inside" not in history  # there are no regions
+
+
+def test_two_callbacks_in_one_training_are_told_apart_or_said(data, tmp_path):
+    def callbacks(folder, **options):
+        return [
+            GuidedGradCAMCallback(data, tmp_path / "a", max_probes=1),
+            GuidedGradCAMCallback(data, tmp_path / folder, max_probes=1, **options),
+        ]
+
+    with pytest.warns(UserWarning, match="`logs_prefix`"):
+        fit(small_model(), data, callbacks("b"), epochs=1)
+    with pytest.warns(UserWarning, match="still writes to"):
+        fit(small_model(), data, callbacks("a", logs_prefix="other_"), epochs=1)
+    history = fit(small_model(), data, callbacks("c", logs_prefix="other_"), epochs=1).history
+    assert {"gradcam_focus", "other_focus"} <= set(history)
+
+
+def test_an_interrupted_training_can_be_closed(data, tmp_path):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    callback = GuidedGradCAMCallback(data, tmp_path, max_probes=1, save_dir=tmp_path / "saved")
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_model(), data, [callback, Interrupt()], epochs=4)
+    callback.close()
+    assert "2 epochs logged" in (tmp_path / "saved" / "report.md").read_text()
+    assert (tmp_path / "saved" / "manifest.json").exists()
+    assert len(events(tmp_path)["gradcam/report"]) == 1
+    callback.close()
+    assert len(events(tmp_path)["gradcam/report"]) == 1
+
+
+def test_a_model_that_is_not_finite_predicts_nothing(data, tmp_path):
+    model = small_model()
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel * np.nan, bias])
+    callback = GuidedGradCAMCallback(data, tmp_path, max_probes=2)
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        fit(model, data, callback, epochs=1)
+    assert np.isnan(callback.history.numbers["predicted"]).all()
+    assert "no classes" in callback.report()
+    assert callback._captions.said(callback._recorder.moments[0], 0) == ("", False)
+
+
+def test_the_callback_can_be_copied_after_training(data, tmp_path):
+    callback = GuidedGradCAMCallback(data, tmp_path, max_probes=1)
+    fit(small_model(), data, callback, epochs=1)
+    assert copy.deepcopy(callback).history.epochs.tolist() == [0]
 
 
 def test_logs_can_be_left_alone(data, tmp_path):
@@ -143,9 +195,16 @@ def test_without_gradcam_there_is_no_drift(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "regions", [[(0, 0, 4, 4)], [(4, 4, 0, 0)] * 24, [np.ones((3, 3))] * 24, [(20, 0, 30, 4)] * 24],
-    ids=["too few", "reversed", "mask of another size", "outside"],
-)  # fmt: skip
+    "regions",
+    [
+        [(0, 0, 4, 4)],
+        [(0.1, 0.0, 0.5, 1.0)] * 24,
+        [(4, 4, 0, 0)] * 24,
+        [np.ones((3, 3))] * 24,
+        [(20, 0, 30, 4)] * 24,
+    ],
+    ids=["too few", "fractions", "reversed", "mask of another size", "outside"],
+)
 def test_regions_that_fit_no_probe_are_refused(data, tmp_path, regions):
     with pytest.raises(ValueError, match="`regions`"):
         fit(small_model(), data, GuidedGradCAMCallback(data, tmp_path, regions=regions))

@@ -282,6 +282,7 @@ def test_relu_in_loops_alone_warns(name):
         explain(model, images(), target=OF_CLASS, layer="conv2", methods="guided_backprop")
 
 
+@pytest.mark.skipif(not hasattr(keras, "remat"), reason="this Keras has no remat")
 def test_relu_recomputed_in_the_backward_pass_is_guided_or_warned_about():
     """`keras.remat` runs its function again while it differentiates, where the rule may not reach."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,38 @@ def test_the_event_file_is_complete_after_every_write(tmp_path):
         assert accumulator.Tensors(tag)[-1].step == (epoch or 0)
     sink.close()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_after_a_torn_record_a_new_file_begins(tmp_path, monkeypatch):
+    sink = TensorBoardSink(str(tmp_path))
+    sink.prepare(RUN)
+    sink.write(record(0))
+
+    class Full:
+        def write(self, content):
+            raise OSError("no space left")
+
+    monkeypatch.setattr(sink, "_writer", Full())
+    with pytest.raises(OSError, match="no space"):
+        sink.write(record(1))
+    sink.write(record(2))
+    sink.close()
+    assert len(list(tmp_path.iterdir())) == 2
+    accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    assert [event.step for event in accumulator.Tensors("gradcam/overview")] == [0, 2]
+
+
+def test_what_cannot_be_drawn_does_not_take_the_numbers_along(tmp_path):
+    good = record(0)
+    sink = TensorBoardSink(str(tmp_path))
+    sink.prepare(RUN)
+    with pytest.raises(TypeError):
+        sink.write(Record(good.moment, (replace(good.frames[0], caption=(None,)),), "title", good.scalars))
+    sink.close()
+    accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    assert "gradcam_score/mean" in accumulator.Tags()["tensors"]
 
 
 def test_the_folder_of_files_is_what_the_manifest_says(tmp_path):

@@ -136,7 +136,9 @@ def _gradient(scores: tf.Tensor, scale: tf.Tensor, of: tf.Tensor, message: str) 
 
 def _scores(target: Any, outputs: Outputs, values: Sequence[tf.Tensor]) -> tf.Tensor:
     scores = tf.convert_to_tensor(target.scores(outputs, values))
-    if scores.shape.rank != 1:
+    batch = tf.nest.flatten(outputs.predictions)[0].shape[0]
+    # `outputs[0]` instead of `outputs[:, 0]` has a fixed length, that of the classes.
+    if scores.shape.rank != 1 or scores.shape[0] not in (None, batch):
         raise ValueError(
             "`target` must give one score per sample, shape (batch,). "
             f"Received: shape {tuple(scores.shape)} from {target!r}. "
@@ -220,6 +222,11 @@ class TensorFlowProgram:
                 break
             for index in overflown:
                 scales[index] += 1
+        if len(results["scores"]) != len(inputs[0]):
+            raise ValueError(
+                "`target` must give one score per sample. "
+                f"Received: {len(results['scores'])} scores for {len(inputs[0])} samples."
+            )
         return Pass(**results)
 
 

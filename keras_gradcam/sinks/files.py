@@ -67,5 +67,9 @@ class FileSink:
     def _replace(self, name: str, content: bytes) -> None:
         path = self._directory / name
         unfinished = path.with_name(f".{name}.unfinished")
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
+        try:
+            unfinished.write_bytes(content)
+            unfinished.replace(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)  # it may be what fills the disk
+            raise

@@ -6,6 +6,8 @@ import itertools
 import os
 import socket
 import time
+import warnings
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,11 +15,13 @@ import numpy as np
 
 from ..plugin import summary as tab
 from ..plugin.metadata import ProbeInfo, RunInfo
-from ..render import Frame, Style, cell_size, encoded, filmstrip, overview, panel, relief, resized
+from ..render import Frame, Style, encoded, filmstrip, no_larger_than_a_cell, overview, panel, relief
 from .base import Record, Run, Summary
 
 # Two files opened within one second must not have one name.
 _numbers = itertools.count()
+# The folders that are being written to in this process.
+_live: weakref.WeakValueDictionary[str, TensorBoardSink] = weakref.WeakValueDictionary()
 
 
 class TensorBoardSink:
@@ -35,6 +39,7 @@ class TensorBoardSink:
 
     def __init__(self, directory: str, style: Style | None = None) -> None:
         self._directory = directory
+        self._folder = os.path.abspath(directory)
         self._style = style or Style()
         self._writer: Any = None
         self._run: Run | None = None
@@ -52,15 +57,27 @@ class TensorBoardSink:
             raise ValueError(
                 f"`log_dir` must be a folder that can be written to. Received: {self._directory!r} ({error})."
             ) from error
+        self.close()
+        other = _live.get(self._folder)
+        if other is not None and other is not self:
+            warnings.warn(
+                f"Another GuidedGradCAMCallback still writes to {self._directory!r}; TensorBoard shows one of the two. "
+                "Give each a `log_dir` of its own.",
+                UserWarning,
+                stacklevel=4,
+            )
+        _live[self._folder] = self
         self._run = run
 
     def write(self, record: Record) -> None:
+        # Numbers first: a picture that cannot be drawn must not take them along.
+        scalars = [_scalar(tag, value) for tag, value in record.scalars.items()]
+        self._add(record.step, [*scalars, *_tab_values(record)])
         prefix = "gradcam_start" if record.start else "gradcam"
-        values = [_image(f"{prefix}/overview", overview(record.frames, record.title, self._style))]
+        pictures = [_image(f"{prefix}/overview", overview(record.frames, record.title, self._style))]
         for number, frame in enumerate(record.frames):
-            values.append(_image(f"{prefix}/probe_{number:02d}", panel(frame, self._style)))
-        values += [_scalar(tag, value) for tag, value in record.scalars.items()]
-        self._add(record.step, itertools.chain(values, _tab_values(record)))
+            pictures.append(_image(f"{prefix}/probe_{number:02d}", panel(frame, self._style)))
+        self._add(record.step, pictures)
 
     def summarize(self, summary: Summary) -> None:
         values = [
@@ -70,11 +87,21 @@ class TensorBoardSink:
         self._add(summary.step, [*values, _text("gradcam/report", summary.report)])
 
     def close(self) -> None:
+        if _live.get(self._folder) is self:
+            del _live[self._folder]
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def _add(self, step: int, values: Iterable[Any]) -> None:
+        try:
+            self._append(step, values)
+        except Exception:
+            # What follows a torn record in a file cannot be read: the next record begins a new file.
+            self._writer = None
+            raise
+
+    def _append(self, step: int, values: Iterable[Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary as Values
 
@@ -84,7 +111,7 @@ class TensorBoardSink:
             self._writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
             self._writer.write(tab.session_start(step, now).SerializeToString())
             if self._run is not None:
-                self._add(0, [tab.run_summary(_run_info(self._run, self._style)), _tab_pictures(self._run)])
+                self._append(0, [tab.run_summary(_run_info(self._run, self._style)), _tab_pictures(self._run)])
         # An event per value keeps each record small, as TensorFlow's own writers do.
         for value in values:
             event = Event(wall_time=time.time(), step=step, summary=Values(value=[value]))
@@ -115,7 +142,7 @@ def _run_info(run: Run, style: Style) -> RunInfo:
 
 
 def _tab_pictures(run: Run) -> Any:
-    return tab.pictures_summary([encoded(_no_larger_than_a_cell(picture)) for picture in run.pictures])
+    return tab.pictures_summary([encoded(picture) for picture in run.pictures])
 
 
 def _tab_values(record: Record) -> list[Any]:
@@ -135,13 +162,7 @@ def _guided_picture(frame: Frame) -> bytes | None:
     gradient = frame.guided_gradcam if frame.guided_gradcam is not None else frame.guided_backprop
     if gradient is None:
         return None
-    return encoded(_no_larger_than_a_cell(relief(gradient)), lossy=True)
-
-
-def _no_larger_than_a_cell(picture: np.ndarray) -> np.ndarray:
-    """The tab enlarges small pictures itself; large ones need no more pixels than a panel shows."""
-    size = cell_size(*picture.shape[:2])
-    return resized(picture, size) if size[0] < picture.shape[0] else picture
+    return encoded(no_larger_than_a_cell(relief(gradient)[None])[0], lossy=True)
 
 
 def _image(tag: str, picture: np.ndarray) -> Any:
