@@ -338,7 +338,7 @@ def two_outputs(as_dict):
         (Output("species", Class(2)), "species", 1, 2, [2, 2, 2]),
         (Output("alive", Class(1)), "alive", 1, 0, [1, 1, 1]),
         (Output("alive", Class(0)), "alive", -1, 0, [0, 0, 0]),
-        (-Output("species", 2), "species", -1, 2, [2, 2, 2]),
+        (-Output("species", 2), "species", -1, 2, None),
     ],
     ids=repr,
 )
