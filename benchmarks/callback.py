@@ -17,7 +17,8 @@ import keras
 import numpy as np
 
 from keras_gradcam import GuidedGradCAMCallback
-from keras_gradcam.render import Style, encoded, overview, panel
+from keras_gradcam.panels import overview, panel
+from keras_gradcam.render import Style, encoded
 from keras_gradcam.sinks.base import Record
 
 

@@ -18,7 +18,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from keras_gradcam.history import Recorder
-from keras_gradcam.render import Frame, displayed, overlay
+from keras_gradcam.panels import Frame
+from keras_gradcam.render import displayed, overlay
 from keras_gradcam.sinks.base import Record, Run
 from keras_gradcam.sinks.tensorboard import TensorBoardSink
 

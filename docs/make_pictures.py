@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_gradcam.render import Film, Frame, filmstrip
+from keras_gradcam.panels import Film, Frame, filmstrip
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 from train_clever_hans import CLASSES, make_pictures

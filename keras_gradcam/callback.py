@@ -21,9 +21,10 @@ from .engine.base import Outputs, Structure
 from .explainer import METHODS, Explainer, Explanation
 from .history import DRIFT_COLUMNS, History, Moment, Recorder
 from .layers import LayerLike, explained_input, signature_of
+from .panels import Film, Frame
 from .predictions import class_probabilities
 from .probe import bounds, given_pictures, given_regions, names_by_number, take_probe
-from .render import Film, Frame, Style, displayed, no_larger_than_a_cell
+from .render import Style, displayed, no_larger_than_a_cell
 from .report import drift_report
 from .sinks.background import BackgroundSink
 from .sinks.base import Record, Run, Sink, Summary

@@ -9,7 +9,7 @@ import numpy as np
 
 from .explainer import Explanation
 from .history import Moment
-from .render import Frame
+from .panels import Frame
 
 # Class names longer than this are shortened in captions.
 _NAME_LENGTH = 28

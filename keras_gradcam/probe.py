@@ -12,7 +12,8 @@ import numpy as np
 
 from .drift import Region
 from .engine.base import Structure
-from .render import displayed, printable
+from .panels import printable
+from .render import displayed
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from keras_gradcam.history import Recorder
-from keras_gradcam.render import Film, Frame
+from keras_gradcam.panels import Film, Frame
 from keras_gradcam.sinks.background import BackgroundSink
 from keras_gradcam.sinks.base import Record, Run, Summary
 from keras_gradcam.sinks.files import FileSink

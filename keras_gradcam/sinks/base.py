@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..history import History, Moment
-from ..render import Film, Frame
+from ..panels import Film, Frame
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..render import Style, animation, encoded, filmstrip, overview
+from ..panels import animation, filmstrip, overview
+from ..render import Style, encoded
 from .base import Record, Run, Summary
 
 

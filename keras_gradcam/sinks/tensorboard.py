@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..panels import Frame, filmstrip, overview, panel
 from ..plugin import summary as tab
 from ..plugin.metadata import ProbeInfo, RunInfo
-from ..render import Frame, Style, encoded, filmstrip, no_larger_than_a_cell, overview, panel, relief
+from ..render import Style, encoded, no_larger_than_a_cell, relief
 from .base import Record, Run, Summary
 
 # Two files opened within one second must not have one name.

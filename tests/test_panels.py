@@ -1,0 +1,131 @@
+"""Panels, overviews and filmstrips by their pixels."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from keras_gradcam import panels, render
+from keras_gradcam.panels import Film, Frame
+from keras_gradcam.render import Style
+
+RED = np.array([198, 40, 40])
+
+
+def picture(height=30, width=20, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_a_zero_map_leaves_the_picture_and_says_so():
+    frame = Frame(picture(200, 200), gradcam=np.zeros((2, 2)))
+    cell = panels.gradcam_cell(frame, (200, 200), Style())
+    np.testing.assert_array_equal(cell[:178], frame.picture[:178])
+    assert (cell[182:] != frame.picture[182:]).mean() > 0.9
+
+
+def test_a_map_that_is_not_finite_is_drawn_and_says_so():
+    broken, zero = (
+        panels.gradcam_cell(Frame(picture(200, 200), gradcam=values, top=1), (200, 200), Style())
+        for values in (np.array([[np.nan, np.inf]]), np.zeros((1, 2)))
+    )
+    assert (broken[182:] != zero[182:]).any()
+
+
+def panel_frame(**options):
+    return Frame(
+        picture(64, 64),
+        caption=("truth: cat", "predicted: dog 0.90", "epoch 3"),
+        gradcam=np.random.default_rng(1).random((4, 4)),
+        guided_backprop=np.random.default_rng(2).normal(size=(64, 64, 3)),
+        guided_gradcam=np.random.default_rng(3).normal(size=(64, 64, 3)),
+        top=1.0,
+        **options,
+    )
+
+
+def test_a_panel_holds_its_four_cells():
+    frame = panel_frame()
+    drawn = panels.panel(frame)
+    size = (256, 256)
+    cells = [
+        render.resized(frame.picture, size),
+        panels.gradcam_cell(frame, size, Style()),
+        render.resized(render.relief(frame.guided_backprop), size),
+        render.resized(render.relief(frame.guided_gradcam), size),
+    ]
+    for number, cell in enumerate(cells):
+        left = 8 + number * 262
+        np.testing.assert_array_equal(drawn[26:282, left : left + 256], cell)
+    assert drawn.shape[1] == 4 * 262 - 6 + 16
+
+
+def test_methods_that_were_not_computed_are_left_out():
+    frame = Frame(picture(64, 64), gradcam=np.ones((2, 2)))
+    assert panels.panel(frame).shape[1] == 2 * 262 - 6 + 16
+
+
+def test_a_wrong_prediction_has_a_red_frame_and_a_right_one_none():
+    for wrong in (True, False):
+        drawn = panels.panel(panel_frame(wrong=wrong))
+        border = np.concatenate([drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]])
+        assert (border == RED).all() == wrong
+
+
+@given(st.text(max_size=300), st.integers(20, 400))
+def test_texts_fit_their_width(text, width):
+    short = panels.shortened(text, width)
+    assert panels._text_width(short) <= width or short == "…"
+    assert len(short) <= len(text)
+
+
+def test_a_shortened_text_keeps_both_ends():
+    short = panels.shortened("abcdefghij" * 20, 200)
+    assert short.startswith("abcdef")
+    assert short.endswith("efghij")
+    assert "…" in short
+
+
+def test_captions_flow_into_lines():
+    assert panels.flowed(["one", "two"], 500) == ["one    two"]
+    assert panels.flowed(["one", "two"], 40) == ["one", "two"]
+    assert panels.flowed([], 40) == []
+
+
+def test_line_breaks_and_changes_of_direction_are_not_drawn():
+    assert panels.flowed(["cat\n", "\u202eabc"], 500) == ["cat      abc"]
+    assert panels.panel(Frame(picture(64, 64), caption=("truth: cat\n", "a\u202eb"))).shape[1] == 256 + 16
+
+
+def test_an_overview_holds_every_overlay():
+    frames = [Frame(picture(64, 64, seed), ("a",), (f"cat {seed}",), np.eye(3), top=1.0) for seed in range(6)]
+    drawn = panels.overview(frames, "epoch 3")
+    for number, frame in enumerate(frames):
+        y, x = 26 + number // 4 * (256 + 18 + 6), 8 + number % 4 * 262
+        np.testing.assert_array_equal(drawn[y : y + 256, x : x + 256], panels.gradcam_cell(frame, (256, 256), Style()))
+
+
+def test_an_overview_of_many_stays_below_4096_pixels():
+    frames = [Frame(picture(64, 64), gradcam=np.eye(2), top=1.0)] * 300
+    assert panels.overview(frames).shape[1] <= 4096
+
+
+def film(count=3):
+    frames = tuple(Frame(picture(64, 64), gradcam=np.eye(3) * (n + 1), top=3.0) for n in range(count))
+    return Film(frames, tuple((f"epoch {n}", "cat") for n in range(count)), (np.nan, *[0.5] * (count - 1)))
+
+
+def test_a_filmstrip_holds_its_frames_in_a_row():
+    strip = film()
+    drawn = panels.filmstrip(strip)
+    for number, frame in enumerate(strip.frames):
+        x = 8 + number * 262
+        np.testing.assert_array_equal(drawn[8:264, x : x + 256], panels.gradcam_cell(frame, (256, 256), Style()))
+
+
+def test_an_animation_has_a_picture_per_epoch():
+    with Image.open(io.BytesIO(panels.animation(film(5)))) as image:
+        assert image.n_frames == 5
