@@ -187,7 +187,10 @@ FAILING = {
     "target that raises": (lambda model: explain(model, images(), target=raising), "my own"),
     "target of a wrong shape": (lambda model: explain(model, images(), target=lambda y: y), "one score"),
     "target of strings": (lambda model: explain(model, images(), target=lambda y: "cat"), None),
-    "score from nowhere": (lambda model: explain(model, images(), target=lambda y: tf.zeros_like(y[:, 0])), "influence"),
+    "score from nowhere": (
+        lambda model: explain(model, images(), target=lambda y: tf.zeros_like(y[:, 0])),
+        "influence",
+    ),
     "wrong channels": (lambda model: explain(model, images(channels=2)), None),
     "single picture": (lambda model: explain(model, images()[0]), None),
     "layer raises": (with_fuse_lit(lambda model: explain(model, images())), "blown"),
