@@ -356,7 +356,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             )
 
     def _probe_name(self, number: int) -> str:
-        label = "" if self._probe.labels is None else f" {_name(self._class_names, self._probe.labels[number])}"
+        label = "" if self._probe.labels is None else f" {self._captions.full_name(self._probe.labels[number])}"
         return f"{number:02d}{label}"
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
@@ -375,10 +375,6 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                     stacklevel=2,
                 )
             return None
-
-
-def _name(names: Mapping[int, str], number: int) -> str:
-    return names.get(int(number), f"class {int(number)}")
 
 
 def _explained_output(outputs: Outputs, target: Target) -> Outputs:

@@ -76,9 +76,13 @@ class Captions:
         wrong = self.labels is not None and int(predicted) != int(self.labels[number])
         return f"{self.name(predicted)} {confidence:.2f}", wrong
 
+    def full_name(self, number: float) -> str:
+        """The name of a class."""
+        return self.names.get(int(number), f"class {int(number)}")
+
     def name(self, number: float) -> str:
         """The name of a class, shortened in the middle."""
-        name = self.names.get(int(number), f"class {int(number)}")
+        name = self.full_name(number)
         if len(name) <= _NAME_LENGTH:
             return name
         return f"{name[: _NAME_LENGTH // 2]}…{name[-(_NAME_LENGTH // 2 - 1) :]}"

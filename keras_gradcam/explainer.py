@@ -183,16 +183,18 @@ class Explainer:
         Raises:
             ValueError: As calling the explainer would.
         """
-        flat, signature = _flattened(standardized(images, self.model))
-        program = self._program(signature, self.target, self.target.values(len(flat[0])))
+        program = self._traced(images)
         self.target.check(program.outputs)
         return program.outputs
 
     def layer_of(self, images: Structure) -> str | None:
         """Traces the model for ``images`` and returns the path of the explained layer; None without Grad-CAM."""
-        flat, signature = _flattened(standardized(images, self.model))
-        layer = self._program(signature, self.target, self.target.values(len(flat[0]))).layer
+        layer = self._traced(images).layer
         return None if layer is None else layer.path
+
+    def _traced(self, images: Structure) -> Program:
+        flat, signature = _flattened(standardized(images, self.model))
+        return self._program(signature, self.target, self.target.values(len(flat[0])))
 
     def _program(self, signature: Signature, target: Target, values: tuple[np.ndarray, ...]) -> Program:
         shapes = tuple((array.shape[1:], str(array.dtype)) for array in values)

@@ -72,7 +72,7 @@ def compact(maps: np.ndarray) -> np.ndarray:
         (dtype('float16'), dtype('float32'))
     """
     tops = np.abs(np.where(np.isfinite(maps), maps, 0)).max(axis=(1, 2), initial=0)
-    fits = ((tops == 0) | ((tops > 2**-9) & (tops < np.finfo(np.float16).max))).all()
+    fits = ((tops == 0) | ((tops >= 2**-9) & (tops <= np.finfo(np.float16).max))).all()
     return maps.astype(np.float16 if fits else np.float32)
 
 

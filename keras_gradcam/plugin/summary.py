@@ -13,11 +13,9 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_TENSOR, Summary, SummaryMetadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from ..history import compact
 from . import metadata
 from .metadata import RunInfo
-
-#: Maps whose maximum lies below keep too few digits in float16.
-_SMALLEST_TOP = 2.0**-9
 
 
 def run_summary(info: RunInfo) -> Any:
@@ -55,10 +53,7 @@ def maps_summary(maps: np.ndarray, start: bool = False) -> Any:
     maps = np.asarray(maps)
     if maps.ndim != 3:
         raise ValueError(f"`maps` must be (N, h, w), one map per probe. Received: shape {maps.shape}.")
-    tops = np.abs(np.where(np.isfinite(maps), maps, 0).astype(np.float64)).max(axis=(1, 2), initial=0)
-    fits = np.all((tops == 0) | ((tops >= _SMALLEST_TOP) & (tops <= np.finfo(np.float16).max)))
-    stored = maps.astype(np.float16 if fits else np.float32)
-    return _value(metadata.START_MAPS if start else metadata.MAPS, stored, DATA_CLASS_TENSOR)
+    return _value(metadata.START_MAPS if start else metadata.MAPS, compact(maps), DATA_CLASS_TENSOR)
 
 
 def numbers_summary(numbers: np.ndarray, start: bool = False) -> Any:
