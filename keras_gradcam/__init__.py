@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .callback import GuidedGradCAMCallback
+    from .embedding_targets import Distance, Dot, Norm, SelfSimilarity, Similarity, Triplet
     from .engine.base import LayerCall
     from .explainer import Explainer, Explanation, explain
     from .layers import list_layers
@@ -19,13 +20,19 @@ __version__ = "0.1.0"
 # tab, on machines where TensorFlow and Keras may be slow to import, broken or absent.
 _MODULES = {
     "Class": "targets",
+    "Distance": "embedding_targets",
+    "Dot": "embedding_targets",
     "Explainer": "explainer",
     "Explanation": "explainer",
     "GradCAM": "maps",
     "GuidedGradCAMCallback": "callback",
     "LayerCall": "engine.base",
+    "Norm": "embedding_targets",
     "Output": "targets",
+    "SelfSimilarity": "embedding_targets",
+    "Similarity": "embedding_targets",
     "Target": "targets",
+    "Triplet": "embedding_targets",
     "Unit": "targets",
     "explain": "explainer",
     "gradcam": "maps",
@@ -34,13 +41,19 @@ _MODULES = {
 
 __all__ = [
     "Class",
+    "Distance",
+    "Dot",
     "Explainer",
     "Explanation",
     "GradCAM",
     "GuidedGradCAMCallback",
     "LayerCall",
+    "Norm",
     "Output",
+    "SelfSimilarity",
+    "Similarity",
     "Target",
+    "Triplet",
     "Unit",
     "explain",
     "gradcam",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .engine import current_engine
-from .engine.base import Outputs, Pass, Program, Request, Signature, Structure
+from .engine.base import Outputs, Pass, Program, Request, Signature, Split, Structure
 from .engine.recording import declared_inputs
 from .layers import LayerLike, choose_layer, explained_input, input_shape, signature_of
 from .maps import guided_gradcam, upsample
@@ -164,18 +164,50 @@ class Explainer:
         Raises:
             ValueError: If the pictures, the layer or the target do not fit the model.
         """
-        inputs = standardized(images, self.model)
-        flat, signature = _flattened(inputs)
-        samples = len(flat[0])
-        chosen = self.target if target is None else as_target(target)
-        values = chosen.values(samples)
+        flat, signature = _flattened(standardized(images, self.model))
+        chosen = (self.target if target is None else as_target(target)).embedded(self._embedded)
+        values = chosen.values(len(flat[0]))
+        program = self._program(signature, chosen, values, maps=True)
+        chosen.check(program.outputs)
+        explanation = self._explanation(program, self._passed(program, flat, values), signature)
+        remark = chosen.remark(explanation.scores)
+        if remark:
+            warnings.warn(remark, UserWarning, stacklevel=2)
+        return explanation
+
+    def predict(self, images: Structure) -> Structure:
+        """The model's outputs for any number of pictures, as it returns them, with its weights of the moment.
+
+        Raises:
+            ValueError: If the pictures do not fit the model.
+        """
+        return self._outputs(images).predictions
+
+    def score(self, images: Structure, target: TargetLike = None) -> np.ndarray:
+        """The explained score of any number of pictures, float32 (N,), by a forward pass alone.
+
+        Raises:
+            ValueError: If the pictures or the target do not fit the model.
+        """
+        flat, signature = _flattened(standardized(images, self.model))
+        chosen = (self.target if target is None else as_target(target)).embedded(self._embedded)
+        values = chosen.values(len(flat[0]))
         program = self._program(signature, chosen, values)
         chosen.check(program.outputs)
-        passes = []
-        for start in range(0, max(samples, 1), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            passes.append(program([array[part] for array in flat], [array[part] for array in values]))
-        return self._explanation(program, passes, signature)
+        scores = self._passed(program, flat, values).scores
+        assert scores is not None
+        return scores
+
+    def features(self, images: Structure) -> np.ndarray:
+        """The feature map of the layer, float32 (N, h, w, channels).
+
+        Raises:
+            ValueError: If the pictures or the layer do not fit the model.
+        """
+        flat, signature = _flattened(standardized(images, self.model))
+        features = self._passed(self._program(signature, None, features=True), flat).features
+        assert features is not None
+        return features
 
     def outputs(self, images: Structure) -> Outputs:
         """Traces the model for ``images`` and returns the shapes and endings of its outputs, without running it.
@@ -192,13 +224,49 @@ class Explainer:
         layer = self._traced(images).layer
         return None if layer is None else layer.path
 
+    def split(self, images: Structure) -> Split:
+        """The model cut in two at the layer: up to it, and from it to the embedding. For pictures like these."""
+        _, signature = _flattened(standardized(images, self.model))
+        self._engine.build(self.model, signature)
+        shape = input_shape(signature, self._input_index)
+        return self._engine.split(self.model, signature, self._request(shape, signature, self.target, ()))
+
     def _traced(self, images: Structure) -> Program:
         flat, signature = _flattened(standardized(images, self.model))
-        return self._program(signature, self.target, self.target.values(len(flat[0])))
+        target = self.target.embedded(self._embedded)
+        return self._program(signature, target, target.values(len(flat[0])), maps=True)
 
-    def _program(self, signature: Signature, target: Target, values: tuple[np.ndarray, ...]) -> Program:
+    def _embedded(self, pictures: Structure) -> Outputs:
+        """The model's outputs for reference pictures, one picture for all without a batch axis included."""
+        expected = declared_inputs(self.model)
+        if isinstance(pictures, np.ndarray) and len(expected) == 1 and pictures.ndim == len(expected[0].shape) - 1:
+            pictures = pictures[None]
+        return self._outputs(pictures)
+
+    def _outputs(self, images: Structure) -> Outputs:
+        flat, signature = _flattened(standardized(images, self.model))
+        program = self._program(signature, None)
+        return replace(program.outputs, predictions=self._passed(program, flat).predictions)
+
+    def _passed(self, program: Program, flat: Sequence[np.ndarray], values: Sequence[np.ndarray] = ()) -> Pass:
+        """All samples, ``batch_size`` at a time."""
+        passes = []
+        for start in range(0, len(flat[0]), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            passes.append(program([array[part] for array in flat], [array[part] for array in values]))
+        return Pass(**{field.name: _joined([getattr(one, field.name) for one in passes]) for field in fields(Pass)})
+
+    def _program(
+        self,
+        signature: Signature,
+        target: Target | None,
+        values: tuple[np.ndarray, ...] = (),
+        *,
+        maps: bool = False,
+        features: bool = False,
+    ) -> Program:
         shapes = tuple((array.shape[1:], str(array.dtype)) for array in values)
-        key = (signature.key(), target.key(), shapes)
+        key = (signature.key(), None if target is None else target.key(), shapes, maps, features)
         self._engine.build(self.model, signature)
         structure = _structure(self.model)
         if not _identical(structure, self._structure):
@@ -207,14 +275,9 @@ class Explainer:
         if key not in self._programs:
             shape = input_shape(signature, self._input_index)
             _check_channels_last(self.model, shape)
-            request = Request(
-                target=target,
-                values=values,
-                select=lambda captures: choose_layer(self.model, captures, shape, self._layer, self._layer_call),
-                explained_input=explained_input(signature, self._input_index),
-                gradcam="gradcam" in self.methods or "guided_gradcam" in self.methods,
-                guided_backprop="guided_backprop" in self.methods or "guided_gradcam" in self.methods,
-            )
+            request = self._request(shape, signature, target, values)
+            if not maps:
+                request = replace(request, gradcam=False, guided_backprop=False, features=features)
             program = self._engine.trace(self.model, signature, request)
             if request.guided_backprop:
                 _warn_about_rectifiers(program)
@@ -223,8 +286,19 @@ class Explainer:
                 del self._programs[next(iter(self._programs))]
         return self._programs[key]
 
-    def _explanation(self, program: Program, passes: Sequence[Pass], signature: Signature) -> Explanation:
-        joined = Pass(**{field.name: _joined([getattr(one, field.name) for one in passes]) for field in fields(Pass)})
+    def _request(
+        self, shape: Sequence[int], signature: Signature, target: Target | None, values: tuple[np.ndarray, ...]
+    ) -> Request:
+        return Request(
+            target=target,
+            values=values,
+            select=lambda captures: choose_layer(self.model, captures, shape, self._layer, self._layer_call),
+            explained_input=explained_input(signature, self._input_index),
+            gradcam="gradcam" in self.methods or "guided_gradcam" in self.methods,
+            guided_backprop="guided_backprop" in self.methods or "guided_gradcam" in self.methods,
+        )
+
+    def _explanation(self, program: Program, joined: Pass, signature: Signature) -> Explanation:
         for name in ("scores", "gradcam", "guided_backprop"):
             array = getattr(joined, name)
             if array is not None and not np.isfinite(array).all():
@@ -243,6 +317,7 @@ class Explainer:
             if "guided_gradcam" in self.methods:
                 weighted = guided_gradcam(joined.guided_backprop, heatmap)
         wanted = set(self.methods)
+        assert joined.scores is not None
         return Explanation(
             scores=joined.scores,
             predictions=joined.predictions,

@@ -34,6 +34,8 @@ class Target:
 
     #: How many arrays :meth:`values` returns.
     arity = 0
+    #: Whether the explained output is an embedding, whose units are no classes.
+    is_embedding = False
 
     def key(self) -> Hashable:
         """What has to be traced anew when it changes; equal keys share one trace."""
@@ -52,6 +54,18 @@ class Target:
 
     def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None:
         """Returns the class per sample that is explained, shape (batch,), or None where that makes no sense."""
+        return None
+
+    def narrow(self, outputs: Outputs) -> Outputs:
+        """The one of several outputs that this target is about."""
+        return outputs
+
+    def embedded(self, embed: Callable[[Structure], Outputs]) -> Target:
+        """This target with its pictures, where it holds some, replaced by what the model, ``embed``, makes of them."""
+        return self
+
+    def remark(self, scores: np.ndarray) -> str | None:
+        """What a user should be warned of when the target gave these scores."""
         return None
 
     def __neg__(self) -> Target:
@@ -103,7 +117,7 @@ class Class(Target):
         return (_per_sample(index.astype(np.int32), samples),)
 
     def check(self, outputs: Outputs) -> None:
-        _one_output(outputs, self)
+        check_one_output(outputs, self)
         shape = tuple(outputs.predictions.shape)
         if len(shape) != 2:
             raise ValueError(
@@ -179,7 +193,7 @@ class Unit(Target):
         return (_per_sample(self.index.astype(np.int32), samples),)
 
     def check(self, outputs: Outputs) -> None:
-        _one_output(outputs, self)
+        check_one_output(outputs, self)
         shape = tuple(outputs.predictions.shape)
         if len(shape) != 2 or self.index.max() >= shape[1]:
             raise ValueError(
@@ -233,10 +247,19 @@ class Output(Target):
     def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None:
         return self.target.classes(self._narrow(outputs), values)
 
+    @property
+    def is_embedding(self) -> bool:  # type: ignore[override]
+        return self.target.is_embedding
+
     def narrow(self, outputs: Outputs) -> Outputs:
         """The named output alone, down to the innermost ``Output``."""
-        narrowed = self._narrow(outputs)
-        return self.target.narrow(narrowed) if isinstance(self.target, Output) else narrowed
+        return self.target.narrow(self._narrow(outputs))
+
+    def embedded(self, embed: Callable[[Structure], Outputs]) -> Target:
+        return Output(self.which, self.target.embedded(lambda pictures: self._narrow(embed(pictures))))
+
+    def remark(self, scores: np.ndarray) -> str | None:
+        return self.target.remark(scores)
 
     def _narrow(self, outputs: Outputs) -> Outputs:
         structure = outputs.predictions
@@ -261,6 +284,7 @@ class Output(Target):
             predictions=structure[at],
             logits=outputs.logits[at],
             endings=outputs.endings[at],
+            unnormalized=outputs.unnormalized[at],
             names=(),
         )
 
@@ -324,6 +348,16 @@ class _Sum(Target):
             total = total + factor * target.scores(outputs, rest[: target.arity])
             rest = rest[target.arity :]
         return total
+
+    @property
+    def is_embedding(self) -> bool:  # type: ignore[override]
+        return any(target.is_embedding for _, target in self.terms)
+
+    def narrow(self, outputs: Outputs) -> Outputs:
+        return self.terms[0][1].narrow(outputs)
+
+    def embedded(self, embed: Callable[[Structure], Outputs]) -> Target:
+        return _Sum([(factor, target.embedded(embed)) for factor, target in self.terms])
 
     def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None:
         # A difference of classes is about two of them, and what speaks against a class does not explain it.
@@ -395,7 +429,8 @@ def _per_sample(array: np.ndarray, samples: int) -> np.ndarray:
     return array
 
 
-def _one_output(outputs: Outputs, target: Target) -> None:
+def check_one_output(outputs: Outputs, target: Target) -> None:
+    """Raises ValueError if there are several outputs, which ``target`` cannot choose from."""
     structure = outputs.predictions
     if isinstance(structure, (dict, list, tuple)):
         names: list[Any] = list(structure) if isinstance(structure, dict) else list(outputs.names)

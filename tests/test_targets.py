@@ -21,7 +21,7 @@ SIGMOID = 1 / (1 + np.exp(-Z))
 
 def outputs(predictions, logits=None, ending="", names=()):
     tensor = tf.constant(predictions)
-    return Outputs(tensor, tensor if logits is None else tf.constant(logits), ending, names)
+    return Outputs(tensor, tensor if logits is None else tf.constant(logits), ending, tensor, names)
 
 
 SOFTMAX = outputs(PROBABILITIES, LOGITS, "softmax", ("species",))
@@ -30,12 +30,14 @@ LISTED = Outputs(
     [SOFTMAX.predictions, BINARY.predictions],
     [SOFTMAX.logits, BINARY.logits],
     ["softmax", "sigmoid"],
+    [SOFTMAX.predictions, BINARY.predictions],
     ("species", "alive"),
 )
 KEYED = Outputs(
     {"species": SOFTMAX.predictions, "alive": BINARY.predictions},
     {"species": SOFTMAX.logits, "alive": BINARY.logits},
     {"species": "softmax", "alive": "sigmoid"},
+    {"species": SOFTMAX.predictions, "alive": BINARY.predictions},
 )
 
 
@@ -247,7 +249,7 @@ def test_several_outputs_need_output(target):
 
 def test_outputs_without_names_are_proposed_by_position():
     with pytest.raises(ValueError, match=r"Output\(0, .*Output\(1, "):
-        Class(1).check(Outputs(LISTED.predictions, LISTED.logits, LISTED.endings))
+        Class(1).check(Outputs(LISTED.predictions, LISTED.logits, LISTED.endings, LISTED.unnormalized))
 
 
 @pytest.mark.parametrize("which", ["specis", 2, -1])

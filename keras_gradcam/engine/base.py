@@ -64,12 +64,15 @@ class Outputs:
         logits: The same structure, each output replaced by the scores before its softmax or sigmoid where it
             ends in one.
         endings: The same structure of strings: "softmax", "log_softmax", "sigmoid" or "" (none was found).
+        unnormalized: The same structure, each output replaced by what stands before its L2 normalisation where it ends
+            in one.
         names: The names of the outputs in flat order, where the model has names for them.
     """
 
     predictions: Structure
     logits: Structure
     endings: Structure
+    unnormalized: Structure
     names: tuple[str, ...] = ()
 
 
@@ -81,6 +84,7 @@ class ScoreTarget(Protocol):
     def check(self, outputs: Outputs) -> None: ...
     def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor: ...
     def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None: ...
+    def narrow(self, outputs: Outputs) -> Outputs: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,20 +92,22 @@ class Request:
     """What to compute in one pass.
 
     Attributes:
-        target: Gives one score per sample.
+        target: Gives one score per sample; None to compute what needs no score.
         values: The target's arrays for any number of samples; their dtypes and row shapes are traced.
         select: Chooses the layer among all calls of the forward pass.
         explained_input: Index, in flat order, of the model input that is explained.
         gradcam: Whether the Grad-CAM map is wanted.
         guided_backprop: Whether the guided gradient with respect to the input is wanted.
+        features: Whether the feature map itself is wanted.
     """
 
-    target: ScoreTarget
+    target: ScoreTarget | None
     values: tuple[np.ndarray, ...]
     select: Callable[[Sequence[Capture]], Capture]
     explained_input: int = 0
-    gradcam: bool = True
-    guided_backprop: bool = True
+    gradcam: bool = False
+    guided_backprop: bool = False
+    features: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,17 +127,19 @@ class Pass:
 
     Attributes:
         predictions: The model's outputs as returned.
-        scores: float32 (N,), the explained score.
+        scores: float32 (N,), the explained score, where there is a target.
         classes: int (N,), the explained class, where the target has one.
         gradcam: float32 (N, ..., h, w), raw.
         guided_backprop: float32, shaped like the explained input, raw.
+        features: float32 (N, ..., h, w, channels), the feature map.
     """
 
     predictions: Structure
-    scores: np.ndarray
+    scores: np.ndarray | None = None
     classes: np.ndarray | None = None
     gradcam: np.ndarray | None = None
     guided_backprop: np.ndarray | None = None
+    features: np.ndarray | None = None
 
 
 class Program(Protocol):
@@ -163,9 +171,25 @@ class Rectifiers:
     others: tuple[str, ...] = ()
 
 
+class Split(Protocol):
+    """A traced model cut in two at the output of a layer; both halves read the current weights."""
+
+    #: The layer.
+    layer: LayerCall
+    #: The grid on which the layer's last tokens lie; empty where its output is a feature map by itself.
+    grid: tuple[int, ...]
+
+    def body(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the layer's output for some inputs, and the head's."""
+
+    def head(self, features: np.ndarray) -> np.ndarray:
+        """Returns (N, D), what the rest of the model makes of the layer's output, before any L2 normalisation."""
+
+
 class Engine(Protocol):
     """A Keras backend."""
 
     def build(self, model: Any, signature: Signature) -> None: ...
     def trace(self, model: Any, signature: Signature, request: Request) -> Program: ...
+    def split(self, model: Any, signature: Signature, request: Request) -> Split: ...
     def layer_calls(self, model: Any, signature: Signature) -> list[Capture]: ...

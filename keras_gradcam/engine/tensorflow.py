@@ -25,6 +25,12 @@ _PASS_THROUGH = {"Identity", "Cast", "StopGradient", "EnsureShape"}
 _LOSS_SCALES = (1024.0, 32.0, 1.0, 1 / 32, 1 / 1024, 1 / 32768)
 
 
+# What an L2 norm is computed with, one way or another.
+_NORM = {
+    *("Square", "Mul", "Pow", "Abs", "Sum", "Sqrt", "Rsqrt", "Reciprocal", "RealDiv", "Maximum", "Minimum", "AddV2"),
+    *("Squeeze", "ExpandDims", "Reshape", "StridedSlice", "Shape", "Pack", "Const", "Identity", "Cast"),
+}
+
 _Function: Any = type(tf.function(lambda: None))
 
 
@@ -61,6 +67,38 @@ def _before_ending(output: tf.Tensor) -> tuple[tf.Tensor, str]:
     return (tensor.op.inputs[0], ending) if ending else (output, "")
 
 
+def _before_normalization(output: tf.Tensor) -> tf.Tensor:
+    """What stands before the L2 normalisation (and a fixed factor after it) that ``output`` ends in, or ``output``."""
+    tensor = output
+    while True:
+        if tensor.op.type in _PASS_THROUGH:
+            tensor = tensor.op.inputs[0]
+            continue
+        if tensor.op.type not in ("Mul", "RealDiv"):
+            return output
+        one, other = tensor.op.inputs
+        if one.shape.rank != other.shape.rank and 0 in (one.shape.rank, other.shape.rank):
+            tensor = other if one.shape.rank == 0 else one
+            continue
+        if tensor.op.type == "Mul" and one.shape.rank and one.shape[-1] == 1:
+            one, other = other, one
+        return one if _is_norm_of(other, one) else output
+
+
+def _is_norm_of(scale: tf.Tensor, tensor: tf.Tensor) -> bool:
+    """Whether ``scale`` is one number per sample, computed as an L2 norm of ``tensor`` or its inverse is."""
+    if scale.shape.rank != tensor.shape.rank or scale.shape[-1] != 1 or tensor.shape[-1] == 1:
+        return False
+    types: set[str] = set()
+    todo = [scale]
+    while todo:
+        one = todo.pop()
+        if one is not tensor:
+            types.add(one.op.type)
+            todo.extend(one.op.inputs)
+    return "Sum" in types and types <= _NORM
+
+
 def _model_outputs(model: Any, predictions: Structure) -> Outputs:
     flat = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(predictions)]
     endings = [_before_ending(leaf) for leaf in flat]
@@ -73,13 +111,14 @@ def _model_outputs(model: Any, predictions: Structure) -> Outputs:
         pack(flat),
         pack([logits for logits, _ in endings]),
         pack([ending for _, ending in endings]),
+        pack([_before_normalization(leaf) for leaf in flat]),
         tuple(names) if len(names) == len(flat) else (),
     )
 
 
-def _ancestors(tensors: Sequence[tf.Tensor]) -> set[int]:
-    """The ids of all tensors that ``tensors`` are computed from, themselves included."""
-    seen: set[int] = set()
+def _ancestors(tensors: Sequence[tf.Tensor], without: tf.Tensor = None) -> set[int]:
+    """The ids of all tensors that ``tensors`` are computed from, themselves included, other than through one."""
+    seen: set[int] = set() if without is None else {id(without)}
     todo = list(tensors)
     while todo:
         tensor = todo.pop()
@@ -162,14 +201,24 @@ class TensorFlowProgram:
             rectifiers = attach_guided_rule(graph)
             forward = len(graph.get_operations())
             outputs = _model_outputs(model, predictions)
-            request.target.check(_shapes(outputs))
-            scores = _scores(request.target, outputs, values)
-            results: dict[str, Any] = {"predictions": outputs.predictions, "scores": scores}
-            classes = request.target.classes(outputs, values)
-            if classes is not None:
-                results["classes"] = classes
+            results: dict[str, Any] = {"predictions": outputs.predictions}
+            ends, scores = tf.nest.flatten(outputs.predictions), None
+            if request.target is not None:
+                request.target.check(_shapes(outputs))
+                scores = _scores(request.target, outputs, values)
+                ends = [scores]
+                results["scores"] = scores
+                classes = request.target.classes(outputs, values)
+                if classes is not None:
+                    results["classes"] = classes
+            if request.gradcam or request.features:
+                capture = request.select(_marked(captures, ends, outputs))
+                shape = signature.leaves[request.explained_input][0]
+                features = _on_grid(tf.cast(capture.output, tf.float32), capture.info, shape)
+                self.layer = capture.info
+                if request.features:
+                    results["features"] = features
             if request.gradcam:
-                capture = request.select(_marked(captures, [scores], outputs))
                 gradients = _gradient(
                     scores,
                     scales[0],
@@ -179,12 +228,7 @@ class TensorFlowProgram:
                     "Candidates: a layer between the input and the explained output, outside of blocks that are "
                     "recomputed (keras.remat); see list_layers(model).",
                 )
-                shape = signature.leaves[request.explained_input][0]
-                results["gradcam"] = gradcam_map(
-                    _on_grid(tf.cast(capture.output, tf.float32), capture.info, shape),
-                    _on_grid(gradients, capture.info, shape),
-                )
-                self.layer = capture.info
+                results["gradcam"] = gradcam_map(features, _on_grid(gradients, capture.info, shape))
             if request.guided_backprop:
                 explained = inputs[request.explained_input]
                 with guided():
@@ -222,12 +266,56 @@ class TensorFlowProgram:
                 break
             for index in overflown:
                 scales[index] += 1
-        if len(results["scores"]) != len(inputs[0]):
+        if "scores" in results and len(results["scores"]) != len(inputs[0]):
             raise ValueError(
                 "`target` must give one score per sample. "
                 f"Received: {len(results['scores'])} scores for {len(inputs[0])} samples."
             )
         return Pass(**results)
+
+
+class TensorFlowSplit:
+    """A compiled model cut at a layer; see :class:`keras_gradcam.engine.base.Split`."""
+
+    layer: LayerCall
+    grid: tuple[int, ...]
+
+    def __init__(self, model: Any, signature: Signature, request: Request) -> None:
+        def forward(inputs: Sequence[tf.Tensor]) -> dict[str, Any]:
+            inputs = _float_inputs(model, signature.structure, inputs, request.explained_input)
+            predictions, captures = _forward(model, tf.nest.pack_sequence_as(signature.structure, inputs))
+            outputs = _model_outputs(model, predictions)
+            assert request.target is not None
+            request.target.check(_shapes(outputs))
+            embedding = request.target.narrow(outputs).unnormalized
+            capture = request.select(_marked(captures, [embedding], outputs))
+            self.layer = capture.info
+            self.grid = token_grid(capture.info.output_shape, signature.leaves[request.explained_input][0][:-1]) or ()
+            if _ancestors([embedding], capture.output).intersection(map(id, inputs)):
+                raise ValueError(
+                    "`layer` must be one through which all goes from the pictures to the embedding. "
+                    f"Received: {capture.info.path!r}, which a branch of the model passes by. "
+                    "Candidates: a layer after the branches have joined; form='gradient'."
+                )
+            return {"features": capture.output, "embedding": embedding}
+
+        traced = tf.compat.v1.wrap_function(forward, [_specs(signature)])
+        ends = traced.structured_outputs
+        self._body = traced.prune(traced.inputs[: len(signature.leaves)], [ends["features"], ends["embedding"]])
+        self._head = traced.prune([ends["features"]], [ends["embedding"]])
+        self._dtype = ends["features"].dtype
+
+    def body(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        features, embedding = self._body(*(tf.convert_to_tensor(array) for array in inputs))
+        return _float32(features), _float32(embedding)
+
+    def head(self, features: np.ndarray) -> np.ndarray:
+        (embedding,) = self._head(tf.cast(features, self._dtype))
+        return _float32(embedding)
+
+
+def _float32(tensor: tf.Tensor) -> np.ndarray:
+    return tf.cast(tensor, tf.float32).numpy()
 
 
 def _on_grid(features: tf.Tensor, info: LayerCall, shape: Sequence[int]) -> tf.Tensor:
@@ -258,6 +346,7 @@ def _shapes(outputs: Outputs) -> Outputs:
         outputs,
         predictions=tf.nest.map_structure(shape, outputs.predictions),
         logits=tf.nest.map_structure(shape, outputs.logits),
+        unnormalized=tf.nest.map_structure(shape, outputs.unnormalized),
     )
 
 
@@ -273,6 +362,9 @@ class TensorFlowEngine:
 
     def trace(self, model: Any, signature: Signature, request: Request) -> TensorFlowProgram:
         return TensorFlowProgram(model, signature, request)
+
+    def split(self, model: Any, signature: Signature, request: Request) -> TensorFlowSplit:
+        return TensorFlowSplit(model, signature, request)
 
     def layer_calls(self, model: Any, signature: Signature) -> list[Capture]:
         self.build(model, signature)

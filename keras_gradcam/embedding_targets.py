@@ -1,0 +1,336 @@
+"""Targets for embeddings: how similar a picture is to another, for networks without classes.
+
+References are embeddings, or pictures that the same model embeds with its weights of the moment. No gradient flows
+through them: what is explained is always the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .engine.base import Outputs, Structure, Tensor
+from .targets import Target, check_one_output
+
+# Two embeddings whose cosine is this close to one have, in float32, no direction in which to become more alike.
+_SAME = 1e-6
+
+
+class _Compared(Target):
+    """A score made of an embedding and one or more references."""
+
+    is_embedding = True
+
+    def __init__(self, **references: Any) -> None:
+        self._rows = {name: _reference(name, given) for name, given in references.items()}
+        self.arity = len(references)
+
+    @property
+    def references(self) -> tuple[Any, ...]:
+        """What the picture is compared with: embeddings (N, D), pictures, or None."""
+        return tuple(self._rows.values())
+
+    def embedded(self, embed: Callable[[Structure], Outputs]) -> Target:
+        made = {}
+        for name, rows in self._rows.items():
+            if rows is None:
+                raise ValueError(
+                    f"`{name}` must be given, except in a callback whose probe has identities as labels. "
+                    f"Received: {self!r}. Candidates: pictures (N, H, W, C), embeddings (N, D)."
+                )
+            if not _is_embedding(rows):
+                outputs = embed(rows)
+                check_one_output(outputs, self)
+                rows = np.asarray(outputs.predictions, dtype=np.float32).reshape(len(outputs.predictions), -1)
+            made[name] = rows
+        return type(self)(**made)
+
+    def key(self) -> Hashable:
+        return type(self).__name__
+
+    def values(self, samples: int) -> tuple[np.ndarray, ...]:
+        return tuple(self._value(name, rows, samples) for name, rows in self._rows.items())
+
+    def _value(self, name: str, rows: Any, samples: int) -> np.ndarray:
+        if not _is_embedding(rows):
+            raise ValueError(
+                f"`{name}` must be embeddings here, where no model is known to embed pictures. "
+                f"Received: {_described(rows)}. Candidates: Explainer(model, target={self!r})."
+            )
+        if len(rows) not in (1, samples):
+            raise ValueError(
+                f"`{name}` must be one for all pictures or one for each. Received: {len(rows)} for {samples} pictures."
+            )
+        return np.ascontiguousarray(np.broadcast_to(rows, (samples, rows.shape[1])))
+
+    def check(self, outputs: Outputs) -> None:
+        check_one_output(outputs, self)
+        shape = tuple(outputs.predictions.shape)
+        if len(shape) < 2 or None in shape[1:]:
+            raise ValueError(
+                "`target` must fit the model's output. "
+                f"Received: {self!r} for an output of shape {shape}, where an embedding (batch, D) is needed. "
+                "Candidates: a function `outputs -> (batch,)`."
+            )
+        for name, rows in self._rows.items():
+            if _is_embedding(rows) and rows.shape[1] != int(np.prod(shape[1:])):
+                raise ValueError(
+                    f"`{name}` must be embeddings as long as the model's, {int(np.prod(shape[1:]))}, or pictures with "
+                    f"a batch axis. Received: shape {rows.shape}."
+                )
+
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        return self._compared(_flat(outputs.predictions), *values)
+
+    def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        given = ", ".join(_described(rows) for rows in self._rows.values() if rows is not None)
+        return f"{type(self).__name__}({given})"
+
+
+class Similarity(_Compared):
+    r"""The cosine of the angle between a picture's embedding f and a reference r.
+
+    .. math:: Y = \frac{\langle f, r \rangle}{|f| |r|}
+
+    From -1 to 1, whether the model normalises its output or not. Compared with its own embedding a picture cannot
+    become more similar: the gradient is zero and so is the map (a warning says so). :class:`SelfSimilarity` asks that
+    question in a form that has an answer.
+
+    Args:
+        reference: Pictures to be embedded by the same model at every call, (N, H, W, C) or (1, H, W, C) for all; or
+            embeddings, (N, D) or (D,). In a :class:`keras_gradcam.GuidedGradCAMCallback` whose probe has identities as
+            labels, None pairs each picture with the next one of the same identity.
+
+    Raises:
+        ValueError: If the reference is not made of numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> Similarity(np.zeros((8, 256, 128, 3)))
+        Similarity(pictures (8, 256, 128, 3))
+
+    Source: Stylianou et al., Visualizing Deep Similarity Networks, WACV 2019, https://arxiv.org/abs/1901.00536.
+    """
+
+    def __init__(self, reference: Any = None) -> None:
+        super().__init__(reference=reference)
+
+    def remark(self, scores: np.ndarray) -> str | None:
+        if (scores >= 1 - _SAME).any():
+            return (
+                "A picture is compared with its own embedding, or with one of the same direction: Similarity is at its "
+                "maximum there, its gradient zero and its map empty. Use SelfSimilarity() for what shapes a picture's "
+                "embedding. Where pictures differ, the network gives both the same embedding."
+            )
+        return None
+
+    def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
+        from keras import ops
+
+        return ops.sum(_direction(embedding) * _direction(references[0]), axis=1)
+
+
+class Dot(_Compared):
+    r"""The inner product of a picture's embedding with a reference, as the model returns it.
+
+    .. math:: Y = \langle f, r \rangle
+
+    Unlike :class:`Similarity` it also grows with the length of the embedding.
+
+    Args:
+        reference: Pictures or embeddings; see :class:`Similarity`.
+
+    Example:
+        >>> Dot([0.0, 1.0, 0.0])
+        Dot(embedding (1, 3))
+    """
+
+    def __init__(self, reference: Any = None) -> None:
+        super().__init__(reference=reference)
+
+    def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
+        from keras import ops
+
+        return ops.sum(embedding * references[0], axis=1)
+
+
+class Distance(_Compared):
+    r"""The Euclidean distance from a reference, with a minus sign: a higher score is a better match.
+
+    .. math:: Y = -|f - r|
+
+    So the map shows what brings the picture nearer to the reference; ``-Distance(r)`` shows what keeps it away. At
+    distance zero the gradient is taken as zero.
+
+    Args:
+        reference: Pictures or embeddings; see :class:`Similarity`.
+
+    Example:
+        >>> Distance([0.0, 1.0, 0.0])
+        Distance(embedding (1, 3))
+    """
+
+    def __init__(self, reference: Any = None) -> None:
+        super().__init__(reference=reference)
+
+    def remark(self, scores: np.ndarray) -> str | None:
+        if (scores == 0).any():
+            return (
+                "A picture is compared with its own embedding: its Distance is zero, and its map empty. Use "
+                "SelfSimilarity() for what shapes a picture's embedding."
+            )
+        return None
+
+    def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
+        return 0 - _distance(embedding, references[0])
+
+
+class Triplet(_Compared):
+    r"""How much nearer a picture is to one of its own identity than to one of another.
+
+    .. math:: Y = |f - n| - |f - p|
+
+    The triplet loss without margin and hinge, with a minus sign: above zero the triplet is in order.
+
+    Args:
+        positive: Pictures or embeddings of the same identity p; see :class:`Similarity`.
+        negative: Pictures or embeddings of another identity n.
+
+    Example:
+        >>> Triplet([0.0, 1.0], [1.0, 0.0])
+        Triplet(embedding (1, 2), embedding (1, 2))
+
+    Source: Schroff et al., FaceNet, CVPR 2015, https://arxiv.org/abs/1503.03832.
+    """
+
+    def __init__(self, positive: Any, negative: Any) -> None:
+        for name, value in (("positive", positive), ("negative", negative)):
+            if value is None:
+                raise ValueError(f"`{name}` must be pictures or embeddings. Received: None.")
+        super().__init__(positive=positive, negative=negative)
+
+    def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
+        return _distance(embedding, references[1]) - _distance(embedding, references[0])
+
+
+class Norm(Target):
+    r"""The length of a picture's embedding, before an L2 normalisation that the model ends in.
+
+    .. math:: Y = |f|
+
+    Example:
+        >>> Norm()
+        Norm()
+    """
+
+    is_embedding = True
+
+    def key(self) -> Hashable:
+        return type(self).__name__
+
+    def check(self, outputs: Outputs) -> None:
+        check_one_output(outputs, self)
+        if len(outputs.predictions.shape) < 2:
+            raise ValueError(
+                "`target` must fit the model's output. "
+                f"Received: {self!r} for an output of shape {tuple(outputs.predictions.shape)}. "
+                "Candidates: a function `outputs -> (batch,)`."
+            )
+
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        from keras import ops
+
+        embedding = _flat(outputs.unnormalized)
+        return _distance(embedding, ops.zeros_like(embedding))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class SelfSimilarity(Norm):
+    r"""What shapes a picture's embedding: how far it reaches into the direction that it has.
+
+    .. math:: Y = \Bigl\langle f, \text{stop\_gradient}\Bigl(\frac{f}{|f|}\Bigr) \Bigr\rangle
+
+    The cosine of f with itself is one whatever f is, and its gradient zero; with the direction held fixed it is not.
+    f is taken before an L2 normalisation that the model ends in, after which its length could not change either. Value
+    and gradient are those of :class:`Norm`.
+
+    Example:
+        >>> SelfSimilarity()
+        SelfSimilarity()
+    """
+
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        from keras import ops
+
+        embedding = _flat(outputs.unnormalized)
+        return ops.sum(embedding * ops.stop_gradient(_direction(embedding)), axis=1)
+
+
+def _flat(embedding: Tensor) -> Tensor:
+    """(batch, D) in float32."""
+    from keras import ops
+
+    size = int(np.prod(embedding.shape[1:]))
+    return ops.cast(ops.reshape(embedding, (-1, size)), "float32")
+
+
+def _direction(vectors: Tensor) -> Tensor:
+    """Vectors of length one; a zero vector has no direction and stays zero, with zero gradient."""
+    return vectors / _length(vectors)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """|v|, shape (batch, 1); 1 for a zero vector."""
+    from keras import ops
+
+    squares = ops.sum(vectors * vectors, axis=1, keepdims=True)
+    return ops.sqrt(ops.where(squares > 0, squares, ops.ones_like(squares)))
+
+
+def _distance(one: Tensor, other: Tensor) -> Tensor:
+    """|one - other|, shape (batch,), with zero gradient where it is zero."""
+    from keras import ops
+
+    squares = ops.sum(ops.square(one - other), axis=1)
+    apart = squares > 0
+    return ops.where(apart, ops.sqrt(ops.where(apart, squares, ops.ones_like(squares))), ops.zeros_like(squares))
+
+
+def _reference(name: str, given: Any) -> Any:
+    """Embeddings as float32 (N, D); pictures as they are; None."""
+    if given is None or isinstance(given, dict):
+        return given
+    if isinstance(given, (list, tuple)) and given and all(np.ndim(one) >= 4 for one in given):
+        return given  # batches for several inputs
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be an array. Received: {type(given).__name__} ({error}).") from error
+    if (array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16") or array.ndim == 0 or not array.size:
+        raise ValueError(
+            f"`{name}` must be pictures (N, H, W, C) or embeddings (N, D). "
+            f"Received: {type(given).__name__}, dtype {array.dtype}, shape {array.shape}."
+        )
+    if array.ndim > 2:
+        return array
+    rows = np.atleast_2d(array).astype(np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"`{name}` must be finite. Received: embeddings that are not.")
+    return rows
+
+
+def _is_embedding(rows: Any) -> bool:
+    return isinstance(rows, np.ndarray) and rows.ndim == 2
+
+
+def _described(reference: Any) -> str:
+    if not isinstance(reference, np.ndarray):
+        return "None" if reference is None else "pictures"
+    return f"{'embedding' if reference.ndim == 2 else 'pictures'} {reference.shape}"
