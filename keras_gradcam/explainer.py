@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
+from .embedding_targets import Norm
 from .engine import current_engine
 from .engine.base import Outputs, Pass, Program, Request, Signature, Split, Structure
 from .engine.recording import declared_inputs
 from .layers import LayerLike, choose_layer, explained_input, input_shape, signature_of
 from .maps import guided_gradcam, upsample
-from .targets import Target, TargetLike, as_target
+from .targets import Target, TargetLike, as_target, check_one_output
 
 #: The methods an explainer knows, in the order of a panel.
 METHODS = ("gradcam", "guided_backprop", "guided_gradcam")
@@ -143,7 +144,7 @@ class Explainer:
         self._layer_call = layer_call
         self._input_index = input_index
         self._engine = current_engine()
-        self._programs: dict[Any, Program] = {}
+        self._programs: dict[Any, Any] = {}
         self._structure: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -198,6 +199,18 @@ class Explainer:
         assert scores is not None
         return scores
 
+    def embed(self, images: Structure) -> np.ndarray:
+        """The embeddings of any number of pictures, float32 (N, D), with the model's weights of the moment.
+
+        Of several outputs it is the one that the target names.
+
+        Raises:
+            ValueError: If the pictures do not fit the model.
+        """
+        outputs = self.target.narrow(self._outputs(images))
+        check_one_output(outputs, self.target)
+        return np.asarray(outputs.predictions, np.float32).reshape(len(outputs.predictions), -1)
+
     def features(self, images: Structure) -> np.ndarray:
         """The feature map of the layer, float32 (N, h, w, channels).
 
@@ -227,9 +240,12 @@ class Explainer:
     def split(self, images: Structure) -> Split:
         """The model cut in two at the layer: up to it, and from it to the embedding. For pictures like these."""
         _, signature = _flattened(standardized(images, self.model))
-        self._engine.build(self.model, signature)
-        shape = input_shape(signature, self._input_index)
-        return self._engine.split(self.model, signature, self._request(shape, signature, self.target, ()))
+
+        def cut() -> Split:
+            request = self._request(signature, self.target.instead(Norm()), ())
+            return self._engine.split(self.model, signature, request)
+
+        return self._compiled(signature, "split", cut)
 
     def _traced(self, images: Structure) -> Program:
         flat, signature = _flattened(standardized(images, self.model))
@@ -266,29 +282,35 @@ class Explainer:
         features: bool = False,
     ) -> Program:
         shapes = tuple((array.shape[1:], str(array.dtype)) for array in values)
-        key = (signature.key(), None if target is None else target.key(), shapes, maps, features)
-        self._engine.build(self.model, signature)
-        structure = _structure(self.model)
-        if not _identical(structure, self._structure):
-            self._programs.clear()
-            self._structure = structure
-        if key not in self._programs:
-            shape = input_shape(signature, self._input_index)
-            _check_channels_last(self.model, shape)
-            request = self._request(shape, signature, target, values)
+
+        def traced() -> Program:
+            request = self._request(signature, target, values)
             if not maps:
                 request = replace(request, gradcam=False, guided_backprop=False, features=features)
             program = self._engine.trace(self.model, signature, request)
             if request.guided_backprop:
                 _warn_about_rectifiers(program)
-            self._programs[key] = program
+            return program
+
+        return self._compiled(signature, (None if target is None else target.key(), shapes, maps, features), traced)
+
+    def _compiled(self, signature: Signature, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` returns, made once for inputs of one signature as long as the model stays the same."""
+        self._engine.build(self.model, signature)
+        structure = _structure(self.model)
+        if not _identical(structure, self._structure):
+            self._programs.clear()
+            self._structure = structure
+        key = (signature.key(), key)
+        if key not in self._programs:
+            _check_channels_last(self.model, input_shape(signature, self._input_index))
+            self._programs[key] = make()
             while len(self._programs) > _KEPT_PROGRAMS:
                 del self._programs[next(iter(self._programs))]
         return self._programs[key]
 
-    def _request(
-        self, shape: Sequence[int], signature: Signature, target: Target | None, values: tuple[np.ndarray, ...]
-    ) -> Request:
+    def _request(self, signature: Signature, target: Target | None, values: tuple[np.ndarray, ...]) -> Request:
+        shape = input_shape(signature, self._input_index)
         return Request(
             target=target,
             values=values,

@@ -13,17 +13,17 @@ def class_probabilities(predictions: np.ndarray, ending: str) -> np.ndarray | No
 
     Args:
         predictions: (N, K) outputs.
-        ending: "softmax", "log_softmax", "sigmoid", or "" if the output ends in none.
+        ending: "softmax", "log_softmax", "sigmoid", "l2_normalization", or "" if the output ends in none.
 
     Returns:
-        (N, max(K, 2)), or None if the outputs are not of shape (N, K).
+        (N, max(K, 2)), or None if the outputs are not of shape (N, K) or are embeddings.
 
     Example:
         >>> import numpy as np
         >>> class_probabilities(np.array([[0.75]]), "sigmoid")
         array([[0.25, 0.75]])
     """
-    if not isinstance(predictions, np.ndarray) or predictions.ndim != 2:
+    if not isinstance(predictions, np.ndarray) or predictions.ndim != 2 or ending == "l2_normalization":
         return None
     values = predictions.astype(np.float64)
     if ending == "log_softmax":

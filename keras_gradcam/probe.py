@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .canvas import printable
 from .drift import Region
 from .engine.base import Structure
-from .panels import printable
 from .render import displayed
 
 

@@ -60,6 +60,10 @@ class Target:
         """The one of several outputs that this target is about."""
         return outputs
 
+    def instead(self, other: Target) -> Target:
+        """``other``, of the output that this target is about."""
+        return other
+
     def embedded(self, embed: Callable[[Structure], Outputs]) -> Target:
         """This target with its pictures, where it holds some, replaced by what the model, ``embed``, makes of them."""
         return self
@@ -124,6 +128,12 @@ class Class(Target):
                 "`target` must fit the model's output. "
                 f"Received: {self!r} for an output of shape {shape}, where Class needs (batch, classes). "
                 "Candidates: a function `outputs -> (batch,)`."
+            )
+        if outputs.endings == "l2_normalization":
+            raise ValueError(
+                "`target` must fit the model's output. "
+                f"Received: {self!r} for an output that is L2-normalised: an embedding, whose units are no classes. "
+                "Candidates: Similarity(...), SelfSimilarity(), Unit(...)."
             )
         classes = max(shape[1], 2)
         if self.index is not None and self.index.max() >= classes:
@@ -254,6 +264,9 @@ class Output(Target):
     def narrow(self, outputs: Outputs) -> Outputs:
         """The named output alone, down to the innermost ``Output``."""
         return self.target.narrow(self._narrow(outputs))
+
+    def instead(self, other: Target) -> Target:
+        return Output(self.which, self.target.instead(other))
 
     def embedded(self, embed: Callable[[Structure], Outputs]) -> Target:
         return Output(self.which, self.target.embedded(lambda pictures: self._narrow(embed(pictures))))

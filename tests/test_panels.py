@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from keras_gradcam import panels, render
@@ -75,28 +73,7 @@ def test_a_wrong_prediction_has_a_red_frame_and_a_right_one_none():
         assert (border == RED).all() == wrong
 
 
-@given(st.text(max_size=300), st.integers(20, 400))
-def test_texts_fit_their_width(text, width):
-    short = panels.shortened(text, width)
-    assert panels._text_width(short) <= width or short == "…"
-    assert len(short) <= len(text)
-
-
-def test_a_shortened_text_keeps_both_ends():
-    short = panels.shortened("abcdefghij" * 20, 200)
-    assert short.startswith("abcdef")
-    assert short.endswith("efghij")
-    assert "…" in short
-
-
-def test_captions_flow_into_lines():
-    assert panels.flowed(["one", "two"], 500) == ["one    two"]
-    assert panels.flowed(["one", "two"], 40) == ["one", "two"]
-    assert panels.flowed([], 40) == []
-
-
 def test_line_breaks_and_changes_of_direction_are_not_drawn():
-    assert panels.flowed(["cat\n", "\u202eabc"], 500) == ["cat      abc"]
     assert panels.panel(Frame(picture(64, 64), caption=("truth: cat\n", "a\u202eb"))).shape[1] == 256 + 16
 
 

@@ -63,7 +63,8 @@ class Outputs:
         predictions: The model's outputs, in the structure the model returns.
         logits: The same structure, each output replaced by the scores before its softmax or sigmoid where it
             ends in one.
-        endings: The same structure of strings: "softmax", "log_softmax", "sigmoid" or "" (none was found).
+        endings: The same structure of strings: "softmax", "log_softmax", "sigmoid", "l2_normalization" or "" (none was
+            found).
         unnormalized: The same structure, each output replaced by what stands before its L2 normalisation where it ends
             in one.
         names: The names of the outputs in flat order, where the model has names for them.

@@ -102,6 +102,11 @@ def _is_norm_of(scale: tf.Tensor, tensor: tf.Tensor) -> bool:
 def _model_outputs(model: Any, predictions: Structure) -> Outputs:
     flat = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(predictions)]
     endings = [_before_ending(leaf) for leaf in flat]
+    unnormalized = [_before_normalization(leaf) for leaf in flat]
+    names_of_endings = [
+        ending or ("" if before is leaf else "l2_normalization")
+        for leaf, (_, ending), before in zip(flat, endings, unnormalized, strict=True)
+    ]
 
     def pack(leaves: Sequence[Any]) -> Structure:
         return tf.nest.pack_sequence_as(predictions, leaves)
@@ -110,8 +115,8 @@ def _model_outputs(model: Any, predictions: Structure) -> Outputs:
     return Outputs(
         pack(flat),
         pack([logits for logits, _ in endings]),
-        pack([ending for _, ending in endings]),
-        pack([_before_normalization(leaf) for leaf in flat]),
+        pack(names_of_endings),
+        pack(unnormalized),
         tuple(names) if len(names) == len(flat) else (),
     )
 

@@ -1,0 +1,19 @@
+"""Re-identification: which parts of two pictures make them match, and ranked lists that show it."""
+
+from __future__ import annotations
+
+from .figures import pair_figure, rank_list
+from .pairs import SimilarityMaps, activation_energy, similarity_maps
+from .ranking import Gallery, Ranking, RankList, rank
+
+__all__ = [
+    "Gallery",
+    "RankList",
+    "Ranking",
+    "SimilarityMaps",
+    "activation_energy",
+    "pair_figure",
+    "rank",
+    "rank_list",
+    "similarity_maps",
+]

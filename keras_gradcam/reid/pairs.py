@@ -1,0 +1,293 @@
+"""What two pictures have in common, cell by cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..embedding_targets import SelfSimilarity, Similarity
+from ..engine.base import Split, Structure
+from ..explainer import Explainer, standardized
+from ..layers import LayerLike
+
+# Masked feature maps are pushed through the head in portions of about so many numbers.
+_PORTION = 8_000_000
+# How far, as a share of the embedding, its parts may miss it: rounding, in 32 and in 16 bits.
+_ROUNDING = {"float32": 1e-3, "half": 5e-2}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SimilarityMaps:
+    """Why N pairs of pictures match. Indexing and slicing give those pairs; an integer keeps the batch axis.
+
+    Attributes:
+        similarity: float32 (N,), the cosine of the two embeddings.
+        map_a: float32 (N, h, w), what each cell of the first picture adds; sums to the similarity in the exact form.
+        map_b: float32 (N, h', w'), the same for the second picture.
+        matrix: float32 (N, h, w, h', w'), what each pair of cells adds; None in the gradient form.
+        layer: Path of the layer whose cells these are.
+    """
+
+    similarity: np.ndarray
+    map_a: np.ndarray
+    map_b: np.ndarray
+    matrix: np.ndarray | None
+    layer: str | None
+
+    def __len__(self) -> int:
+        return len(self.similarity)
+
+    def __getitem__(self, index: Any) -> SimilarityMaps:
+        if isinstance(index, (int, np.integer)):
+            position = range(len(self))[index]
+            index = slice(position, position + 1)
+        return SimilarityMaps(
+            self.similarity[index],
+            self.map_a[index],
+            self.map_b[index],
+            None if self.matrix is None else self.matrix[index],
+            self.layer,
+        )
+
+    def __repr__(self) -> str:
+        grids = f"{self.map_a.shape[1:]} to {self.map_b.shape[1:]}"
+        return f"SimilarityMaps({len(self)} pairs, layer={self.layer!r}, cells {grids})"
+
+    def point(self, row: int, column: int) -> np.ndarray:
+        """Where in the second picture one cell of the first finds its match.
+
+        Args:
+            row: Of the cell, counted on the grid of ``map_a``.
+            column: Of the cell.
+
+        Returns:
+            float32 (N, h', w'), what the cell adds to the similarity together with each cell of the second picture.
+
+        Raises:
+            ValueError: If the maps are of the gradient form, or there is no such cell.
+
+        Source: Zhu et al., Visual Explanation for Deep Metric Learning, 2019, https://arxiv.org/abs/1909.12977.
+        """
+        matrix = self._matrix("point")
+        height, width = matrix.shape[1:3]
+        if row not in range(-height, height) or column not in range(-width, width):
+            raise ValueError(
+                f"`row` and `column` must be on the grid of {height} x {width} cells. Received: {row}, {column}."
+            )
+        return matrix[:, row, column]
+
+    def matches(self, count: int = 5) -> list[list[tuple[tuple[int, int], tuple[int, int], float]]]:
+        """The pairs of cells that add most, strongest first.
+
+        Returns:
+            For each of the N pairs of pictures ``count`` tuples: cell (row, column) of the first picture, cell of the
+            second, and what the two add. Pairs of cells that add nothing are left out.
+
+        Raises:
+            ValueError: If the maps are of the gradient form.
+        """
+        matrix = self._matrix("matches")
+        found = []
+        for one in matrix:
+            flat = one.ravel()
+            strongest = np.argsort(-flat, kind="stable")[:count]
+            places = [np.unravel_index(place, one.shape) for place in strongest if flat[place] > 0]
+            found.append(
+                [((int(i), int(j)), (int(k), int(m)), float(one[i, j, k, m])) for i, j, k, m in places],
+            )
+        return found
+
+    def _matrix(self, asking: str) -> np.ndarray:
+        if self.matrix is None:
+            raise ValueError(f"`{asking}` must have the exact form. Received: maps of form='gradient'.")
+        return self.matrix
+
+
+def similarity_maps(
+    model: Any, a: Structure, b: Structure, layer: LayerLike = None, form: str = "exact"
+) -> SimilarityMaps:
+    r"""Decomposes the cosine similarity of pairs of pictures over the cells of their feature maps.
+
+    For a network that pools its last feature map and then applies nothing or what is linear (dense layers, batch
+    normalisation), with a final L2 normalisation or without, the embedding is a sum over cells, :math:`f = \sum_i F_i`,
+    and so is the similarity:
+
+    .. math:: M_{ij} = \frac{\langle F_i, G_j \rangle}{|f| |g|} \qquad \sum_{ij} M_{ij} = \cos(f, g)
+
+    What the head adds whatever the picture (a bias, the shift of a batch normalisation) is spread evenly over the
+    cells. That the parts make up the embedding is checked for every picture.
+
+    Args:
+        model: A Keras model that returns embeddings, or an :class:`keras_gradcam.Explainer` of it, which names a layer,
+            its call, or one of several outputs, and is compiled once.
+        a: The first pictures of N pairs, (N, H, W, C); H and W need not be equal.
+        b: The second pictures.
+        layer: The feature map; by default the last one with spatial extent.
+        form: "exact", as above; or "gradient" for any architecture: Grad-CAM of the similarity, on each picture with
+            the other one fixed; its maps are >= 0 and do not sum to the similarity, and there is no matrix. The nearer
+            the similarity is to 1, the weaker are these maps.
+
+    Returns:
+        The :class:`SimilarityMaps`.
+
+    Raises:
+        ValueError: If the head is not linear and the form is "exact"; if the pictures are not pairs.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((16, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu"),
+        ...                           keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5)])
+        >>> a, b = np.random.default_rng(0).random((2, 3, 16, 8, 3))
+        >>> maps = similarity_maps(model, a, b)
+        >>> bool(np.allclose(maps.matrix.sum((1, 2, 3, 4)), maps.similarity, atol=1e-5))
+        True
+
+    Source: Stylianou et al., Visualizing Deep Similarity Networks, WACV 2019, https://arxiv.org/abs/1901.00536.
+    """
+    if form not in ("exact", "gradient"):
+        raise ValueError(f"`form` must be 'exact' or 'gradient'. Received: {form!r}.")
+    explainer = as_explainer(model, layer)
+    counts = [_count(explainer, pictures) for pictures in (a, b)]
+    if counts[0] != counts[1]:
+        raise ValueError(f"`a` and `b` must be pairs. Received: {counts[0]} and {counts[1]} pictures.")
+    if form == "gradient":
+        return _gradient_maps(explainer, a, b)
+    parts_a, parts_b = parts(explainer, a), parts(explainer, b)
+    lengths = np.linalg.norm(parts_a.embeddings, axis=1) * np.linalg.norm(parts_b.embeddings, axis=1)
+    scale = np.where(lengths > 0, lengths, 1.0)
+    matrix = (
+        np.einsum("nhwd,nijd->nhwij", parts_a.cells, parts_b.cells, optimize=True) / scale[:, None, None, None, None]
+    )
+    return SimilarityMaps(
+        similarity=(np.einsum("nd,nd->n", parts_a.embeddings, parts_b.embeddings) / scale).astype(np.float32),
+        map_a=matrix.sum(axis=(3, 4)).astype(np.float32),
+        map_b=matrix.sum(axis=(1, 2)).astype(np.float32),
+        matrix=matrix.astype(np.float32),
+        layer=parts_a.layer,
+    )
+
+
+def activation_energy(model: Any, images: Structure, layer: LayerLike = None) -> np.ndarray:
+    r"""Where the feature map is strong, whatever for: :math:`E_{ij} = \sum_k A_{ijk}^2`.
+
+    Args:
+        model: A Keras model, or an :class:`keras_gradcam.Explainer` of it.
+        images: (N, H, W, C).
+        layer: The feature map; by default the last one with spatial extent.
+
+    Returns:
+        float32 (N, h, w), >= 0.
+
+    Raises:
+        ValueError: If the pictures or the layer do not fit the model.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((16, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()])
+        >>> activation_energy(model, np.ones((2, 16, 8, 3))).shape
+        (2, 14, 6)
+
+    Source: Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017, https://arxiv.org/abs/1612.03928.
+    """
+    return np.square(as_explainer(model, layer).features(images)).sum(axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Embeddings as sums over cells.
+
+    Attributes:
+        cells: float64 (N, h, w, D); over the cells they sum to the embedding.
+        embeddings: float64 (N, D), before a final L2 normalisation.
+        layer: Path of the layer whose cells these are.
+    """
+
+    cells: np.ndarray
+    embeddings: np.ndarray
+    layer: str
+
+
+def parts(explainer: Explainer, images: Structure) -> Parts:
+    """Takes embeddings apart into what each cell of the feature map contributes.
+
+    Raises:
+        ValueError: If the head is not linear.
+    """
+    import keras
+
+    split = explainer.split(images)
+    flat = keras.tree.flatten(standardized(images, explainer.model))
+    size = explainer.batch_size
+    cells, embeddings = [], []
+    for start in range(0, len(flat[0]), size):
+        features, made = split.body([array[start : start + size] for array in flat])
+        cells.append(_contributions(split, features, made, _tolerance(explainer.model)))
+        embeddings.append(made.reshape(len(made), -1).astype(np.float64))
+    return Parts(np.concatenate(cells), np.concatenate(embeddings), split.layer.path)
+
+
+def _contributions(split: Split, features: np.ndarray, embeddings: np.ndarray, tolerance: float) -> np.ndarray:
+    """(N, *grid, D): what remains of each embedding when all cells but one are zero, less what a zero map gives."""
+    grid = split.grid or features.shape[1:-1]
+    channels = features.shape[-1]
+    # Before the grid's tokens others may stand (a class token), which belong to no cell.
+    tokens = features.reshape(len(features), -1, channels)
+    first = tokens.shape[1] - int(np.prod(grid))
+    shape = features.shape[1:]
+    constant = split.head(np.zeros((1, *shape), np.float32)).reshape(-1).astype(np.float64)
+    portion = max(1, _PORTION // tokens[0].size)
+    found = np.empty((len(features), int(np.prod(grid)), constant.size))
+    for number, sample in enumerate(tokens):
+        for start in range(first, len(sample), portion):
+            cells = np.arange(start, min(start + portion, len(sample)))
+            masked = np.zeros((len(cells), *sample.shape), np.float32)
+            masked[np.arange(len(cells)), cells] = sample[cells]
+            made = split.head(masked.reshape(len(cells), *shape)).reshape(len(cells), -1)
+            found[number, cells - first] = made - constant
+    whole = embeddings.reshape(len(embeddings), -1).astype(np.float64)
+    rest = whole - found.sum(axis=1)
+    missed = np.linalg.norm(rest - constant, axis=1)
+    allowed = tolerance * (np.linalg.norm(whole, axis=1) + np.linalg.norm(constant))
+    if (missed > allowed).any():
+        worst = float((missed / np.maximum(np.linalg.norm(whole, axis=1), 1e-30)).max())
+        raise ValueError(
+            "`form` must be 'gradient' where the model is not linear between the layer and the embedding. "
+            f"Received: form='exact' and layer {split.layer.path!r}, whose cells miss the embedding by {worst:.1%}. "
+            "Candidates: form='gradient', or a `layer` after which only pooling by the mean, dense layers without "
+            "activation and batch normalisation follow."
+        )
+    # The constant part belongs to no cell; with it goes the rounding error, so that the parts sum up exactly.
+    found += rest[:, None] / found.shape[1]
+    return found.reshape(len(features), *grid, -1)
+
+
+def _gradient_maps(explainer: Explainer, a: Structure, b: Structure) -> SimilarityMaps:
+    of_a = explainer(a, explainer.target.instead(Similarity(explainer.embed(b))))
+    of_b = explainer(b, explainer.target.instead(Similarity(explainer.embed(a))))
+    if of_a.gradcam is None or of_b.gradcam is None:
+        raise ValueError(
+            f"`model` must be an Explainer that computes 'gradcam'. Received: methods={explainer.methods}."
+        )
+    return SimilarityMaps(of_a.scores, of_a.gradcam, of_b.gradcam, None, of_a.layer)
+
+
+def as_explainer(model: Any, layer: LayerLike = None) -> Explainer:
+    """An explainer of Grad-CAM for a model; one that is given stays as it is."""
+    if not isinstance(model, Explainer):
+        return Explainer(model, layer=layer, target=SelfSimilarity(), methods=("gradcam",))
+    if layer is not None:
+        raise ValueError(f"`layer` must be left to the explainer. Received: {layer!r} beside an Explainer.")
+    return model
+
+
+def _tolerance(model: Any) -> float:
+    types = {getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()}
+    return _ROUNDING["half" if types & {"float16", "bfloat16"} else "float32"]
+
+
+def _count(explainer: Explainer, pictures: Structure) -> int:
+    import keras
+
+    return len(keras.tree.flatten(standardized(pictures, explainer.model))[0])
