@@ -9,7 +9,6 @@ import functools
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -17,20 +16,21 @@ import numpy as np
 
 from .captions import Captions, title
 from .drift import Region, mean_of_present, region_mask
-from .engine.base import Outputs, Structure
-from .explainer import METHODS, Explainer, Explanation
+from .explainer import METHODS, Explainer
 from .history import DRIFT_COLUMNS, History, Moment, Recorder
-from .layers import LayerLike, explained_input, signature_of
+from .layers import LayerLike
+from .observer import Observer
 from .panels import Film, Frame
-from .predictions import class_probabilities
-from .probe import bounds, given_pictures, given_regions, names_by_number, take_probe
-from .render import Style, displayed, no_larger_than_a_cell
+from .partners import take_partners
+from .probe import Display, bounds, explained_pictures, given_pictures, given_regions, names_by_number, take_probe
+from .reid.ranking import Gallery
+from .render import Style
 from .report import drift_report
 from .sinks.background import BackgroundSink
 from .sinks.base import Record, Run, Sink, Summary
 from .sinks.files import FileSink
 from .sinks.tensorboard import TensorBoardSink
-from .targets import Class, Output, Target, TargetLike, as_target
+from .targets import Class, TargetLike, as_target
 
 # A filmstrip shows at most so many epochs.
 _FILM_LENGTH = 12
@@ -59,8 +59,12 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             :func:`keras_gradcam.list_layers`.
         layer_call: Which call of a layer that the model calls several times (0 first, -1 last).
         target: What to explain: anything that :class:`keras_gradcam.Explainer` takes. By default the label where the
-            probe has labels, otherwise the class predicted at that epoch.
-        class_names: Names of the classes, by number.
+            probe has labels, otherwise the class predicted at that epoch. With a :class:`keras_gradcam.Similarity` (or
+            ``Dot``, ``Distance``) that has a picture for each probe, or none where labels are identities, the probes
+            are pairs: both pictures get maps, and the similarity of one identity and of two is logged.
+        gallery: Pictures to rank for queries while the network learns: ``(pictures, identities, cameras)`` or a
+            :class:`keras_gradcam.reid.Gallery`. Adds CMC, mAP and ranked lists with maps.
+        class_names: Names of the classes, or of the identities, by number.
         display_images: The pictures as people know them, where the model's inputs are preprocessed. By default the
             inputs are stretched for display as :func:`keras_gradcam.render.displayed` says.
         regions: Where attention should (or should not) be, one per probe: boxes (x0, y0, x1, y1) in input pixels or
@@ -101,6 +105,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         layer: LayerLike = None,
         layer_call: int | None = None,
         target: TargetLike = None,
+        gallery: Any = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
         display_images: Any = None,
         regions: Sequence[Region] | np.ndarray | None = None,
@@ -122,7 +127,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._probe = take_probe(probe, int(max_probes))
         if target is None and self._probe.labels is not None:
             target = Class(self._probe.labels)
-        self._target = as_target(target)
+        self._target, self._partners = take_partners(as_target(target), self._probe)
+        self._gallery = gallery if gallery is None or isinstance(gallery, Gallery) else Gallery(gallery)
         self._explainer_of = functools.partial(
             Explainer, layer=layer, layer_call=layer_call, target=self._target, methods=methods
         )
@@ -138,8 +144,10 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             sinks.append(FileSink(os.fspath(save_dir), self._style))
         self._sinks = [BackgroundSink(sink) for sink in sinks]
         self._explainer: Explainer | None = None
+        self._observer: Observer | None = None
         self._recorder = Recorder()
-        self._tops = np.zeros(len(self._probe))
+        self._tops: np.ndarray = np.zeros(len(self._probe))
+        self._partner_tops: np.ndarray = np.zeros(len(self._probe))
         self._begun = self._warned = False
         self._epoch = self._logged = -1
 
@@ -151,11 +159,17 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._epoch = self._logged = -1
         if self._explainer is None or self._explainer.model is not self.model:
             self._explainer = self._explainer_of(self.model)
-        self._outputs = self._explainer.outputs(self._probe.images)
-        self._check_class_names(self._outputs)
+        self._observer = Observer(self._explainer, self._probe, self._target, self._partners, self._gallery)
+        self._check_class_names(self._observer)
         run = self._run(self._explainer)
         self._captions = Captions(
-            run.pictures, run.labels, run.names, run.target, per_frame=self._style.scale == "frame"
+            run.pictures,
+            run.labels,
+            run.names,
+            run.target,
+            per_frame=self._style.scale == "frame",
+            label="identity" if self._target.is_embedding else "class",
+            partners=run.partners,
         )
         masks = None if self._regions is None else [region_mask(region, run.input_size) for region in self._regions]
         self._recorder.watch(masks, run.input_size)
@@ -165,7 +179,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the model before its first epoch; by now a resumed training has its weights back."""
         if not self._begun and epoch == 0:
-            self._tops = np.zeros(len(self._probe))
+            self._tops, self._partner_tops = np.zeros(len(self._probe)), np.zeros(len(self._probe))
             self._guarded(lambda: self._log(None))
         self._begun = True
 
@@ -175,7 +189,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         last = epoch + 1 == (self.params or {}).get("epochs") or getattr(self.model, "stop_training", False)
         moment = None
         if (epoch + 1) % self._every == 0 or last:
-            moment = self._guarded(lambda: self._log(epoch))
+            moment = self._guarded(lambda: self._log(epoch, last))
         if logs is not None and self._logs_prefix is not None:
             self._add_to_logs(logs, moment)
 
@@ -191,7 +205,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         # A callback that restores weights at the end of training and stands before this one has also set
         # `stop_training` before this one's `on_epoch_end`: the weights here are those of the last epoch.
         if self._logged != self._epoch:
-            self._guarded(lambda: self._log(self._epoch))
+            self._guarded(lambda: self._log(self._epoch, last=True))
         if self._begun and self._recorder.moments:
             self._guarded(self._summarize)
         self._begun = False
@@ -211,47 +225,40 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
 
     # --- what -------------------------------------------------------------------------------------------------------
 
-    def _log(self, epoch: int | None) -> Moment | None:
+    def _log(self, epoch: int | None, last: bool = False) -> Moment | None:
         """Explains the probe and hands the result to the sinks; ``epoch`` is None before the first one."""
         if epoch is not None:
             self._logged = epoch
-        if self._explainer is None:
+        if self._observer is None:
             return None
-        explanation = self._explainer(self._probe.images)
-        moment = self._recorder.add(epoch, explanation.gradcam, self._said(explanation))
-        if explanation.gradcam is not None:
-            peaks = np.nan_to_num(explanation.gradcam.reshape(len(explanation), -1), posinf=0).max(axis=1)
-            self._tops = peaks if self._captions.per_frame else np.maximum(self._tops, peaks)
-        frames = self._captions.frames(explanation, moment, self._tops)
-        record = Record(moment, frames, title(moment), self._scalars(moment))
+        every = 1 if self._gallery is None else self._gallery.every
+        sight = self._observer.look(ranked=last or epoch is None or (len(self._recorder.moments) + 1) % every == 0)
+        maps, partner_maps = sight.explanation.gradcam, None if sight.partner is None else sight.partner.gradcam
+        moment = self._recorder.add(epoch, maps, sight.said, partner_maps, sight.totals)
+        self._tops = self._raised(self._tops, maps)
+        self._partner_tops = self._raised(self._partner_tops, partner_maps)
+        frames = self._captions.frames(sight.explanation, moment, self._tops, self._partner_tops)
+        record = Record(moment, frames, title(moment), self._scalars(moment), sight.rankings)
         for sink in self._sinks:
             self._guarded(functools.partial(sink.write, record))
         if epoch is not None and self._filmstrip_every and len(self._recorder.moments) % self._filmstrip_every == 0:
             self._summarize()
         return moment
 
-    def _said(self, explanation: Explanation) -> dict[str, np.ndarray]:
-        """What the model said: the columns that do not come from the maps."""
-        said = {"score": explanation.scores}
-        probabilities = _probabilities(explanation.predictions, self._outputs, self._target)
-        if explanation.classes is not None:
-            said["explained"] = explanation.classes
-        if probabilities is not None:
-            samples = np.arange(len(explanation))
-            # A model whose outputs are not finite predicts nothing.
-            broken = ~np.isfinite(probabilities).all(axis=1)
-            said["predicted"] = np.where(broken, np.nan, probabilities.argmax(axis=1))
-            said["confidence"] = probabilities.max(axis=1)
-            if explanation.classes is not None:
-                said["probability"] = probabilities[samples, explanation.classes]
-        return said
+    def _raised(self, tops: np.ndarray, maps: np.ndarray | None) -> np.ndarray:
+        """The values of the strongest colour: of these maps, or the largest so far."""
+        if maps is None:
+            return tops
+        peaks = np.nan_to_num(maps.reshape(len(maps), -1), posinf=0).max(axis=1)
+        return peaks if self._captions.per_frame else np.maximum(tops, peaks)
 
     def _scalars(self, moment: Moment) -> dict[str, float]:
         """What is known per probe, the mean over the probes that have a value, and how many have none."""
         means = self._means(moment)
         if moment.epoch is None:
-            return {f"gradcam_start/{name}_mean": mean for name, mean in means.items() if not np.isnan(mean)}
-        scalars: dict[str, float] = {}
+            start = {f"gradcam_start/{name}_mean": mean for name, mean in means.items() if not np.isnan(mean)}
+            return start | {f"gradcam_start/{name}": value for name, value in moment.totals.items()}
+        scalars = {f"{_group(name)}/{name}": value for name, value in moment.totals.items()}
         for name, mean in means.items():
             values = moment.column(name)
             present = np.flatnonzero(~np.isnan(values))
@@ -264,7 +271,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
 
     def _add_to_logs(self, logs: dict[str, Any], moment: Moment | None) -> None:
         """Puts the means into Keras' logs. Never as NaN: EarlyStopping would take the first one for its best."""
-        means = {} if moment is None else self._means(moment)
+        means = {} if moment is None else self._means(moment) | dict(moment.totals)
         named = {f"{self._logs_prefix}{name}": mean for name, mean in means.items() if not np.isnan(mean)}
         taken = sorted(set(named) & set(logs))
         if taken and not self._warned:
@@ -310,7 +317,10 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                 gradcam = moment.maps[number].astype(np.float32)
                 top = float(np.nan_to_num(gradcam).max()) if self._captions.per_frame else float(self._tops[number])
                 wrong = self._captions.said(moment, number)[1]
-                frames.append(Frame(self._captions.pictures[number], gradcam=gradcam, top=top, wrong=wrong))
+                partner = self._captions.partner(moment, number, float(self._partner_tops[number]))
+                frames.append(
+                    Frame(self._captions.pictures[number], gradcam=gradcam, top=top, wrong=wrong, partner=partner)
+                )
             captions = tuple(
                 (title(moment), *self._captions.short(moment, number), f"similarity {value:.2f}")
                 for moment, value in zip(moments, similarity[:, number], strict=True)
@@ -321,32 +331,36 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     # --- checks -----------------------------------------------------------------------------------------------------
 
     def _run(self, explainer: Explainer) -> Run:
-        signature = signature_of(self._probe.images)
-        images = keras.tree.flatten(self._probe.images)[explained_input(signature)]
-        if images.ndim not in (3, 4):
-            raise ValueError(
-                f"`probe` must hold pictures, shape (N, H, W, C) or (N, H, W). Received: shape {images.shape}. "
-                "Candidates: keras_gradcam.Explainer, for series and volumes."
-            )
+        images = explained_pictures("probe", self._probe.images)
         size = (int(images.shape[1]), int(images.shape[2]))
+        display = Display(images, self._given_pictures)
+        partners = None
+        if self._partners is not None:
+            partners = display.partners(explained_pictures("target", self._partners.pictures), self._partners.source)
         boxes = None
         if self._regions is not None:
             boxes = tuple(bounds(region_mask(region, size)) for region in self._regions)
         return Run(
-            pictures=no_larger_than_a_cell(displayed(images) if self._given_pictures is None else self._given_pictures),
+            pictures=display.pictures,
             input_size=size,
             layer=explainer.layer_of(self._probe.images),
-            target=repr(self._target) if len(repr(self._target)) < 80 else "Class of each probe",
+            target=self._target_in_words(),
             methods=explainer.methods,
             every=self._every,
             labels=self._probe.labels,
             names=self._class_names,
+            partners=partners,
             regions=boxes,
         )
 
-    def _check_class_names(self, outputs: Outputs) -> None:
-        shape: tuple[int, ...] = getattr(_explained_output(outputs, self._target).predictions, "shape", ())
-        if not self._class_names or len(shape) != 2:
+    def _target_in_words(self) -> str:
+        if self._partners is not None:
+            return f"{self._partners.score.__name__} to the partner"
+        return repr(self._target) if len(repr(self._target)) < 80 else "Class of each probe"
+
+    def _check_class_names(self, observer: Observer) -> None:
+        shape: tuple[int, ...] = getattr(self._target.narrow(observer.outputs).predictions, "shape", ())
+        if not self._class_names or len(shape) != 2 or self._target.is_embedding:
             return
         classes = max(shape[1], 2)
         if set(self._class_names) != set(range(classes)):
@@ -377,11 +391,6 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             return None
 
 
-def _explained_output(outputs: Outputs, target: Target) -> Outputs:
-    return target.narrow(outputs) if isinstance(target, Output) else outputs
-
-
-def _probabilities(predictions: Structure, outputs: Outputs, target: Target) -> np.ndarray | None:
-    """Class probabilities (N, K) of the explained output, or None if it has no classes."""
-    said = _explained_output(replace(outputs, predictions=predictions), target)
-    return class_probabilities(said.predictions, said.endings)
+def _group(name: str) -> str:
+    """Where a number of all probes together stands among TensorBoard's scalars."""
+    return "gradcam_pairs" if name.startswith("similarity_") else "gradcam_retrieval"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,8 @@ class Captions:
         names: Class number to name.
         target: What is explained, in words, where that is no class.
         per_frame: Whether each map has a scale of its own.
+        label: What a label is: "class" or "identity".
+        partners: uint8 (N, H, W, 3), the partners where the probes are pairs.
     """
 
     pictures: np.ndarray
@@ -32,16 +34,32 @@ class Captions:
     names: Mapping[int, str]
     target: str
     per_frame: bool = False
+    label: str = "class"
+    partners: np.ndarray | None = None
 
-    def frames(self, explanation: Explanation, moment: Moment, tops: np.ndarray) -> tuple[Frame, ...]:
+    def frames(
+        self, explanation: Explanation, moment: Moment, tops: np.ndarray, partner_tops: np.ndarray
+    ) -> tuple[Frame, ...]:
         """One frame per probe with all its maps, to be drawn as a panel."""
-        return tuple(self._frame(number, explanation, moment, float(top)) for number, top in enumerate(tops))
+        frames = (self._frame(number, explanation, moment, float(top)) for number, top in enumerate(tops))
+        return tuple(
+            replace(frame, partner=self.partner(moment, number, float(top)))
+            for number, (frame, top) in enumerate(zip(frames, partner_tops, strict=True))
+        )
+
+    def partner(self, moment: Moment, number: int, top: float) -> Frame | None:
+        """The other picture of a pair with its map."""
+        if self.partners is None:
+            return None
+        maps = moment.partner_maps
+        return Frame(self.partners[number], gradcam=None if maps is None else maps[number].astype(np.float32), top=top)
 
     def _frame(self, number: int, explanation: Explanation, moment: Moment, top: float) -> Frame:
         said, wrong = self.said(moment, number)
         caption = []
         if self.labels is not None:
-            caption.append(f"truth: {self.name(self.labels[number])}")
+            name = self.name(self.labels[number])
+            caption.append(f"truth: {name}" if self.label == "class" else name)
         if said:
             caption.append(f"predicted: {said}")
         explained = moment.column("explained")[number]
@@ -66,7 +84,10 @@ class Captions:
         said, wrong = self.said(moment, number)
         if said and wrong and self.labels is not None:
             return (f"{said} (truth: {self.name(self.labels[number])})",)
-        return (said,) if said else (f"score {moment.column('score')[number]:.3g}",)
+        if said:
+            return (said,)
+        score = f"score {moment.column('score')[number]:.3g}"
+        return (score,) if self.label == "class" or self.labels is None else (self.name(self.labels[number]), score)
 
     def said(self, moment: Moment, number: int) -> tuple[str, bool]:
         """The predicted class with its probability, and whether it is wrong; empty for a model without classes."""
@@ -77,11 +98,11 @@ class Captions:
         return f"{self.name(predicted)} {confidence:.2f}", wrong
 
     def full_name(self, number: float) -> str:
-        """The name of a class."""
-        return self.names.get(int(number), f"class {int(number)}")
+        """The name of a class or an identity."""
+        return self.names.get(int(number), f"{self.label} {int(number)}")
 
     def name(self, number: float) -> str:
-        """The name of a class, shortened in the middle."""
+        """The name of a class or an identity, shortened in the middle."""
         name = self.full_name(number)
         if len(name) <= _NAME_LENGTH:
             return name

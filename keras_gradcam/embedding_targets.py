@@ -18,6 +18,17 @@ from .targets import Target, check_one_output
 _SAME = 1e-6
 
 
+def embeddings(outputs: Outputs, target: Target) -> np.ndarray:
+    """The embeddings in a model's outputs, float32 (N, D); of several outputs the one that ``target`` is about.
+
+    Raises:
+        ValueError: If there are several and the target names none.
+    """
+    narrowed = target.narrow(outputs)
+    check_one_output(narrowed, target)
+    return np.asarray(narrowed.predictions, np.float32).reshape(len(narrowed.predictions), -1)
+
+
 class _Compared(Target):
     """A score made of an embedding and one or more references."""
 
@@ -41,9 +52,7 @@ class _Compared(Target):
                     f"Received: {self!r}. Candidates: pictures (N, H, W, C), embeddings (N, D)."
                 )
             if not _is_embedding(rows):
-                outputs = embed(rows)
-                check_one_output(outputs, self)
-                rows = np.asarray(outputs.predictions, dtype=np.float32).reshape(len(outputs.predictions), -1)
+                rows = embeddings(embed(rows), self)
             made[name] = rows
         return type(self)(**made)
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .embedding_targets import Norm
+from .embedding_targets import Norm, embeddings
 from .engine import current_engine
 from .engine.base import Outputs, Pass, Program, Request, Signature, Split, Structure
 from .engine.recording import declared_inputs
 from .layers import LayerLike, choose_layer, explained_input, input_shape, signature_of
 from .maps import guided_gradcam, upsample
-from .targets import Target, TargetLike, as_target, check_one_output
+from .targets import Target, TargetLike, as_target
 
 #: The methods an explainer knows, in the order of a panel.
 METHODS = ("gradcam", "guided_backprop", "guided_gradcam")
@@ -207,9 +207,7 @@ class Explainer:
         Raises:
             ValueError: If the pictures do not fit the model.
         """
-        outputs = self.target.narrow(self._outputs(images))
-        check_one_output(outputs, self.target)
-        return np.asarray(outputs.predictions, np.float32).reshape(len(outputs.predictions), -1)
+        return embeddings(self._outputs(images), self.target)
 
     def features(self, images: Structure) -> np.ndarray:
         """The feature map of the layer, float32 (N, h, w, channels).

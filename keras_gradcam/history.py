@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,11 +22,15 @@ class Moment:
         epoch: The absolute epoch; None before the first one ("start").
         maps: (N, h, w), raw Grad-CAM as :func:`compact` keeps it, or None if it was not computed.
         numbers: float32 (N, columns), see :data:`COLUMNS`.
+        partner_maps: (N, h, w), the maps of the partners where the probes are pairs.
+        totals: Name to number, for all probes together.
     """
 
     epoch: int | None
     maps: np.ndarray | None
     numbers: np.ndarray
+    partner_maps: np.ndarray | None = None
+    totals: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Moment({'start' if self.epoch is None else f'epoch {self.epoch}'}, {len(self.numbers)} probes)"
@@ -51,12 +55,18 @@ class History:
             predicted and explained, the confidence (probability of what is predicted), the similarity (rank
             correlation) to the previous logged epoch and to the first map of the run, the shift of the centre of mass
             since the previous one, focus, mass, and with regions the mass inside and the pointing hit.
+        partner_maps: As ``maps``, of the partners where the probes are pairs.
+        totals: Name to float64 (E,), for all probes together, NaN where not computed: with pairs the mean similarity of
+            one identity and of two and their gap ("similarity_positive", "similarity_negative", "similarity_gap"), with
+            a gallery "mean_ap", "rank_1", "rank_5", "rank_10".
     """
 
     start: Moment | None
     epochs: np.ndarray
     maps: np.ndarray | list[np.ndarray] | None
     numbers: Mapping[str, np.ndarray]
+    partner_maps: np.ndarray | list[np.ndarray] | None = None
+    totals: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shape = self.maps.shape if isinstance(self.maps, np.ndarray) else "none or of several grids"
@@ -93,7 +103,14 @@ class Recorder:
         """Measures attention inside a region per probe from now on; the size is that of the input."""
         self._regions, self._input_size = regions, tuple(input_size)
 
-    def add(self, epoch: int | None, maps: np.ndarray | None, said: Mapping[str, np.ndarray]) -> Moment:
+    def add(
+        self,
+        epoch: int | None,
+        maps: np.ndarray | None,
+        said: Mapping[str, np.ndarray],
+        partner_maps: np.ndarray | None = None,
+        totals: Mapping[str, float] | None = None,
+    ) -> Moment:
         """Records one epoch.
 
         Args:
@@ -102,6 +119,8 @@ class Recorder:
             maps: (N, h, w) raw Grad-CAM, or None.
             said: Columns that do not come from the maps: "score", "probability" (of what is explained), "predicted",
                 "explained" and "confidence" (the probability of what is predicted).
+            partner_maps: (N, h, w) raw Grad-CAM of the partners.
+            totals: For all probes together.
 
         Returns:
             The moment, with its drift.
@@ -119,7 +138,8 @@ class Recorder:
             kept = compact(maps)
             for name, values in self._drift(maps.astype(np.float64), kept).items():
                 numbers[:, COLUMNS.index(name)] = values
-        moment = Moment(epoch, kept, numbers)
+        kept_partners = None if partner_maps is None else compact(partner_maps)
+        moment = Moment(epoch, kept, numbers, kept_partners, totals or {})
         if epoch is None:
             self.start = moment
         else:
@@ -144,14 +164,20 @@ class Recorder:
 
     def history(self) -> History:
         """Everything recorded so far, as arrays."""
-        maps: np.ndarray | list[np.ndarray] | None = None
-        known = [moment.maps for moment in self.moments if moment.maps is not None]
-        if known:
-            maps = np.stack(known) if len({one.shape for one in known}) == 1 else known
+        totals = dict.fromkeys(name for moment in self.moments for name in moment.totals)
         numbers = np.stack([moment.numbers for moment in self.moments]) if self.moments else np.zeros((0, 0, 0))
         return History(
             self.start,
             np.array([moment.epoch for moment in self.moments], int),
-            maps,
+            _stacked([moment.maps for moment in self.moments]),
             {name: numbers[..., place] for place, name in enumerate(COLUMNS)} if self.moments else {},
+            _stacked([moment.partner_maps for moment in self.moments]),
+            {name: np.array([moment.totals.get(name, np.nan) for moment in self.moments]) for name in totals},
         )
+
+
+def _stacked(maps: Sequence[np.ndarray | None]) -> np.ndarray | list[np.ndarray] | None:
+    known = [one for one in maps if one is not None]
+    if not known:
+        return None
+    return np.stack(known) if len({one.shape for one in known}) == 1 else known

@@ -13,7 +13,8 @@ import numpy as np
 from .canvas import printable
 from .drift import Region
 from .engine.base import Structure
-from .render import displayed
+from .layers import explained_input, signature_of
+from .render import displayed, no_larger_than_a_cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,49 @@ def names_by_number(names: Sequence[str] | Mapping[int, str] | None) -> dict[int
     if items and all(isinstance(name, str) and not isinstance(number, str) for name, number in items):
         items = [(number, name) for name, number in items]  # {name: number}, as Keras' `class_indices` are
     return {int(number): printable(str(name)).strip() for number, name in items}
+
+
+def explained_pictures(name: str, images: Structure) -> np.ndarray:
+    """Of what a model takes, the input that is explained.
+
+    Raises:
+        ValueError: If it holds no pictures.
+    """
+    import keras
+
+    pictures = keras.tree.flatten(images)[explained_input(signature_of(images))]
+    if pictures.ndim not in (3, 4):
+        raise ValueError(
+            f"`{name}` must hold pictures, shape (N, H, W, C) or (N, H, W). Received: shape {pictures.shape}. "
+            "Candidates: keras_gradcam.Explainer, for series and volumes."
+        )
+    return np.asarray(pictures)
+
+
+class Display:
+    """The probes as people know them.
+
+    Args:
+        images: (N, H, W, C), as the model takes them.
+        given: uint8 (N, H', W', 3), where the user gave pictures.
+    """
+
+    def __init__(self, images: np.ndarray, given: np.ndarray | None) -> None:
+        self._images, self._given = images, given
+
+    @property
+    def pictures(self) -> np.ndarray:
+        """uint8 (N, H, W, 3), no larger than they are drawn."""
+        return no_larger_than_a_cell(displayed(self._images) if self._given is None else self._given)
+
+    def partners(self, images: np.ndarray, source: np.ndarray | None) -> np.ndarray:
+        """The partners, by the same rule: probes themselves, at ``source``, or other pictures."""
+        if source is not None:
+            return self.pictures[source]
+        if images.shape[1:] != self._images.shape[1:]:
+            return no_larger_than_a_cell(displayed(images))
+        # One rule for both, so that they can be compared.
+        return no_larger_than_a_cell(displayed(np.concatenate([self._images, images]))[len(self._images) :])
 
 
 def given_pictures(images: Any, samples: int) -> np.ndarray | None:

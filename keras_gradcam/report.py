@@ -39,6 +39,12 @@ def drift_report(history: History, label: Callable[[int], str]) -> str:
             f"| {name.replace('_', ' ')} | {_number(begin)} | {_number(mean_of_present(values[0])[0])} "
             f"| {_number(mean)} | {missing} |"
         )
+    for name, over_time in history.totals.items():
+        known = over_time[~np.isnan(over_time)]
+        begin = float("nan") if history.start is None else history.start.totals.get(name, float("nan"))
+        lines.append(
+            f"| {name.replace('_', ' ')} | {_number(begin)} | {_number(known[0])} | {_number(known[-1])} | 0 |"
+        )
     lines += [
         "",
         "The probes, the one that moved most first:",

@@ -70,6 +70,11 @@ def picture(number, size=(96, 96)):
     return (np.clip(base, 0, 1) * 255).astype(np.uint8)
 
 
+def partner(number, size=(96, 96)):
+    """Another picture for every probe."""
+    return picture(1000 + number, size)
+
+
 def blob_map(center, grid, strength=1.0, width=0.18):
     y, x = (np.mgrid[0 : grid[0], 0 : grid[1]] + 0.5) / np.array(grid)[:, None, None]
     bump = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * width**2))
@@ -89,17 +94,17 @@ def moving_maps(epochs, probes, grid=(14, 14), seed=0):
 
 
 def numbers_for(maps, previous, first, label, epoch, classes=3, regions=False):
-    """(N, columns) with a prediction that is wrong at first."""
+    """(N, columns) with a prediction that is wrong at first; with no classes only a score."""
     rows = []
     for probe in range(len(maps)):
         right = epoch >= 3 + probe % 5 and probe % 7 != 6
-        predicted = label[probe] if right else (label[probe] + 1) % classes
+        probability = min(0.35 + 0.02 * epoch, 0.98) if classes else np.nan
         values = {
-            "score": 0.1 * epoch + probe,
-            "probability": min(0.35 + 0.02 * epoch, 0.98),
-            "confidence": min(0.35 + 0.02 * epoch, 0.98),
-            "predicted": predicted,
-            "explained": label[probe],
+            "score": 0.1 * epoch + probe if classes else 0.5 + 0.03 * epoch + 0.01 * probe,
+            "probability": probability,
+            "confidence": probability,
+            "predicted": (label[probe] + (not right)) % classes if classes else np.nan,
+            "explained": label[probe] if classes else np.nan,
             "similarity_previous": _correlation(maps[probe], previous[probe]) if previous is not None else np.nan,
             "similarity_first": _correlation(maps[probe], first[probe]) if first is not None else np.nan,
             "center_shift": 0.01,
@@ -134,25 +139,34 @@ def run_info(probes=4, size=(96, 96), names=NAMES, regions=False, labels=None, *
 
 def write_run(
     directory, epochs=6, probes=4, grid=(14, 14), size=(96, 96), guided=True, start=True, seed=0, begin=0, maps=None,
-    close=True, session=True, **options,
+    close=True, session=True, classes=3, partner_maps=None, partner_size=(96, 96), torn=(), **options,
 ):  # fmt: skip
-    """A whole run; returns its maps, (epochs + 1, N, h, w), the start first."""
+    """A whole run; returns its maps, (epochs + 1, N, h, w), the start first.
+
+    With `partner_maps`, likewise, the probes are pairs; in the epochs `torn` the writing ended before the partners'.
+    """
     maps = moving_maps(epochs, probes, grid, seed) if maps is None else maps
-    info = run_info(probes, size, **options)
+    info = run_info(probes, size, pairs=partner_maps is not None, **options)
     label = [0 if probe.label is None else probe.label for probe in info.probes]
     regions = info.probes[0].region is not None if info.probes else False
     writer = RunWriter(directory, begin, session)
     writer.add(0, summary.run_summary(info))
     writer.add(0, summary.pictures_summary([png(picture(number, size)) for number in range(probes)]))
+    if partner_maps is not None:
+        writer.add(0, summary.partners_summary([png(partner(number, partner_size)) for number in range(probes)]))
     if start:
-        numbers = numbers_for(maps[0], None, None, label, 0, regions=regions)
+        numbers = numbers_for(maps[0], None, None, label, 0, classes, regions)
         writer.add(0, summary.maps_summary(maps[0], start=True), summary.numbers_summary(numbers, start=True))
+        if partner_maps is not None:
+            writer.add(0, summary.partner_maps_summary(partner_maps[0], start=True))
         if guided:
             writer.add(0, summary.guided_summary(guided_pictures(maps[0], size), start=True))
     for epoch in range(begin, len(maps) - 1):
         now, before = maps[epoch + 1], maps[epoch]
-        numbers = numbers_for(now, before if epoch else None, maps[1], label, epoch, regions=regions)
+        numbers = numbers_for(now, before if epoch else None, maps[1], label, epoch, classes, regions)
         writer.add(epoch, summary.maps_summary(now), summary.numbers_summary(numbers))
+        if partner_maps is not None and epoch not in torn:
+            writer.add(epoch, summary.partner_maps_summary(partner_maps[epoch + 1]))
         if guided:
             writer.add(epoch, summary.guided_summary(guided_pictures(now, size)))
     if close:

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from keras_gradcam import Class, GuidedGradCAMCallback, Output, Unit
+from keras_gradcam.observer import Observer
 from keras_gradcam.render import Style
 
 N = 24
@@ -446,17 +447,17 @@ def test_training_does_not_begin_with_what_cannot_work(data, tmp_path, case):
 @pytest.mark.parametrize("where", ["compute", "write"])
 def test_a_failure_in_the_middle_warns_once_and_training_goes_on(data, tmp_path, monkeypatch, where):
     callback = GuidedGradCAMCallback(data, tmp_path, max_probes=1)
-    original = callback._said if where == "compute" else callback._sinks[0]._sink.write
+    original = Observer.look if where == "compute" else callback._sinks[0]._sink.write
     calls = []
 
-    def failing(*arguments):
+    def failing(*arguments, **options):
         calls.append(1)
         if len(calls) in (3, 4):  # the start, epoch 0, then epochs 1 and 2
             raise OSError("disk full")
-        return original(*arguments)
+        return original(*arguments, **options)
 
     if where == "compute":
-        monkeypatch.setattr(callback, "_said", failing)
+        monkeypatch.setattr(Observer, "look", failing)
     else:
         monkeypatch.setattr(callback._sinks[0]._sink, "write", failing)
     with warnings.catch_warnings(record=True) as caught:
@@ -469,7 +470,7 @@ def test_a_failure_in_the_middle_warns_once_and_training_goes_on(data, tmp_path,
 
 def test_a_failure_can_stop_the_training(data, tmp_path, monkeypatch):
     callback = GuidedGradCAMCallback(data, tmp_path, max_probes=1, on_error="raise")
-    monkeypatch.setattr(callback, "_said", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(Observer, "look", lambda *arguments, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit(small_model(), data, callback)
 

@@ -161,11 +161,12 @@ ALLOWED = {
     "engine/recording.py": {f"{ENGINE}.base"},
     "maps.py": {f"{ENGINE}.base"},
     "targets.py": {f"{ENGINE}.base"},
+    "embedding_targets.py": {f"{ENGINE}.base", "keras_gradcam.targets"},
 }
 ALLOWED_PREFIXES = {
     "engine": (f"{ENGINE}", "keras_gradcam.maps"),
     "layers.py": (ENGINE,),
-    "explainer.py": (ENGINE, "keras_gradcam.layers", "keras_gradcam.maps", "keras_gradcam.targets"),
+    "explainer.py": (ENGINE, *(f"keras_gradcam.{name}" for name in ("layers", "maps", "targets", "embedding_targets"))),
 }
 
 
@@ -194,7 +195,8 @@ def test_nothing_imports_the_callback_but_the_package_itself():
 
 
 @pytest.mark.parametrize(
-    "module", ["maps.py", "targets.py", "layers.py", "explainer.py", "engine/base.py", "engine/grid.py"]
+    "module",
+    ["maps.py", "targets.py", "embedding_targets.py", "layers.py", "explainer.py", "engine/base.py", "engine/grid.py"],
 )
 def test_modules_beside_the_engine_know_no_backend(module):
     assert not {name.split(".")[0] for name in imports(ROOT / module)} & {"tensorflow", "torch", "jax"}

@@ -133,7 +133,9 @@ def test_all_that_was_written_is_served(serve, logs, loader):
     (run,) = server.runs().values()
     assert run["name"] == "a/gradcam"
     assert run["last_epoch"] == 4
-    assert run["has"] == {"maps": True, "guided": True, "start_guided": True, "pictures": True}
+    assert run["has"] == {
+        "maps": True, "partner_maps": False, "guided": True, "start_guided": True, "pictures": True, "partners": False,
+    }  # fmt: skip
     assert run["error"] is None
     assert run["info"]["input_size"] == [24, 32]
     assert run["info"]["probes"][0] == {"label": 0, "region": [24.0, 24.0, 72.0, 80.0]}
@@ -164,6 +166,11 @@ def test_all_that_was_written_is_served(serve, logs, loader):
         ("/maps", {}, 400),
         ("/numbers", {}, 400),
         ("/pictures", {}, 400),
+        ("/partners", {}, 400),
+        ("/partner_maps", {}, 400),
+        ("/partners", {"run": "a/gradcam"}, 404),
+        ("/partner_maps", {"run": "a/gradcam"}, 404),
+        ("/partner_maps", {"run": "../../etc/passwd"}, 404),
         ("/guided", {"epoch": 1}, 400),
         ("/guided", {"run": "a/gradcam"}, 400),
         ("/guided", {"run": "a/gradcam", "epoch": "x"}, 400),
@@ -318,6 +325,40 @@ def test_grids_may_change_within_a_run(serve, tmp_path, loader):
     assert [array.shape for array in served.values()] == shapes
     server.get("/pictures", status=404, run="r")
     server.get("/numbers", status=404, run="r")
+
+
+@both
+def test_partners_have_pictures_and_maps_of_their_own(serve, tmp_path, loader):
+    """Another grid, another size, and an epoch whose writing ended before the partners' maps."""
+    maps, partner_maps = tab_runs.moving_maps(4, 2, (7, 5)), tab_runs.moving_maps(4, 2, (6, 3), seed=1)
+    tab_runs.write_run(
+        tmp_path / "r", probes=2, size=(24, 32), maps=maps, partner_maps=partner_maps, partner_size=(32, 16), torn=(2,)
+    )
+    server = serve(tmp_path, loader, ready=lambda server: complete(server, "r", 3))
+    server.wait_for(lambda server: server.runs()["r"]["has"]["partner_maps"])
+    assert server.runs()["r"]["has"]["partners"]
+    served, unreadable = server.series("/partner_maps", "r")
+    assert (list(served), unreadable) == ([START, 0, 1, 3], 0)
+    for step, array in served.items():
+        np.testing.assert_array_equal(array, partner_maps[step + 1].astype(np.float16))
+    served, _ = server.series("/maps", "r")
+    np.testing.assert_array_equal(served[2], maps[3].astype(np.float16))
+    _, pictures = unpack(server.get("/partners", run="r").get_data())
+    assert pictures == [tab_runs.png(tab_runs.partner(number, (32, 16))) for number in range(2)]
+    _, pictures = unpack(server.get("/pictures", run="r").get_data())
+    assert pictures == [tab_runs.png(tab_runs.picture(number, (24, 32))) for number in range(2)]
+
+
+@both
+def test_a_training_without_pairs_shows_no_partners_of_an_earlier_one(serve, tmp_path, loader):
+    maps = tab_runs.moving_maps(2, 2, (7, 5))
+    tab_runs.write_run(tmp_path / "r", epochs=2, probes=2, maps=maps, partner_maps=maps)
+    time.sleep(1.1)  # what was written later counts
+    tab_runs.write_run(tmp_path / "r", epochs=3, probes=2)
+    server = serve(tmp_path, loader, ready=lambda server: complete(server, "r", 2))
+    server.wait_for(lambda server: not server.runs()["r"]["info"]["pairs"])
+    assert not server.runs()["r"]["has"]["partners"]
+    assert not server.runs()["r"]["has"]["partner_maps"]
 
 
 @both

@@ -20,12 +20,20 @@ def written(tmp_path, *values):
     return [value for event in events for value in event.summary.value]
 
 
-@pytest.mark.parametrize("start", [False, True])
-def test_maps_keep_their_values(tmp_path, rng, start):
+@pytest.mark.parametrize(
+    ("write", "start", "tag"),
+    [
+        (summary.maps_summary, False, "gradcam_tab/maps"),
+        (summary.maps_summary, True, "gradcam_tab/start_maps"),
+        (summary.partner_maps_summary, False, "gradcam_tab/partner_maps"),
+        (summary.partner_maps_summary, True, "gradcam_tab/start_partner_maps"),
+    ],
+)
+def test_maps_keep_their_values(tmp_path, rng, write, start, tag):
     maps = rng.uniform(0, 5, (3, 7, 5))
-    (value,) = written(tmp_path, summary.maps_summary(maps, start=start))
+    (value,) = written(tmp_path, write(maps, start=start))
     read = make_ndarray(value.tensor)
-    assert value.tag == ("gradcam_tab/start_maps" if start else "gradcam_tab/maps")
+    assert value.tag == tag
     assert read.dtype == np.float16
     np.testing.assert_allclose(read, maps, rtol=1e-3)
 
@@ -62,16 +70,20 @@ def test_numbers_keep_their_values_and_gaps(tmp_path, rng):
 
 def test_bytes_are_kept_to_the_last_zero(tmp_path):
     encoded = [b"\x89PNG\x00\x00", b"", b"\x00", b"longer than the others"]
-    pictures, guided, start = written(
+    values = written(
         tmp_path,
         summary.pictures_summary(encoded),
+        summary.partners_summary(encoded),
         summary.guided_summary(encoded),
         summary.guided_summary(encoded, start=True),
     )
-    for value in (pictures, guided, start):
+    for value in values:
         assert list(make_ndarray(value.tensor)) == encoded
-    assert [value.tag.split("/")[1] for value in (pictures, guided, start)] == ["pictures", "guided", "start_guided"]
-    assert guided.metadata.data_class == summary_pb2.DATA_CLASS_BLOB_SEQUENCE
+    tags = [value.tag.split("/")[1] for value in values]
+    assert tags == ["pictures", "partners", "guided", "start_guided"]
+    assert [value.metadata.data_class for value in values] == [
+        *[summary_pb2.DATA_CLASS_TENSOR] * 2, *[summary_pb2.DATA_CLASS_BLOB_SEQUENCE] * 2
+    ]  # fmt: skip
 
 
 def test_the_description_comes_back(tmp_path):
@@ -83,7 +95,8 @@ def test_the_description_comes_back(tmp_path):
 def test_every_value_is_ours(tmp_path):
     values = written(
         tmp_path, summary.run_summary(tab_runs.run_info(1)), summary.maps_summary(np.ones((1, 2, 2))),
-        summary.numbers_summary(np.ones((1, 2))), summary.pictures_summary([b"a"]),
+        summary.numbers_summary(np.ones((1, 2))), summary.pictures_summary([b"a"]), summary.partners_summary([b"a"]),
+        summary.partner_maps_summary(np.ones((1, 2, 2))),
     )  # fmt: skip
     assert {value.metadata.plugin_data.plugin_name for value in values} == {metadata.PLUGIN_NAME}
     assert all(value.metadata.data_class != summary_pb2.DATA_CLASS_UNKNOWN for value in values)
@@ -92,5 +105,7 @@ def test_every_value_is_ours(tmp_path):
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\(N, h, w\).*\(2, 2\)"):
         summary.maps_summary(np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"\(N, h, w\).*\(2, 2\)"):
+        summary.partner_maps_summary(np.ones((2, 2)))
     with pytest.raises(ValueError, match=r"\(N, columns\).*\(3,\)"):
         summary.numbers_summary(np.ones(3))

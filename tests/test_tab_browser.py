@@ -80,6 +80,13 @@ class TensorBoard:
         self.process.wait(20)
 
 
+def pairs():
+    """Maps of three pairs; at epoch 2 a partner's map is zero."""
+    maps, partner_maps = tab_runs.moving_maps(6, 3, (16, 8), seed=3), tab_runs.moving_maps(6, 3, (6, 3), seed=4)
+    partner_maps[3, 1] = 0
+    return maps, partner_maps
+
+
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("logs")
@@ -101,6 +108,11 @@ def logs(tmp_path_factory):
     path.write_bytes(bytes(content))
     (logdir / "noise").mkdir()
     (logdir / "noise" / "events.out.tfevents.1.host").write_bytes(os.urandom(5000))
+    pair_maps, partner_maps = pairs()
+    tab_runs.write_run(
+        logdir / "pairs" / "gradcam", probes=3, size=(128, 64), maps=pair_maps, partner_maps=partner_maps,
+        partner_size=(96, 48), torn=(4,), classes=0, names={}, labels=[7, 12, None],
+    )  # fmt: skip
     tab_runs.write_run(logdir / "long" / "gradcam", epochs=60, probes=2, grid=(4, 4), size=(16, 16), guided=False)
     return logdir
 
@@ -201,8 +213,10 @@ class Tab:
         self.run(script, self.one(selector), value, events or ["input", "change"])
         self.frames()
 
-    def pixels(self, selector):
-        text = self.run("return document.querySelector(arguments[0]).toDataURL('image/png')", selector)
+    def pixels(self, selector, number=0):
+        text = self.run(
+            "return document.querySelectorAll(arguments[0])[arguments[1]].toDataURL('image/png')", selector, number
+        )
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(text.split(",")[1]))).convert("RGB")).astype(int)
 
     @property
@@ -356,7 +370,7 @@ def test_detail(tab):
     ]  # fmt: skip
     assert tab.texts(".chart .key")[1] == "0.45"
     assert len(tab.all(".strip .frame")) == 13
-    assert tab.texts(".frame[aria-current] span") == ["5"]
+    assert tab.texts(".frame[aria-current] .name") == ["5"]
     box = tab.run(
         "const r=e=>e.getBoundingClientRect(),p=r(document.querySelector('.pair .picture')),"
         "b=r(document.querySelector('.region'));"
@@ -365,7 +379,7 @@ def test_detail(tab):
     np.testing.assert_allclose(box, [24 / 96, 24 / 96, 72 / 96, 80 / 96], atol=0.01)
     before = tab.run("return document.querySelector('.cursor').getAttribute('x1')")
     tab.press(Keys.ARROW_RIGHT)
-    assert tab.texts(".frame[aria-current] span") == ["6"]
+    assert tab.texts(".frame[aria-current] .name") == ["6"]
     assert tab.run("return document.querySelector('.cursor').getAttribute('x1')") != before
     tab.all(".strip .frame")[2].click()
     tab.frames()
@@ -400,6 +414,102 @@ def test_comparison(tab):
     assert len(tab.all(".strip")) == 3
     tab.until(lambda: "guided maps were not logged" in tab.texts(".note"), "the note")
     assert "this run has no regions" in tab.texts(".large .more")[2]
+
+
+PAIRS = "&p.gradcam.runs=pairs%2Fgradcam"
+
+
+def drawn_as(picture, shown, top, shape, **style):
+    """What the renderer would draw."""
+    shown = shown.astype(np.float16).astype(np.float64)
+    return render.overlay(render.resized(picture, shape[:2]), shown, float(top), render.Style(**style)).astype(int)
+
+
+def test_pairs_stand_side_by_side(tab):
+    maps, partner_maps = (side.astype(np.float16).astype(np.float64) for side in pairs())
+    tab.open(PAIRS + "&p.gradcam.epoch=3")
+    assert len(tab.all(".card")) == 3
+    assert len(tab.all(".card canvas")) == 6
+    assert tab.texts(".card .said") == ["label 7\n·\nscore 0.59", "label 12\n·\nscore 0.60", "no label\n·\nscore 0.61"]
+    assert tab.all(".wrong-word") == []
+    assert tab.texts(".card .note") == [""] * 6
+    for scale in ("run", "frame"):
+        tab.one(f"input[name=scale][value={scale}]").click()
+        tab.frames()
+        for number, (side, picture) in enumerate(
+            [(maps, tab_runs.picture(0, (128, 64))), (partner_maps, tab_runs.partner(0, (96, 48)))]
+        ):
+            drawn = tab.pixels(".card canvas", number)
+            assert drawn.shape == (192, 96, 3) if number else drawn.shape == (128, 64, 3)
+            top = side[:, 0].max() if scale == "run" else side[4, 0].max()
+            assert np.abs(drawn - drawn_as(picture, side[4, 0], top, drawn.shape)).max() <= 2
+    boxes = tab.run(
+        "return [...document.querySelectorAll('.card .picture')].slice(0, 2)"
+        ".map(e => e.getBoundingClientRect().toJSON())"
+    )
+    assert boxes[1]["left"] - boxes[0]["right"] == pytest.approx(2, abs=0.1)
+    assert boxes[1]["top"] == boxes[0]["top"]
+    assert boxes[1]["height"] == pytest.approx(boxes[0]["height"], abs=1)
+    titles = tab.run("return [...document.querySelectorAll('.card .picture')].slice(0, 2).map(e => e.title)")
+    assert titles == ["probe", "partner"]
+
+
+def test_a_partner_without_a_map_is_plain(tab):
+    tab.open(PAIRS + "&p.gradcam.epoch=4")
+    plain = tab.pixels(".card canvas", 1)
+    np.testing.assert_array_equal(plain, render.resized(tab_runs.partner(0, (96, 48)), plain.shape[:2]).astype(int))
+    assert tab.texts(".card .note") == ["", "no map at this epoch"] * 3
+    tab.set("#epoch", 3)
+    assert tab.epoch == "epoch 2"
+    assert tab.texts(".card .note") == ["", "", "", "map is zero", "", ""]
+
+    def name():
+        return tab.one(".card .open").get_attribute("aria-label")
+
+    assert name() == "probe 0, label 7 and its partner: open"
+    for view in ("map", "picture", "guided"):
+        tab.one(f"input[name=view][value={view}]").click()
+        tab.until(lambda: "loading" not in tab.texts(".note"), "the guided pictures")
+        tab.frames()
+        if view == "map":
+            assert tab.pixels(".card canvas", 3).max() < 10
+        else:
+            np.testing.assert_array_equal(tab.pixels(".card canvas", 1), plain)
+    assert abs(tab.pixels(".card canvas").mean() - 128) < 12
+    assert name() == "probe 0, label 7 and its partner, which is shown plain: open"
+    assert tab.texts(".card .note") == [""] * 6
+
+
+def test_pairs_beside_a_run_without_them(tab):
+    tab.open("&p.gradcam.runs=clean%2Fgradcam,pairs%2Fgradcam&p.gradcam.sort=wrong&p.gradcam.epoch=4")
+    assert [card.get_attribute("data-probe") for card in tab.all(".card")] == ["2", "3", "4", "0", "1", "5"]
+    assert len(tab.all(".card[data-probe='0'] canvas")) == 3
+    assert tab.texts(".card[data-probe='0'] .said") == ["→\ncat\n0.43", "score 0.62"]
+    assert tab.texts(".card[data-probe='5'] .note") == ["", *["no such probe in this run"] * 2]
+    requests = tab.run(
+        "return performance.getEntriesByType('resource').map(e => e.name).filter(n => /partner/.test(n))"
+    )
+    assert sorted(url.split("/")[-1] for url in requests) == [
+        "partner_maps?run=pairs%2Fgradcam", "partners?run=pairs%2Fgradcam"
+    ]  # fmt: skip
+    assert tab.run("return document.documentElement.scrollWidth <= innerWidth")
+    tab.one(".card[data-probe='1'] .open").click()
+    tab.until(lambda: len(tab.all(".large")) == 2, "two runs")
+    tab.until(lambda: "loading" not in tab.texts(".note"), "the guided pictures")
+    counts = tab.run("return [...document.querySelectorAll('.large')].map(e => e.querySelectorAll('canvas').length)")
+    assert counts == [2, 3]
+    strips = tab.run(
+        "return [...document.querySelectorAll('.strip')]"
+        ".map(e => e.querySelector('.frame').querySelectorAll('canvas').length)"
+    )
+    assert strips == [1, 2]
+    tops = [f"{side[:, 1].max():.2f}" for side in pairs()]
+    assert f"top {tops[0]} and {tops[1]} (run)" in tab.texts(".large .more")[1]
+    frame = tab.pixels(".strip:last-child .frame:nth-child(7) canvas", 1)
+    assert frame.shape == (72, 36, 3)
+    maps = pairs()[1].astype(np.float16)
+    expected = drawn_as(tab_runs.partner(1, (96, 48)), maps[6, 1], maps[:, 1].max(), frame.shape)
+    assert np.abs(frame - expected).mean() < 4  # browsers shrink a little differently
 
 
 def test_the_address_holds_the_state(tab):
@@ -549,7 +659,7 @@ def test_every_control_has_a_name_and_is_reached_by_tab(tab):
 def test_it_fits_1000_pixels(tab):
     tab.driver.set_window_size(1000, 800)
     try:
-        for state in (CLEAN, BOTH, CLEAN + "&p.gradcam.probe=1"):
+        for state in (CLEAN, BOTH, CLEAN + "&p.gradcam.probe=1", PAIRS, PAIRS + ",clean%2Fgradcam&p.gradcam.probe=1"):
             tab.open(state, "canvas")
             assert tab.run("return document.documentElement.scrollWidth <= innerWidth")
             overflow = tab.run(

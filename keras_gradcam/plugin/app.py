@@ -3,8 +3,10 @@
 ==============================  ====================================================================
 ``/runs``                       JSON: runs, their descriptions and revisions
 ``/maps?run=``                  binary: the maps of all epochs
+``/partner_maps?run=``          binary: the maps of the partners, where the probes are pairs
 ``/numbers?run=``               binary: the numbers of all epochs
 ``/pictures?run=``              binary: the probes' pictures
+``/partners?run=``              binary: the partners' pictures
 ``/guided?run=&epoch=``         binary: the guided pictures of one epoch (-1: before the first)
 ``/index.js``, ...              the page
 ==============================  ====================================================================
@@ -41,6 +43,7 @@ STATIC_FILES = {
     "state.js": _JAVASCRIPT,
     "store.js": _JAVASCRIPT,
     "paint.js": _JAVASCRIPT,
+    "figure.js": _JAVASCRIPT,
     "curves.js": _JAVASCRIPT,
     "views.js": _JAVASCRIPT,
     "controls.js": _JAVASCRIPT,
@@ -75,8 +78,10 @@ class GradCAMPlugin(base_plugin.TBPlugin):
         routes: dict[str, Callable[..., Any]] = {
             "/runs": self._runs,
             "/maps": self._maps,
+            "/partner_maps": partial(self._maps, partners=True),
             "/numbers": self._numbers,
             "/pictures": self._pictures,
+            "/partners": partial(self._pictures, partners=True),
             "/guided": self._guided,
         }
         for name, content_type in STATIC_FILES.items():
@@ -91,14 +96,14 @@ class GradCAMPlugin(base_plugin.TBPlugin):
         content = json.dumps({"runs": [_described(run) for run in runs]}, separators=(",", ":"))
         return _answer(request, content.encode(), "application/json")
 
-    def _maps(self, request: werkzeug.Request) -> Any:
-        return _answer_series(request, self._reader.maps(*_where(request), _run(request)))
+    def _maps(self, request: werkzeug.Request, partners: bool = False) -> Any:
+        return _answer_series(request, self._reader.maps(*_where(request), _run(request), partners))
 
     def _numbers(self, request: werkzeug.Request) -> Any:
         return _answer_series(request, self._reader.numbers(*_where(request), _run(request)))
 
-    def _pictures(self, request: werkzeug.Request) -> Any:
-        return _answer_pictures(request, self._reader.pictures(*_where(request), _run(request)))
+    def _pictures(self, request: werkzeug.Request, partners: bool = False) -> Any:
+        return _answer_pictures(request, self._reader.pictures(*_where(request), _run(request), partners))
 
     def _guided(self, request: werkzeug.Request) -> Any:
         epoch = _epoch(request)
@@ -136,15 +141,19 @@ def _epoch(request: werkzeug.Request) -> int:
 
 
 def _described(run: RunSummary) -> dict[str, Any]:
+    # Without pairs there may still be partners of an earlier training in the same folder.
+    partners = run.tags if run.info is not None and run.info.pairs else frozenset()
     return {
         "name": run.name,
         "revision": run.revision,
         "last_epoch": run.last_epoch,
         "has": {
-            "maps": metadata.MAPS in run.tags or metadata.START_MAPS in run.tags,
+            "maps": not run.tags.isdisjoint((metadata.MAPS, metadata.START_MAPS)),
+            "partner_maps": not partners.isdisjoint((metadata.PARTNER_MAPS, metadata.START_PARTNER_MAPS)),
             "guided": metadata.GUIDED in run.tags,
             "start_guided": metadata.START_GUIDED in run.tags,
             "pictures": metadata.PICTURES in run.tags,
+            "partners": metadata.PARTNERS in partners,
         },
         "info": None if run.info is None else json.loads(run.info.to_json()),
         "error": run.error,

@@ -3,17 +3,20 @@
 A run's data lies in an event file of its own, under tags that start with ``gradcam_tab/``. Image summaries have other
 tags: a tag shared by two plugins shows in neither.
 
-========================  ==================  ==========================================================
-tag                       step                content
-========================  ==================  ==========================================================
-``gradcam_tab/run``       0, once a start     JSON, see :class:`RunInfo`
-``gradcam_tab/pictures``  0, once a start     (N,) encoded pictures as people know them
-``gradcam_tab/maps``      epoch               (N, h, w) raw Grad-CAM on its own grid, float16 or float32
-``gradcam_tab/numbers``   epoch               (N, columns) float32, NaN where unknown
-``gradcam_tab/guided``    epoch               N encoded pictures, fetched one epoch at a time
-========================  ==================  ==========================================================
+============================  ==================  =========================================================
+tag                           step                content
+============================  ==================  =========================================================
+``gradcam_tab/run``           0, once a start     JSON, see :class:`RunInfo`
+``gradcam_tab/pictures``      0, once a start     (N,) encoded pictures as people know them
+``gradcam_tab/partners``      0, once a start     (N,) the same of the partners, where the probes are pairs
+``gradcam_tab/maps``          epoch               (N, h, w) raw Grad-CAM on its own grid, float16 or float32
+``gradcam_tab/partner_maps``  epoch               (N, h, w) the same of the partners, maybe on another grid
+``gradcam_tab/numbers``       epoch               (N, columns) float32, NaN where unknown
+``gradcam_tab/guided``        epoch               N encoded pictures, fetched one epoch at a time
+============================  ==================  =========================================================
 
-``gradcam_tab/start_maps``, ``start_numbers`` and ``start_guided`` hold the model before its first epoch, at step 0.
+``gradcam_tab/start_maps``, ``start_partner_maps``, ``start_numbers`` and ``start_guided`` hold the model before its
+first epoch, at step 0.
 """
 
 from __future__ import annotations
@@ -31,10 +34,13 @@ VERSION = 1
 
 RUN = "gradcam_tab/run"
 PICTURES = "gradcam_tab/pictures"
+PARTNERS = "gradcam_tab/partners"
 MAPS = "gradcam_tab/maps"
+PARTNER_MAPS = "gradcam_tab/partner_maps"
 NUMBERS = "gradcam_tab/numbers"
 GUIDED = "gradcam_tab/guided"
 START_MAPS = "gradcam_tab/start_maps"
+START_PARTNER_MAPS = "gradcam_tab/start_partner_maps"
 START_NUMBERS = "gradcam_tab/start_numbers"
 START_GUIDED = "gradcam_tab/start_guided"
 
@@ -83,6 +89,7 @@ class RunInfo:
         colormap: The colours the user chose for image summaries.
         class_names: Class index to name; may be empty.
         every: Epochs from one logged epoch to the next.
+        pairs: Whether each probe has a partner.
         columns: Names of the columns of the numbers.
 
     Example:
@@ -99,6 +106,7 @@ class RunInfo:
     colormap: str = "inferno"
     class_names: Mapping[int, str] = field(default_factory=dict)
     every: int = 1
+    pairs: bool = False
     columns: tuple[str, ...] = COLUMNS
 
     def to_json(self) -> str:
@@ -113,6 +121,7 @@ class RunInfo:
                 "colormap": self.colormap,
                 "class_names": {str(index): name for index, name in self.class_names.items()},
                 "every": self.every,
+                "pairs": self.pairs,
                 "columns": list(self.columns),
                 "probes": [
                     {"label": probe.label, "region": None if probe.region is None else list(probe.region)}
@@ -141,6 +150,7 @@ class RunInfo:
                 colormap=str(stored.get("colormap", "inferno")),
                 class_names={int(index): str(name) for index, name in stored.get("class_names", {}).items()},
                 every=max(1, int(stored.get("every", 1))),
+                pairs=bool(stored.get("pairs", False)),
                 columns=tuple(str(column) for column in stored.get("columns", COLUMNS)),
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:

@@ -91,17 +91,21 @@ class Reader:
             runs.append(RunSummary(name, _digest(repr(state)), last, frozenset(series), info, error))
         return runs
 
-    def maps(self, ctx: Any, experiment: str, run: str) -> Series | None:
-        """The maps of a run, (N, h, w) each, or None if there is no such run."""
-        return self._series(ctx, experiment, run, metadata.START_MAPS, metadata.MAPS, axes=3)
+    def maps(self, ctx: Any, experiment: str, run: str, partners: bool = False) -> Series | None:
+        """The maps of a run or of its partners, (N, h, w) each, or None if there are none."""
+        start, tag = metadata.START_MAPS, metadata.MAPS
+        if partners:
+            start, tag = metadata.START_PARTNER_MAPS, metadata.PARTNER_MAPS
+        return self._series(ctx, experiment, run, start, tag, axes=3)
 
     def numbers(self, ctx: Any, experiment: str, run: str) -> Series | None:
         """The numbers of a run, (N, columns) each, or None if there is no such run."""
         return self._series(ctx, experiment, run, metadata.START_NUMBERS, metadata.NUMBERS, axes=2)
 
-    def pictures(self, ctx: Any, experiment: str, run: str) -> list[bytes] | None:
-        """The pictures of a run, encoded, or None if there are none."""
-        found = self._tensors(ctx, experiment, run, [metadata.PICTURES]).get(metadata.PICTURES, ())
+    def pictures(self, ctx: Any, experiment: str, run: str, partners: bool = False) -> list[bytes] | None:
+        """The pictures of a run or of its partners, encoded, or None if there are none."""
+        tag = metadata.PARTNERS if partners else metadata.PICTURES
+        found = self._tensors(ctx, experiment, run, [tag]).get(tag, ())
         readable = [datum for datum in found if datum.numpy.ndim == 1]
         return [_as_bytes(one) for one in latest(readable)[-1].numpy] if readable else None
 

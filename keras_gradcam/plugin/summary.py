@@ -25,8 +25,12 @@ def run_summary(info: RunInfo) -> Any:
 
 def pictures_summary(encoded: Sequence[bytes]) -> Any:
     """The probes' pictures as PNG or JPEG bytes, at most 256 pixels on the longer side; step 0, at every start."""
-    # A tensor rather than a blob sequence: one read brings all, and of two at one step the later can be told.
-    return _value(metadata.PICTURES, _bytes(encoded), DATA_CLASS_TENSOR)
+    return _pictures(metadata.PICTURES, encoded)
+
+
+def partners_summary(encoded: Sequence[bytes]) -> Any:
+    """The partners' pictures, one per probe, where the probes are pairs; otherwise as :func:`pictures_summary`."""
+    return _pictures(metadata.PARTNERS, encoded)
 
 
 def maps_summary(maps: np.ndarray, start: bool = False) -> Any:
@@ -50,10 +54,18 @@ def maps_summary(maps: np.ndarray, start: bool = False) -> Any:
         >>> maps_summary(np.ones((2, 7, 7))).tag
         'gradcam_tab/maps'
     """
-    maps = np.asarray(maps)
-    if maps.ndim != 3:
-        raise ValueError(f"`maps` must be (N, h, w), one map per probe. Received: shape {maps.shape}.")
-    return _value(metadata.START_MAPS if start else metadata.MAPS, compact(maps), DATA_CLASS_TENSOR)
+    return _maps(metadata.START_MAPS if start else metadata.MAPS, maps)
+
+
+def partner_maps_summary(maps: np.ndarray, start: bool = False) -> Any:
+    """The raw maps of all partners at one epoch, (N, h, w) on a grid of their own; otherwise as :func:`maps_summary`.
+
+    Example:
+        >>> import numpy as np
+        >>> partner_maps_summary(np.ones((2, 6, 3))).tag
+        'gradcam_tab/partner_maps'
+    """
+    return _maps(metadata.START_PARTNER_MAPS if start else metadata.PARTNER_MAPS, maps)
 
 
 def numbers_summary(numbers: np.ndarray, start: bool = False) -> Any:
@@ -89,6 +101,18 @@ def session_start(step: int, wall_time: float) -> Any:
         wall_time: Now, in seconds.
     """
     return Event(wall_time=wall_time, step=step, session_log=SessionLog(status=SessionLog.START))
+
+
+def _pictures(tag: str, encoded: Sequence[bytes]) -> Any:
+    # A tensor rather than a blob sequence: one read brings all, and of two at one step the later can be told.
+    return _value(tag, _bytes(encoded), DATA_CLASS_TENSOR)
+
+
+def _maps(tag: str, maps: np.ndarray) -> Any:
+    maps = np.asarray(maps)
+    if maps.ndim != 3:
+        raise ValueError(f"`maps` must be (N, h, w), one map per probe. Received: shape {maps.shape}.")
+    return _value(tag, compact(maps), DATA_CLASS_TENSOR)
 
 
 def _bytes(encoded: Sequence[bytes]) -> np.ndarray:

@@ -170,8 +170,7 @@ def rank(
             "`query` and `gallery` must have embeddings of one length. "
             f"Received: {queries.vectors.shape[1]} and {entries.vectors.shape[1]}."
         )
-    if (queries.cameras is None) != (entries.cameras is None):
-        raise ValueError("`query` and `gallery` must both come with cameras or both without. Received: one with.")
+    _check_cameras(queries.cameras is not None, entries.cameras is not None)
     ranking = _ranked(queries, entries, metric, top, same)
     chosen = list(range(min(explain, len(queries)))) if isinstance(explain, (int, np.integer)) else list(explain)
     if not chosen:
@@ -182,6 +181,28 @@ def rank(
         raise ValueError(f"`explain` must name queries 0 to {len(queries) - 1}. Received: {chosen}.")
     explained = _explained(explainer, (query, queries), (gallery, entries), ranking, chosen, metric)
     return Ranking(**{**vars(ranking), "explained": explained})
+
+
+def check_gallery(gallery: Gallery, explainer: Explainer) -> None:
+    """Raises ValueError if a gallery cannot be ranked; looks at its first pictures only."""
+    cameras = []
+    for name, given in (("query", gallery.query), ("gallery", gallery.pictures)):
+        first = next(_portions(name, given, 1), None)
+        if first is None or not len(first[1]):
+            raise ValueError(f"`{name}` must hold at least one picture. Received: none.")
+        if first[0].ndim == 2:
+            raise ValueError(f"`{name}` must hold pictures, to be embedded anew each time. Received: embeddings.")
+        _vectors(name, first[0][:1], explainer)
+        cameras.append(first[2] is not None)
+    _check_cameras(*cameras)
+
+
+def _check_cameras(of_query: bool, of_gallery: bool) -> None:
+    if of_query != of_gallery:
+        raise ValueError(
+            "`query` and `gallery` must both come with cameras or both without. "
+            f"Received: cameras of the {'query' if of_query else 'gallery'} alone."
+        )
 
 
 @dataclass(frozen=True, eq=False)

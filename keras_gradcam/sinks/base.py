@@ -10,6 +10,7 @@ import numpy as np
 
 from ..history import History, Moment
 from ..panels import Film, Frame
+from ..reid.ranking import RankList
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,7 @@ class Run:
         every: Epochs from one logged epoch to the next.
         labels: int (N,), or None.
         names: Class number to name.
+        partners: uint8 (N, H, W, 3), the other pictures where the probes are pairs, or None.
         regions: One box (x0, y0, x1, y1) in input pixels per probe, the bounds of its region, or None.
     """
 
@@ -36,6 +38,7 @@ class Run:
     every: int = 1
     labels: np.ndarray | None = None
     names: Mapping[int, str] = field(default_factory=dict)
+    partners: np.ndarray | None = None
     regions: tuple[tuple[int, int, int, int], ...] | None = None
 
 
@@ -48,12 +51,14 @@ class Record:
         frames: One per probe, with full maps, for pictures.
         title: Names the moment in pictures: "epoch 12", "start".
         scalars: Tag to value.
+        rankings: Ranked lists with maps, where there is a gallery and it was ranked.
     """
 
     moment: Moment
     frames: tuple[Frame, ...]
     title: str
     scalars: Mapping[str, float] = field(default_factory=dict)
+    rankings: tuple[RankList, ...] = ()
 
     @property
     def start(self) -> bool:

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ..panels import animation, filmstrip, overview
+from ..reid.figures import rank_list
 from ..render import Style, encoded
 from .base import Record, Run, Summary
 
 
 class FileSink:
-    """Keeps a folder: ``overview.png`` of the latest logged epoch, and at the end the run as a whole.
+    """Keeps a folder: ``overview.png`` (and ``ranking.png``) of the latest logged epoch, at the end the run as a whole.
 
     At the end: ``filmstrip_00.png`` and ``probe_00.gif`` per probe, ``run.npz`` (epochs, raw maps, numbers),
     ``report.md``, and last ``manifest.json`` with the names of all files. Each file is replaced whole: an interrupted
@@ -28,8 +29,10 @@ class FileSink:
     def __init__(self, directory: str, style: Style | None = None) -> None:
         self._directory = Path(directory)
         self._style = style or Style()
+        self._ranked = False
 
     def prepare(self, run: Run) -> None:
+        self._ranked = False
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             attempt = self._directory / ".writable"
@@ -42,6 +45,9 @@ class FileSink:
 
     def write(self, record: Record) -> None:
         self._replace("overview.png", encoded(overview(record.frames, record.title, self._style)))
+        if record.rankings:
+            self._replace("ranking.png", encoded(rank_list(record.rankings, self._style)))
+            self._ranked = True
 
     def summarize(self, summary: Summary) -> None:
         files = {"report.md": summary.report.encode()}
@@ -49,7 +55,9 @@ class FileSink:
             files[f"filmstrip_{number:02d}.png"] = encoded(filmstrip(film, self._style))
             files[f"probe_{number:02d}.gif"] = animation(film, self._style)
         history = summary.history
-        arrays: dict[str, np.ndarray] = {"epochs": history.epochs, **history.numbers}
+        arrays: dict[str, np.ndarray] = {"epochs": history.epochs, **history.numbers, **history.totals}
+        if isinstance(history.partner_maps, np.ndarray):
+            arrays["partner_maps"] = history.partner_maps
         if isinstance(history.maps, np.ndarray):
             arrays["maps"] = history.maps
         if history.start is not None and history.start.maps is not None:
@@ -59,7 +67,10 @@ class FileSink:
         files["run.npz"] = buffer.getvalue()
         for name, content in files.items():
             self._replace(name, content)
-        manifest = {"epochs": history.epochs.tolist(), "files": sorted([*files, "overview.png"])}
+        manifest = {
+            "epochs": history.epochs.tolist(),
+            "files": sorted([*files, "overview.png", *(["ranking.png"] if self._ranked else [])]),
+        }
         self._replace("manifest.json", json.dumps(manifest, indent=1).encode())
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from ..panels import Frame, filmstrip, overview, panel
 from ..plugin import summary as tab
 from ..plugin.metadata import ProbeInfo, RunInfo
+from ..reid.figures import rank_list
 from ..render import Style, encoded, no_larger_than_a_cell, relief
 from .base import Record, Run, Summary
 
@@ -29,9 +30,10 @@ class TensorBoardSink:
     """Writes an event file of its own in one folder.
 
     Tags: ``gradcam/probe_00`` ... and ``gradcam/overview`` (``gradcam_start/...`` before the first epoch), scalars as
-    named by the record, ``gradcam_filmstrip/probe_00`` ... and ``gradcam/report`` at the end, and ``gradcam_tab/...``
-    for the tab. Every record is flushed to the file when :meth:`write` returns. The file is written with TensorFlow's
-    record writer rather than ``tf.summary``, whose global state (default writer, ``record_if``) belongs to the user.
+    named by the record, ``gradcam_ranking/query_00`` ... where a gallery is ranked, ``gradcam_filmstrip/probe_00`` ...
+    and ``gradcam/report`` at the end, and ``gradcam_tab/...`` for the tab. Every record is flushed to the file when
+    :meth:`write` returns. The file is written with TensorFlow's record writer rather than
+    ``tf.summary``, whose global state (default writer, ``record_if``) belongs to the user.
 
     Args:
         directory: The run's folder; a sub-run of its own, since two live writers in one folder hide each other.
@@ -78,6 +80,8 @@ class TensorBoardSink:
         pictures = [_image(f"{prefix}/overview", overview(record.frames, record.title, self._style))]
         for number, frame in enumerate(record.frames):
             pictures.append(_image(f"{prefix}/probe_{number:02d}", panel(frame, self._style)))
+        for ranking in record.rankings:
+            pictures.append(_image(f"{prefix}_ranking/query_{ranking.index:02d}", rank_list(ranking, self._style)))
         self._add(record.step, pictures)
 
     def summarize(self, summary: Summary) -> None:
@@ -112,7 +116,7 @@ class TensorBoardSink:
             self._writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
             self._writer.write(tab.session_start(step, now).SerializeToString())
             if self._run is not None:
-                self._append(0, [tab.run_summary(_run_info(self._run, self._style)), _tab_pictures(self._run)])
+                self._append(0, [tab.run_summary(_run_info(self._run, self._style)), *_tab_pictures(self._run)])
         # An event per value keeps each record small, as TensorFlow's own writers do.
         for value in values:
             event = Event(wall_time=time.time(), step=step, summary=Values(value=[value]))
@@ -139,11 +143,15 @@ def _run_info(run: Run, style: Style) -> RunInfo:
         colormap=style.colormap,
         class_names=run.names,
         every=run.every,
+        pairs=run.partners is not None,
     )
 
 
-def _tab_pictures(run: Run) -> Any:
-    return tab.pictures_summary([encoded(picture) for picture in run.pictures])
+def _tab_pictures(run: Run) -> list[Any]:
+    values = [tab.pictures_summary([encoded(picture) for picture in run.pictures])]
+    if run.partners is not None:
+        values.append(tab.partners_summary([encoded(picture) for picture in run.partners]))
+    return values
 
 
 def _tab_values(record: Record) -> list[Any]:
@@ -151,6 +159,8 @@ def _tab_values(record: Record) -> list[Any]:
     values = [tab.numbers_summary(moment.numbers, record.start)]
     if moment.maps is not None:
         values.append(tab.maps_summary(moment.maps, record.start))
+    if moment.partner_maps is not None:
+        values.append(tab.partner_maps_summary(moment.partner_maps, record.start))
     reliefs = [_guided_picture(frame) for frame in record.frames]
     guided = [picture for picture in reliefs if picture is not None]
     if guided:

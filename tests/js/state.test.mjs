@@ -137,6 +137,32 @@ function madeRun(numbers, labels) {
   return run;
 }
 
+test("labels without a classifier are no classes, and nothing is wrong", () => {
+  const run = madeRun(
+    [
+      [
+        [NaN, 5, NaN],
+        [NaN, 9, NaN],
+        [NaN, 7, NaN],
+      ],
+    ],
+    [7, 1, null],
+  );
+  assert.equal(run.label(0), "class 7");
+  run.classifies = false;
+  assert.deepEqual(
+    [0, 1, 2].map((probe) => run.label(probe)),
+    ["label 7", "Dog", null],
+  );
+  const said = run.prediction(0, 0);
+  assert.deepEqual([said.name, said.wrong, said.flipped], [null, false, null]);
+  const order = (sort, filter = "") => views.orderedProbes([run], { sort, filter }, 0);
+  assert.deepEqual(order("wrong"), [0, 1, 2]);
+  assert.deepEqual(order("mass"), [1, 2, 0]);
+  assert.deepEqual(order("label"), [1, 0, 2]);
+  assert.deepEqual(order("index", "label 7"), [0]);
+});
+
 test("order, filter and flips", () => {
   const run = madeRun(
     [

@@ -101,7 +101,7 @@ export function topBar(change) {
     ],
     (value) => change({ scale: value }),
   );
-  scale.root.title = "run: one scale per probe, its top is the run's largest value; frame: each map fills the scale";
+  scale.root.title = "run: one scale per picture, its top is the run's largest value; frame: each map fills the scale";
   const names = Object.keys(COLORMAPS).map((name) => /** @type {[string, string]} */ ([name, name]));
   const colors = select("colors", [["", "as logged"], ...names], (value) => change({ colors: value || null }));
   const sort = select("sort", SORTS, (value) => change({ sort: value }));

@@ -3,8 +3,9 @@
 
 import { element, epochName } from "./controls.js";
 import { chart } from "./curves.js";
+import { figure, places } from "./figure.js";
 import { formatted, shortened } from "./model.js";
-import { paint, topOf } from "./paint.js";
+import { topOf } from "./paint.js";
 import { caption, runStep } from "./views.js";
 
 /**
@@ -84,21 +85,18 @@ function regionBox(run, probe) {
  * @param {Scene} scene
  */
 function largeView(run, probe, place, scene) {
-  const canvas = element("canvas", { width: 1, height: 1 });
-  const note = element("span", { className: "note" });
-  const guidedCanvas = element("canvas", { width: 1, height: 1 });
-  const guidedNote = element("span", { className: "note" });
+  const map = figure(run, probe, LARGE);
+  const guided = figure(run, probe, LARGE, [run.own]);
   const line = element("p", { className: "said" });
   const more = element("p", { className: "more" });
   const box = regionBox(run, probe);
-  const map = element("span", { className: "picture" }, canvas, ...(box ? [box] : []), note);
-  const guided = element("span", { className: "picture" }, guidedCanvas, guidedNote);
+  if (box) map.canvas.after(box);
   const name = shortened(scene.titles.get(run.name) ?? run.name, 80);
   const root = element(
     "section",
-    { className: "large" },
+    { className: places(run) > 1 ? "large wide" : "large" },
     element("h2", { className: `run-${place}`, dir: "auto", title: shortened(run.name, 300) }, name),
-    element("div", { className: "pair" }, map, guided),
+    element("div", { className: "pair" }, map.root, guided.root),
     line,
     more,
   );
@@ -107,15 +105,16 @@ function largeView(run, probe, place, scene) {
   /** @param {Scene} at */
   function draw(at) {
     const step = runStep(run, at.steps[at.position]);
-    note.textContent = paint(canvas, run, step, probe, besideGuided(at.look), LARGE, at.again);
-    guidedNote.textContent = paint(guidedCanvas, run, step, probe, { ...at.look, view: "guided" }, LARGE, at.again);
+    map.draw(step, besideGuided(at.look), at.again);
+    guided.draw(step, { ...at.look, view: "guided" }, at.again);
     const said = caption(line, run, step, probe, true);
     const facts = [];
     if (step !== null && step !== at.steps[at.position]) facts.push(`shown: ${epochName(step)}`);
     if (said.flipped !== null) facts.push(`prediction flipped at ${epochName(said.flipped)}`);
     const explained = run.number("explained", step ?? -2, probe);
     if (Number.isFinite(explained)) facts.push(`explained: ${shortened(run.className(explained), 40)}`);
-    if (step !== null) facts.push(`top ${formatted(topOf(run, step, probe, at.look))} (${at.look.scale})`);
+    const tops = run.sides.map((side) => formatted(topOf(side, step ?? -2, probe, at.look)));
+    if (step !== null) facts.push(`top ${tops.join(" and ")} (${at.look.scale})`);
     if (!box) facts.push("this run has no regions");
     more.textContent = facts.join(" · ");
   }
@@ -137,14 +136,15 @@ function filmstrip(run, probe, scene, go) {
   /** @type {Map<Element, {show: (yes: boolean) => void, draw: () => void}>} */
   const frames = new Map();
   const buttons = run.steps.map((step) => {
-    const canvas = element("canvas", { width: 1, height: 1 });
-    const name = step < 0 ? "start" : String(step);
-    const button = element("button", { type: "button", className: "frame" }, canvas, element("span", null, name));
+    const shot = figure(run, probe, STRIP);
+    shot.root.style.setProperty("--places", String(places(run)));
+    const name = element("span", { className: "name" }, step < 0 ? "start" : String(step));
+    const button = element("button", { type: "button", className: "frame" }, shot.root, name);
     button.setAttribute("aria-label", epochName(step));
     button.addEventListener("click", () => go(at.steps.indexOf(step)));
     let visible = false;
     const draw = () => {
-      if (visible) paint(canvas, run, step, probe, besideGuided(at.look), STRIP, () => {});
+      if (visible) shot.draw(step, besideGuided(at.look), () => {});
     };
     frames.set(button, {
       draw,

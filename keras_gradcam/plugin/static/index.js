@@ -262,7 +262,8 @@ class App {
       const name = shortened(titles.get(run.name), 60);
       if (run.error) texts.push(`${name}: the data could not be fetched: ${run.error}`);
       if (run.listing.error) texts.push(`${name}: ${run.listing.error}`);
-      if (run.maps.unreadable) texts.push(`${name}: ${run.maps.unreadable} epochs hold something else than maps.`);
+      for (const { maps } of run.sides)
+        if (maps.unreadable) texts.push(`${name}: ${maps.unreadable} epochs hold something else than maps.`);
     }
     return texts;
   }

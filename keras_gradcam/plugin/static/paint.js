@@ -5,6 +5,7 @@ import { colorTable, overlay, peak, remark } from "./model.js";
 
 /**
  * @typedef {import("./store.js").Run} Run
+ * @typedef {import("./store.js").Side} Side
  * @typedef {{view: import("./state.js").View, colors: string | null, opacity: number, scale: "run" | "frame"}} Look
  */
 
@@ -28,11 +29,12 @@ export function cellSize(height, width, longest) {
 
 /**
  * @param {Run} run
+ * @param {Side} side
  * @param {number} probe
  * @param {number} longest
  */
-export function probeSize(run, probe, longest) {
-  const picture = run.pictures[probe];
+export function probeSize(run, side, probe, longest) {
+  const picture = side.pictures[probe];
   const [height, width] = picture ? [picture.height, picture.width] : (run.info?.input_size ?? [1, 1]);
   return cellSize(height, width, longest);
 }
@@ -100,45 +102,46 @@ function drawPicture(context, picture, size) {
 
 /**
  * The value drawn with the strongest colour.
- * @param {Run} run
+ * @param {Side} side
  * @param {number} step
  * @param {number} probe
  * @param {Look} look
  */
-export function topOf(run, step, probe, look) {
-  const cells = run.cells(step, probe);
-  return look.scale === "frame" && cells ? peak(cells.map) : (run.tops[probe] ?? 0);
+export function topOf(side, step, probe, look) {
+  const cells = side.cells(step, probe);
+  return look.scale === "frame" && cells ? peak(cells.map) : (side.tops[probe] ?? 0);
 }
 
 /**
  * Draws, and returns what the picture cannot say.
  * @param {HTMLCanvasElement} canvas
- * @param {Run} run
+ * @param {{run: Run, side: Side, probe: number}} subject
  * @param {number | null} step null: the run has nothing there
- * @param {number} probe
  * @param {Look} look
  * @param {number} longest
  * @param {() => void} again called when something that was missing has arrived
  * @returns {string}
  */
-export function paint(canvas, run, step, probe, look, longest, again) {
-  const size = probeSize(run, probe, longest);
+export function paint(canvas, { run, side, probe }, step, look, longest, again) {
+  const size = probeSize(run, side, probe, longest);
   if (canvas.width !== size.width || canvas.height !== size.height) Object.assign(canvas, size);
   const context = context2d(canvas);
-  const picture = run.pictures[probe];
-  if (look.view === "guided" && step !== null) return paintGuided(context, run, step, probe, size, again);
-  const cells = step === null || look.view === "picture" ? null : run.cells(step, probe);
+  const picture = side.pictures[probe];
+  const guided = look.view === "guided" && step !== null;
+  if (guided && side === run.own) return paintGuided(context, run, step, probe, size, again);
+  const plain = guided || look.view === "picture";
+  const cells = step === null || plain ? null : side.cells(step, probe);
   const image = imageOf(canvas, context, size);
   if (cells) {
     const table = colorTable(look.colors ?? run.info?.colormap ?? "inferno");
     const under = look.view === "overlay" ? pixelsOf(picture, size) : null;
-    overlay(image.data, under, cells, size, topOf(run, step ?? 0, probe, look), table, look.opacity);
+    overlay(image.data, under, cells, size, topOf(side, step ?? 0, probe, look), table, look.opacity);
   } else {
     image.data.set(pixelsOf(picture, size));
   }
   context.putImageData(image, 0, 0);
   if (probe >= run.probeCount) return "no such probe in this run";
-  if (look.view === "picture") return picture ? "" : "no picture";
+  if (plain) return picture ? "" : "no picture";
   if (!cells) return "no map at this epoch";
   return remark(cells.map) || (picture || look.view === "map" ? "" : "no picture");
 }

@@ -6,7 +6,8 @@ import { START, decodeSeries, meanKnown, peak, union, unpack } from "./model.js"
 /**
  * @typedef {import("./model.js").Series} Series
  * @typedef {{name: string, revision: string, last_epoch: number | null, info: import("./model.js").RunInfo | null,
- *   error: string | null, has: {maps: boolean, guided: boolean, start_guided: boolean, pictures: boolean}}} Listing
+ *   error: string | null, has: {maps: boolean, partner_maps: boolean, guided: boolean, start_guided: boolean,
+ *   pictures: boolean, partners: boolean}}} Listing
  */
 
 const NO_SERIES = /** @type {Series} */ ({ steps: [], shapes: [], data: [], unreadable: 0 });
@@ -62,6 +63,54 @@ function decodePictures(buffer) {
   return Promise.all(unpack(buffer).parts.map(decode));
 }
 
+/** Pictures and maps: those of the probes, or those of their partners where the probes are pairs. */
+export class Side {
+  /**
+   * @param {Series} [maps]
+   * @param {(ImageBitmap | null)[]} [pictures]
+   */
+  constructor(maps = NO_SERIES, pictures = []) {
+    this.maps = maps;
+    this.pictures = pictures;
+    /** Step to its place among the maps. @type {Map<number, number>} */
+    this.index = new Map(maps.steps.map((step, i) => [step, i]));
+    /** Largest value of each probe over all steps. @type {number[]} */
+    this.tops = [];
+    maps.shapes.forEach(([n, h, w], frame) => {
+      for (let probe = 0; probe < n; probe++) {
+        const top = peak(maps.data[frame].subarray(probe * h * w, (probe + 1) * h * w));
+        this.tops[probe] = Math.max(this.tops[probe] ?? 0, top);
+      }
+    });
+  }
+
+  /**
+   * The map of a probe, or null.
+   * @param {number} step
+   * @param {number} probe
+   */
+  cells(step, probe) {
+    const frame = this.index.get(step);
+    if (frame === undefined) return null;
+    const [n, h, w] = this.maps.shapes[frame];
+    if (probe >= n || h * w === 0) return null;
+    return { map: this.maps.data[frame].subarray(probe * h * w, (probe + 1) * h * w), h, w };
+  }
+}
+
+/**
+ * @param {string} run
+ * @param {string} maps route of the maps, "" without
+ * @param {string} pictures route of the pictures, "" without
+ */
+async function fetchSide(run, maps, pictures) {
+  const [series, decoded] = await Promise.all([
+    maps ? fetchBinary(maps, run).then(decodeSeries) : NO_SERIES,
+    pictures ? fetchBinary(pictures, run).then(decodePictures) : [],
+  ]);
+  return new Side(series, decoded);
+}
+
 /** One run, as much of it as has arrived. */
 export class Run {
   /** @param {Listing} listing */
@@ -82,22 +131,25 @@ export class Run {
     this.driftCurve = [];
     /** Steps at which the prediction of a probe changed. @type {Map<number, number[]>} */
     this.flips = new Map();
-    this.maps = NO_SERIES;
+    this.own = new Side();
+    /** Null where the probes are no pairs. @type {Side | null} */
+    this.partner = null;
     this.numbers = NO_SERIES;
-    /** @type {(ImageBitmap | null)[]} */
-    this.pictures = [];
-    /** @type {Map<number, number>} */
-    this.mapIndex = new Map();
     /** @type {Map<number, number>} */
     this.numberIndex = new Map();
+    /** Whether a class was ever predicted; numbers that never came say nothing against it. */
+    this.classifies = true;
     /** @type {Map<number, {pictures: (ImageBitmap | null)[] | null, error: string, loading: boolean}>} */
     this.guidedByStep = new Map();
-    /** @type {number[]} */
-    this.tops = [];
   }
 
   get info() {
     return this.listing.info;
+  }
+
+  /** Left to right. @returns {Side[]} */
+  get sides() {
+    return this.partner ? [this.own, this.partner] : [this.own];
   }
 
   get loaded() {
@@ -111,19 +163,20 @@ export class Run {
     const { revision, has } = this.listing;
     const begun = performance.now();
     try {
-      const [maps, numbers, pictures] = await Promise.all([
-        has.maps ? fetchBinary("maps", this.name) : null,
+      const [own, partner, numbers] = await Promise.all([
+        fetchSide(this.name, has.maps ? "maps" : "", has.pictures ? "pictures" : ""),
+        has.partners || has.partner_maps
+          ? fetchSide(this.name, has.partner_maps ? "partner_maps" : "", has.partners ? "partners" : "")
+          : null,
         optional(fetchBinary("numbers", this.name)),
-        has.pictures ? fetchBinary("pictures", this.name).then(decodePictures) : [],
       ]);
-      this.maps = maps ? decodeSeries(maps) : NO_SERIES;
+      this.own = own;
+      this.partner = partner;
       this.numbers = numbers ? decodeSeries(numbers) : NO_SERIES;
-      this.pictures = pictures;
-      this.mapIndex = new Map(this.maps.steps.map((step, i) => [step, i]));
       this.numberIndex = new Map(this.numbers.steps.map((step, i) => [step, i]));
+      this.classifies = !this.numbers.steps.length || this.#everPredicted();
       this.guidedByStep.clear();
-      this.tops = this.#tops();
-      this.steps = union([this.maps.steps, this.numbers.steps]);
+      this.steps = union([own.maps.steps, this.numbers.steps]);
       this.driftCurve = this.steps.map((step) => [step, this.drift(step)]);
       this.flips.clear();
       this.revision = revision;
@@ -137,39 +190,22 @@ export class Run {
     }
   }
 
-  #tops() {
-    /** @type {number[]} */
-    const tops = [];
-    this.maps.shapes.forEach(([n, h, w], frame) => {
-      for (let probe = 0; probe < n; probe++) {
-        const top = peak(this.maps.data[frame].subarray(probe * h * w, (probe + 1) * h * w));
-        tops[probe] = Math.max(tops[probe] ?? 0, top);
-      }
-    });
-    return tops;
+  #everPredicted() {
+    return this.numbers.shapes.some(([n], frame) =>
+      Array.from({ length: n }, (_, probe) => this.number("predicted", this.numbers.steps[frame], probe)).some(
+        Number.isFinite,
+      ),
+    );
   }
 
   get probeCount() {
-    return Math.max(this.info?.probes.length ?? 0, this.pictures.length, this.tops.length);
+    return Math.max(this.info?.probes.length ?? 0, this.own.pictures.length, this.own.tops.length);
   }
 
   /** Whether there is something to fetch that has not just been tried. */
   get stale() {
     const { revision } = this.listing;
     return revision !== this.revision && revision !== this.failed && performance.now() >= this.rest;
-  }
-
-  /**
-   * The map of a probe, or null.
-   * @param {number} step
-   * @param {number} probe
-   */
-  cells(step, probe) {
-    const frame = this.mapIndex.get(step);
-    if (frame === undefined) return null;
-    const [n, h, w] = this.maps.shapes[frame];
-    if (probe >= n || h * w === 0) return null;
-    return { map: this.maps.data[frame].subarray(probe * h * w, (probe + 1) * h * w), h, w };
   }
 
   /**
@@ -212,16 +248,17 @@ export class Run {
   /**
    * Name of a class.
    * @param {number} index
+   * @param {string} [kind] what it is called without a name
    */
-  className(index) {
+  className(index, kind = "class") {
     const names = this.info?.class_names ?? {};
-    return Object.hasOwn(names, String(index)) ? names[String(index)] : `class ${index}`;
+    return Object.hasOwn(names, String(index)) ? names[String(index)] : `${kind} ${index}`;
   }
 
-  /** The true class in words, or null. @param {number} probe */
+  /** The label in words, or null; without a classifier it may be the number of a person. @param {number} probe */
   label(probe) {
     const label = this.info?.probes[probe]?.label;
-    return label === null || label === undefined ? null : this.className(label);
+    return label === null || label === undefined ? null : this.className(label, this.classifies ? "class" : "label");
   }
 
   /**
@@ -236,6 +273,7 @@ export class Run {
     return {
       name: known ? this.className(predicted) : null,
       probability: this.number("confidence", step, probe),
+      score: this.number("score", step, probe),
       wrong: known && label !== null && predicted !== label,
       flipped: this.#flipped(step, probe),
     };

@@ -3,8 +3,8 @@
 
 import { element, epochName } from "./controls.js";
 import { plot } from "./curves.js";
+import { figure, places } from "./figure.js";
 import { formatted, shortened, similarity, twoDigits } from "./model.js";
-import { paint } from "./paint.js";
 import { shownStep } from "./state.js";
 
 /**
@@ -16,8 +16,17 @@ import { shownStep } from "./state.js";
 
 /** Longest name in a caption, in characters. */
 const CAPTION = 40;
-/** Longest side of a card's canvas, by the number of runs side by side. */
-const CARD_SIDE = [192, 192, 160, 128, 128];
+/** Longest side of a card's canvas, by the places beside each other. */
+const CARD_SIDE = [192, 192, 160];
+/** Least width of a card, likewise. */
+const CARD_WIDTH = [176, 176, 328, 448, 560];
+/** Both where there are more places. */
+const CARD_PLACE = 128;
+
+/** The places that a card fills. @param {Run[]} runs */
+function cardPlaces(runs) {
+  return runs.reduce((sum, run) => sum + places(run), 0);
+}
 
 /**
  * The step of a run that is shown at a position of the slider; null before the run's first.
@@ -72,18 +81,30 @@ export function caption(line, run, step, probe, withLabel) {
   const now = JSON.stringify([label, said, withLabel]);
   if (line.dataset.said === now) return said;
   line.dataset.said = now;
-  const name = element("span", { className: "class", dir: "auto", title: shortened(said.name ?? "", 300) });
-  name.textContent = said.name === null ? "no prediction" : shortened(said.name, CAPTION);
-  const parts = [element("span", { className: "arrow" }, "→"), name];
+  const parts = [];
   if (withLabel) {
     const className = label.length <= 8 ? "class label short" : "class label";
-    parts.unshift(element("span", { className, dir: "auto", title: shortened(label, 300) }, shortened(label, CAPTION)));
+    parts.push(element("span", { className, dir: "auto", title: shortened(label, 300) }, shortened(label, CAPTION)));
   }
-  if (said.name !== null) parts.push(element("span", { className: "p" }, formatted(said.probability)));
+  if (said.name === null && Number.isFinite(said.score)) {
+    if (withLabel) parts.push(element("span", { className: "arrow" }, "·"));
+    parts.push(element("span", { className: "p" }, `score ${formatted(said.score)}`));
+  } else {
+    const name = element("span", { className: "class", dir: "auto", title: shortened(said.name ?? "", 300) });
+    name.textContent = said.name === null ? "no prediction" : shortened(said.name, CAPTION);
+    parts.push(element("span", { className: "arrow" }, "→"), name);
+    if (said.name !== null) parts.push(element("span", { className: "p" }, formatted(said.probability)));
+  }
   if (said.wrong) parts.push(element("strong", { className: "wrong-word" }, "wrong"));
   line.replaceChildren(...parts);
   line.classList.toggle("wrong", said.wrong);
   return said;
+}
+
+/** What a card's name says of partners. @param {Scene} scene */
+function partnerWords({ runs, look }) {
+  if (!runs.some((run) => run.partner)) return "";
+  return look.view === "guided" ? " and its partner, which is shown plain" : " and its partner";
 }
 
 /** The grid. @param {(probe: number) => void} open */
@@ -112,20 +133,21 @@ export function gridView(open) {
    */
   function card(probe, now) {
     const compared = now.runs.length > 1;
+    const filled = cardPlaces(now.runs);
     const label = now.runs[0].label(probe) ?? "no label";
     const columns = now.runs.map((run, i) => {
-      const canvas = element("canvas", { width: 1, height: 1 });
-      const note = element("span", { className: "note" });
+      const shot = figure(run, probe, CARD_SIDE[filled] ?? CARD_PLACE);
       const line = element("span", { className: "said" });
       const more = element("span", { className: "more" });
       const drift = plot([{ points: run.curve("similarity_previous", probe), className: "" }], now.steps, [0, 1], 20);
-      const parts = [element("span", { className: "picture" }, canvas, note), line, drift.root, more];
+      const parts = [shot.root, line, drift.root, more];
       const name = shortened(now.titles.get(run.name) ?? run.name, 60);
       if (compared) parts.unshift(element("span", { className: `run-name run-${i}`, dir: "auto", title: name }, name));
-      return { run, canvas, note, line, more, drift, root: element("span", { className: "column" }, ...parts) };
+      const root = element("span", { className: "column" }, ...parts);
+      root.style.setProperty("--places", String(places(run)));
+      return { run, shot, line, more, drift, root };
     });
     const button = element("button", { type: "button", className: "open" }, ...columns.map((column) => column.root));
-    button.setAttribute("aria-label", `probe ${probe}, ${shortened(label)}: open`);
     button.addEventListener("click", () => open(probe));
     const head = element(
       "span",
@@ -139,21 +161,22 @@ export function gridView(open) {
     );
     const article = element("article", { className: "card" }, head, button);
     article.dataset.probe = String(probe);
-    article.style.setProperty("--columns", String(columns.length));
+    article.style.setProperty("--columns", String(filled));
 
     /** @param {Scene} at */
     function draw(at) {
       const step = at.steps[at.position];
       const [first] = at.runs;
-      const reference = first.cells(runStep(first, step) ?? -2, probe);
-      columns.forEach(({ run, canvas, note, line, more, drift }, i) => {
+      const reference = first.own.cells(runStep(first, step) ?? -2, probe);
+      button.setAttribute("aria-label", `probe ${probe}, ${shortened(label)}${partnerWords(at)}: open`);
+      columns.forEach(({ run, shot, line, more, drift }, i) => {
         const shown = runStep(run, step);
-        note.textContent = paint(canvas, run, shown, probe, at.look, CARD_SIDE[at.runs.length], at.again);
+        shot.draw(shown, at.look, at.again);
         const said = caption(line, run, shown, probe, !compared);
         const facts = said.flipped === null ? [] : [`flipped at ${epochName(said.flipped)}`];
         if (shown !== null && shown !== step) facts.push(`shown: ${epochName(shown)}`);
         if (compared && i > 0) {
-          const cells = shown === null ? null : run.cells(shown, probe);
+          const cells = shown === null ? null : run.own.cells(shown, probe);
           const alike = cells && reference ? similarity(reference, cells) : NaN;
           facts.unshift(`${twoDigits(alike)} similar to ${shortened(at.titles.get(first.name), 40)}`);
         }
@@ -180,6 +203,8 @@ export function gridView(open) {
       visible.clear();
       cards = new Map(order.map((probe) => [probe, card(probe, now)]));
     }
+    const filled = cardPlaces(now.runs);
+    root.style.setProperty("--card", `${CARD_WIDTH[filled] ?? CARD_PLACE * filled}px`);
     const wanted = order.map((probe) => cards.get(probe)?.root);
     if (wanted.some((node, i) => root.children[i] !== node) || root.children.length !== wanted.length) {
       const focused = /** @type {HTMLElement | null} */ (document.activeElement);

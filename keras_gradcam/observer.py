@@ -1,0 +1,116 @@
+"""What is to be seen of the probes at one moment: maps, what the model says, and how well it tells identities apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .embedding_targets import embeddings
+from .engine.base import Outputs, Structure
+from .explainer import Explainer, Explanation
+from .partners import Partners, separation
+from .predictions import class_probabilities
+from .probe import Probe
+from .reid.ranking import Gallery, RankList, check_gallery, rank
+from .targets import Target
+
+# Places of the cumulative matching characteristic that are logged.
+_PLACES = (1, 5, 10)
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """The probes at one moment.
+
+    Attributes:
+        explanation: Of the probes.
+        partner: Of their partners, where the probes are pairs.
+        said: Name to (N,): the columns that do not come from the maps.
+        totals: Name to number, for all probes together.
+        rankings: Ranked lists with maps.
+    """
+
+    explanation: Explanation
+    partner: Explanation | None
+    said: Mapping[str, np.ndarray]
+    totals: Mapping[str, float]
+    rankings: tuple[RankList, ...] = field(default=())
+
+
+class Observer:
+    """Looks at the same probes again and again.
+
+    Args:
+        explainer: Of the model.
+        probe: The pictures.
+        target: What is explained, with its reference where the probes are pairs.
+        partners: The other pictures of the pairs, or None.
+        gallery: What to rank, or None.
+    """
+
+    def __init__(
+        self, explainer: Explainer, probe: Probe, target: Target, partners: Partners | None, gallery: Gallery | None
+    ) -> None:
+        self._explainer, self._probe, self._target, self._partners = explainer, probe, target, partners
+        self._gallery = None
+        self.outputs = explainer.outputs(probe.images)
+        if gallery is not None:
+            query = gallery.query if gallery.query is not None else (probe.images, probe.labels)
+            self._gallery = replace(gallery, query=query)
+            check_gallery(self._gallery, explainer)
+
+    def look(self, ranked: bool = False) -> Sight:
+        """Explains the probes with the weights of the moment; ranks the gallery too if asked to."""
+        explanation, partner, totals = self._explained()
+        rankings: tuple[RankList, ...] = ()
+        if ranked and self._gallery is not None:
+            ranking = rank(
+                self._gallery.query,
+                self._gallery.pictures,
+                self._explainer,
+                top=self._gallery.top,
+                explain=self._gallery.shown,
+                progress=False,
+            )
+            rankings = ranking.explained
+            found = {f"rank_{place}": ranking.cmc[place - 1] for place in _PLACES if place <= len(ranking.cmc)}
+            totals |= {"mean_ap": ranking.mean_ap, **{name: float(value) for name, value in found.items()}}
+        present = {name: value for name, value in totals.items() if np.isfinite(value)}
+        return Sight(explanation, partner, self._said(explanation), present, rankings)
+
+    def _explained(self) -> tuple[Explanation, Explanation | None, dict[str, float]]:
+        if self._partners is None:
+            return self._explainer(self._probe.images), None, {}
+        score, pictures = self._partners.score, self._partners.pictures
+        # The partners are embedded once; from the explanation of the probes come the probes' own embeddings.
+        other = self._explainer.embed(pictures)
+        explanation = self._explainer(self._probe.images, self._target.instead(score(other)))
+        one = embeddings(replace(self.outputs, predictions=explanation.predictions), self._target)
+        partner = self._explainer(pictures, self._target.instead(score(one)))
+        return explanation, partner, dict(separation(self._partners, one, other))
+
+    def _said(self, explanation: Explanation) -> dict[str, np.ndarray]:
+        """What the model said."""
+        said = {"score": explanation.scores}
+        if explanation.classes is not None:
+            said["explained"] = explanation.classes
+        probabilities = _probabilities(explanation.predictions, self.outputs, self._target)
+        if probabilities is not None:
+            samples = np.arange(len(explanation))
+            # A model whose outputs are not finite predicts nothing.
+            broken = ~np.isfinite(probabilities).all(axis=1)
+            said["predicted"] = np.where(broken, np.nan, probabilities.argmax(axis=1))
+            said["confidence"] = probabilities.max(axis=1)
+            if explanation.classes is not None:
+                said["probability"] = probabilities[samples, explanation.classes]
+        return said
+
+
+def _probabilities(predictions: Structure, outputs: Outputs, target: Target) -> np.ndarray | None:
+    """Class probabilities (N, K) of the explained output, or None if it has no classes."""
+    if target.is_embedding:
+        return None
+    said = target.narrow(replace(outputs, predictions=predictions))
+    return class_probabilities(said.predictions, said.endings)

@@ -1,0 +1,126 @@
+"""Pairs among the probes: which picture each probe is compared with, and how well the network tells people apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .embedding_targets import Distance, Dot, Similarity
+from .engine.base import Structure
+from .probe import Probe
+from .targets import Output, Target
+
+
+@dataclass(frozen=True, eq=False)
+class Partners:
+    """The other pictures of N pairs.
+
+    Attributes:
+        score: Makes the target out of what a picture is compared with.
+        pictures: What the model takes, one per probe.
+        source: int (N,), which probe each partner is, or None where they are other pictures.
+        positive: bool (N, N), whether probe i and partner j show one identity in two pictures.
+        negative: bool (N, N), whether they show two identities.
+    """
+
+    score: Callable[[Any], Target]
+    pictures: Structure
+    source: np.ndarray | None
+    positive: np.ndarray
+    negative: np.ndarray
+
+
+def take_partners(target: Target, probe: Probe) -> tuple[Target, Partners | None]:
+    """Finds the partners of the probes in a target that compares.
+
+    Args:
+        target: Any. A :class:`keras_gradcam.Similarity`, ``Dot`` or ``Distance`` without a reference pairs each probe
+            with the next one that has its label; one with a picture for each probe pairs it with that.
+        probe: The probes; their labels are identities.
+
+    Returns:
+        The target with its reference, and the partners, or None where there are no pairs.
+
+    Raises:
+        ValueError: If a reference is missing and the labels do not give one.
+    """
+    import keras
+
+    compared = target
+    while isinstance(compared, Output):
+        compared = compared.target
+    if not isinstance(compared, (Similarity, Dot, Distance)):
+        return target, None
+    (reference,) = compared.references
+    count = len(probe)
+    if reference is None:
+        labels, source = _next_of_the_same(probe.labels, repr(compared))
+        pictures = keras.tree.map_structure(lambda array: array[source], probe.images)
+        alike = labels[:, None] == labels[source][None]
+        itself = np.arange(count)[:, None] == source[None]
+        partners = Partners(type(compared), pictures, source, alike & ~itself, ~alike)
+        return target.instead(type(compared)(pictures)), partners
+    if isinstance(reference, np.ndarray) and (len(reference) < count or reference.ndim != _axes(probe.images)):
+        return target, None  # one for all, or embeddings
+    pictures = keras.tree.map_structure(lambda array: np.asarray(array)[:count], reference)
+    alike = np.eye(count, dtype=bool)
+    if probe.labels is not None:
+        # A partner shows the identity of its probe.
+        alike = probe.labels[:, None] == probe.labels[None]
+    return target.instead(type(compared)(pictures)), Partners(type(compared), pictures, None, alike, ~alike)
+
+
+def separation(partners: Partners, one: np.ndarray, other: np.ndarray) -> Mapping[str, float]:
+    """How well embeddings tell identities apart.
+
+    Args:
+        partners: The pairs.
+        one: (N, D), embeddings of the probes.
+        other: (N, D), embeddings of their partners.
+
+    Returns:
+        Mean cosine similarity of pictures of one identity ("similarity_positive"), of two ("similarity_negative"), and
+        the difference ("similarity_gap"), where there are such pictures.
+    """
+    cosines = _directions(one) @ _directions(other).T
+    found = {}
+    if partners.positive.any():
+        found["similarity_positive"] = float(cosines[partners.positive].mean())
+    if partners.negative.any():
+        found["similarity_negative"] = float(cosines[partners.negative].mean())
+    if len(found) == 2:
+        found["similarity_gap"] = found["similarity_positive"] - found["similarity_negative"]
+    return found
+
+
+def _next_of_the_same(labels: np.ndarray | None, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """For each probe the next one with its label, the last followed by the first."""
+    if labels is None:
+        raise ValueError(
+            f"`probe` must have identities as labels for a target without reference. Received: {target} and no labels. "
+            "Candidates: (pictures, identities); Similarity(pictures of the partners)."
+        )
+    source = np.empty(len(labels), int)
+    for label in np.unique(labels):
+        (places,) = np.nonzero(labels == label)
+        if len(places) == 1:
+            raise ValueError(
+                f"`probe` must hold at least two pictures of each identity to pair them. Received: one of {label} "
+                f"among {len(labels)}. Candidates: other pictures, `max_probes`, Similarity(pictures of the partners)."
+            )
+        source[places] = np.roll(places, -1)
+    return labels, source
+
+
+def _axes(images: Structure) -> int:
+    import keras
+
+    return max(array.ndim for array in keras.tree.flatten(images))
+
+
+def _directions(vectors: np.ndarray) -> np.ndarray:
+    lengths: Any = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
