@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from .callback import GuidedGradCAMCallback
     from .embedding_targets import Distance, Dot, Norm, SelfSimilarity, Similarity, Triplet
     from .engine.base import LayerCall
-    from .explainer import Explainer, Explanation, explain
+    from .explainer import Explainer, explain
+    from .explanation import Explanation
     from .layers import list_layers
     from .maps import GradCAM, gradcam
     from .targets import Class, Output, Target, Unit
@@ -23,7 +24,7 @@ _MODULES = {
     "Distance": "embedding_targets",
     "Dot": "embedding_targets",
     "Explainer": "explainer",
-    "Explanation": "explainer",
+    "Explanation": "explanation",
     "GradCAM": "maps",
     "GuidedGradCAMCallback": "callback",
     "LayerCall": "engine.base",

@@ -18,7 +18,7 @@ from .captions import Captions, title
 from .drift import Region, mean_of_present, region_mask
 from .explainer import METHODS, Explainer
 from .history import DRIFT_COLUMNS, History, Moment, Recorder
-from .layers import LayerLike
+from .layers import LayerLike, find_model
 from .observer import Observer
 from .panels import Film, Frame
 from .partners import take_partners
@@ -57,7 +57,10 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         log_dir: The folder that TensorBoard watches; written is its sub-run ``gradcam``.
         layer: The feature map to explain; by default the last one with spatial extent. See
             :func:`keras_gradcam.list_layers`.
-        layer_call: Which call of a layer that the model calls several times (0 first, -1 last).
+        layer_call: Which call of a layer that the model calls several times (0 first, -1 last). Of the two pictures of
+            a siamese model the one that goes into that call is explained.
+        branch: A model within the model to explain instead of the whole, by name, path or itself: of a siamese model
+            the network that embeds each picture. The probe is what this one takes.
         target: What to explain: anything that :class:`keras_gradcam.Explainer` takes. By default the label where the
             probe has labels, otherwise the class predicted at that epoch. With a :class:`keras_gradcam.Similarity` (or
             ``Dot``, ``Distance``) that has a picture for each probe, or none where labels are identities, the probes
@@ -104,6 +107,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         *,
         layer: LayerLike = None,
         layer_call: int | None = None,
+        branch: Any = None,
         target: TargetLike = None,
         gallery: Any = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
@@ -132,6 +136,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._explainer_of = functools.partial(
             Explainer, layer=layer, layer_call=layer_call, target=self._target, methods=methods
         )
+        self._branch = branch
         self._class_names = names_by_number(class_names)
         self._given_pictures = given_pictures(display_images, len(self._probe))
         self._regions = given_regions(regions, len(self._probe))
@@ -157,8 +162,9 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         """Checks everything that can be known to be wrong, before anything is trained."""
         self._begun = self._warned = False
         self._epoch = self._logged = -1
-        if self._explainer is None or self._explainer.model is not self.model:
-            self._explainer = self._explainer_of(self.model)
+        explained = self.model if self._branch is None else find_model(self.model, self._branch)
+        if self._explainer is None or self._explainer.model is not explained:
+            self._explainer = self._explainer_of(explained)
         self._observer = Observer(self._explainer, self._probe, self._target, self._partners, self._gallery)
         self._check_class_names(self._observer)
         run = self._run(self._explainer)
@@ -331,12 +337,14 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     # --- checks -----------------------------------------------------------------------------------------------------
 
     def _run(self, explainer: Explainer) -> Run:
-        images = explained_pictures("probe", self._probe.images)
+        which = explainer.explained_input(self._probe.images)
+        images = explained_pictures("probe", self._probe.images, which)
         size = (int(images.shape[1]), int(images.shape[2]))
         display = Display(images, self._given_pictures)
         partners = None
         if self._partners is not None:
-            partners = display.partners(explained_pictures("target", self._partners.pictures), self._partners.source)
+            pictures = explained_pictures("target", self._partners.pictures, which)
+            partners = display.partners(pictures, self._partners.source)
         boxes = None
         if self._regions is not None:
             boxes = tuple(bounds(region_mask(region, size)) for region in self._regions)

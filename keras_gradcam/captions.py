@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .explainer import Explanation
+from .explanation import Explanation
 from .history import Moment
 from .panels import Frame
 

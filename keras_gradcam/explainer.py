@@ -1,80 +1,26 @@
-"""Explain pictures: :class:`Explainer` (compiled once, called often), :func:`explain` and :class:`Explanation`."""
+"""Explain pictures: :class:`Explainer`, compiled once and called often, and :func:`explain`."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
 from .embedding_targets import Norm, embeddings
 from .engine import current_engine
-from .engine.base import Outputs, Pass, Program, Request, Signature, Split, Structure
+from .engine.base import Capture, Outputs, Pass, Program, Request, Signature, Split, Structure
 from .engine.recording import declared_inputs
-from .layers import LayerLike, choose_layer, explained_input, input_shape, signature_of
+from .explanation import Explanation
+from .inputs import flattened, standardized
+from .layers import LayerLike, choose_layer, explained_input, input_shape
 from .maps import guided_gradcam, upsample
 from .targets import Target, TargetLike, as_target
 
 #: The methods an explainer knows, in the order of a panel.
 METHODS = ("gradcam", "guided_backprop", "guided_gradcam")
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
-    """What a model looks at in N samples. Arrays are NumPy; methods that were not asked for are None.
-
-    Indexing and slicing give an ``Explanation`` of those samples; an integer keeps the batch axis.
-
-    Attributes:
-        scores: float32 (N,), the explained score.
-        classes: int (N,), the explained class, or None where the target has none.
-        predictions: The model's outputs as it returns them, in its own structure.
-        layer: Path of the layer whose feature map was explained, or None without Grad-CAM.
-        gradcam: float32 (N, h, w), raw Grad-CAM on the layer's own grid, >= 0. Zero everywhere means that nothing in
-            this feature map speaks for the score; the counter-evidence is then in ``-target``.
-        heatmap: float32 (N, H, W), ``gradcam`` upsampled bilinearly to the input, not normalised.
-        guided_backprop: float32 (N, H, W, C), raw guided gradient of the score with respect to the input.
-        guided_gradcam: float32 (N, H, W, C), ``guided_backprop`` times ``heatmap``.
-    """
-
-    scores: np.ndarray
-    predictions: Structure
-    classes: np.ndarray | None = None
-    layer: str | None = None
-    gradcam: np.ndarray | None = None
-    heatmap: np.ndarray | None = None
-    guided_backprop: np.ndarray | None = None
-    guided_gradcam: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __getitem__(self, index: Any) -> Explanation:
-        if isinstance(index, (int, np.integer)):
-            # Through range(), so that an index out of range is an error and the batch axis stays.
-            position = range(len(self))[index]
-            index = slice(position, position + 1)
-        return replace(
-            self,
-            **{
-                field.name: _map_arrays(lambda array: array[index], getattr(self, field.name))
-                for field in fields(self)
-                if field.name != "layer"
-            },
-        )
-
-    def __iter__(self) -> Iterator[Explanation]:
-        return (self[position] for position in range(len(self)))
-
-    def __repr__(self) -> str:
-        maps = ", ".join(
-            f"{name} {getattr(self, name).shape}"
-            for name in ("gradcam", "guided_backprop", "guided_gradcam")
-            if getattr(self, name) is not None
-        )
-        return f"Explanation({len(self)} samples, layer={self.layer!r}, {maps})"
 
 
 class Explainer:
@@ -94,7 +40,8 @@ class Explainer:
         methods: Which of "gradcam", "guided_backprop" and "guided_gradcam" to compute. Only what is needed is.
         batch_size: How many samples go through the model at once.
         layer_call: Which call of a layer that the model calls several times (0 first, -1 last).
-        input_index: Which of several inputs to explain, in flat order; by default the first of the highest rank.
+        input_index: Which of several inputs to explain, in flat order; by default the first of the highest rank, or the
+            one that goes into the named call of the layer (of a siamese model).
 
     Raises:
         ValueError: If an argument is none of these.
@@ -165,7 +112,7 @@ class Explainer:
         Raises:
             ValueError: If the pictures, the layer or the target do not fit the model.
         """
-        flat, signature = _flattened(standardized(images, self.model))
+        flat, signature = flattened(standardized(images, self.model))
         chosen = (self.target if target is None else as_target(target)).embedded(self._embedded)
         values = chosen.values(len(flat[0]))
         program = self._program(signature, chosen, values, maps=True)
@@ -190,7 +137,7 @@ class Explainer:
         Raises:
             ValueError: If the pictures or the target do not fit the model.
         """
-        flat, signature = _flattened(standardized(images, self.model))
+        flat, signature = flattened(standardized(images, self.model))
         chosen = (self.target if target is None else as_target(target)).embedded(self._embedded)
         values = chosen.values(len(flat[0]))
         program = self._program(signature, chosen, values)
@@ -215,7 +162,7 @@ class Explainer:
         Raises:
             ValueError: If the pictures or the layer do not fit the model.
         """
-        flat, signature = _flattened(standardized(images, self.model))
+        flat, signature = flattened(standardized(images, self.model))
         features = self._passed(self._program(signature, None, features=True), flat).features
         assert features is not None
         return features
@@ -237,7 +184,7 @@ class Explainer:
 
     def split(self, images: Structure) -> Split:
         """The model cut in two at the layer: up to it, and from it to the embedding. For pictures like these."""
-        _, signature = _flattened(standardized(images, self.model))
+        _, signature = flattened(standardized(images, self.model))
 
         def cut() -> Split:
             request = self._request(signature, self.target.instead(Norm()), ())
@@ -245,8 +192,13 @@ class Explainer:
 
         return self._compiled(signature, "split", cut)
 
+    def explained_input(self, images: Structure) -> int:
+        """Which of the inputs is explained, in flat order."""
+        _, signature = flattened(standardized(images, self.model))
+        return self._which(signature)
+
     def _traced(self, images: Structure) -> Program:
-        flat, signature = _flattened(standardized(images, self.model))
+        flat, signature = flattened(standardized(images, self.model))
         target = self.target.embedded(self._embedded)
         return self._program(signature, target, target.values(len(flat[0])), maps=True)
 
@@ -258,7 +210,7 @@ class Explainer:
         return self._outputs(pictures)
 
     def _outputs(self, images: Structure) -> Outputs:
-        flat, signature = _flattened(standardized(images, self.model))
+        flat, signature = flattened(standardized(images, self.model))
         program = self._program(signature, None)
         return replace(program.outputs, predictions=self._passed(program, flat).predictions)
 
@@ -308,15 +260,40 @@ class Explainer:
         return self._programs[key]
 
     def _request(self, signature: Signature, target: Target | None, values: tuple[np.ndarray, ...]) -> Request:
-        shape = input_shape(signature, self._input_index)
+        which = self._which(signature)
         return Request(
             target=target,
             values=values,
-            select=lambda captures: choose_layer(self.model, captures, shape, self._layer, self._layer_call),
-            explained_input=explained_input(signature, self._input_index),
+            select=lambda captures: self._chosen(captures, signature, which),
+            explained_input=which,
             gradcam="gradcam" in self.methods or "guided_gradcam" in self.methods,
             guided_backprop="guided_backprop" in self.methods or "guided_gradcam" in self.methods,
         )
+
+    def _which(self, signature: Signature) -> int:
+        """The explained input."""
+        default = explained_input(signature, self._input_index)
+        alike = [len(shape) for shape, _ in signature.leaves].count(len(signature.leaves[default][0]))
+        if self._input_index is not None or self._layer is None or alike == 1:
+            return default
+
+        def found() -> int:
+            captures = self._engine.layer_calls(self.model, signature)
+            inputs = self._chosen(captures, signature, default).inputs
+            return inputs[0] if inputs and default not in inputs else default
+
+        return self._compiled(signature, "input", found)
+
+    def _chosen(self, captures: Sequence[Capture], signature: Signature, which: int) -> Capture:
+        shape = signature.leaves[which][0]
+        chosen = choose_layer(self.model, captures, shape, self._layer, self._layer_call, which)
+        if self._input_index is not None and chosen.inputs and which not in chosen.inputs:
+            raise ValueError(
+                "`layer` must be computed from the explained input. "
+                f"Received: call {chosen.info.call} of {chosen.info.path!r}, and input_index={which}. "
+                f"Candidates: input_index={chosen.inputs[0]}, another layer_call."
+            )
+        return chosen
 
     def _explanation(self, program: Program, joined: Pass, signature: Signature) -> Explanation:
         for name in ("scores", "gradcam", "guided_backprop"):
@@ -332,7 +309,7 @@ class Explainer:
         heatmap = weighted = None
         if joined.gradcam is not None:
             # Grad-CAM has the spatial axes of the input; what is left of the input's is its channels.
-            shape = input_shape(signature, self._input_index)
+            shape = signature.leaves[self._which(signature)][0]
             heatmap = upsample(joined.gradcam, shape[: joined.gradcam.ndim - 1])
             if "guided_gradcam" in self.methods:
                 weighted = guided_gradcam(joined.guided_backprop, heatmap)
@@ -405,71 +382,6 @@ def explain(model: Any, images: Structure, **options: Any) -> Explanation:
         (1, 6, 6)
     """
     return Explainer(model, **options)(images)
-
-
-def standardized(images: Structure, model: Any) -> Structure:
-    """``images`` as NumPy arrays of the dtypes that an engine takes, checked against each other and the model.
-
-    Raises:
-        ValueError: If there is nothing to explain, or shapes do not fit.
-    """
-    import keras
-
-    arrays = keras.tree.map_structure(_standardized_leaf, images)
-    flat = keras.tree.flatten(arrays)
-    if not flat or any(array.ndim == 0 for array in flat) or len({len(array) for array in flat}) != 1:
-        raise ValueError(
-            "`images` must be a batch, the same number of samples for every input. "
-            f"Received: shapes {[array.shape for array in flat]}."
-        )
-    if not len(flat[0]):
-        raise ValueError(f"`images` must hold at least one sample. Received: shape {flat[0].shape}.")
-    expected = [tuple(leaf.shape) for leaf in declared_inputs(model, images)]
-    if expected and len(expected) != len(flat):
-        raise ValueError(
-            f"`images` must hold one array for each of the model's {len(expected)} inputs. "
-            f"Received: {len(flat)} arrays. "
-            "Candidates: the pictures alone; where pictures come with labels, a tuple `(images, labels)`."
-        )
-    if expected:
-        for array, shape in zip(flat, expected, strict=True):
-            fits = len(shape) == array.ndim and all(
-                want in (None, have) for want, have in zip(shape[1:], array.shape[1:], strict=True)
-            )
-            if not fits:
-                hint = " Candidates: images[None] for a single picture." if array.ndim == len(shape) - 1 else ""
-                raise ValueError(
-                    f"`images` must have the shape that the model takes, {shape}. Received: {array.shape}.{hint}"
-                )
-    return arrays
-
-
-def _standardized_leaf(array: Any) -> np.ndarray:
-    import keras
-
-    array = np.asarray(array)
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        raise ValueError(f"`images` must be real numbers. Received: an array of dtype {array.dtype}.")
-    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-        return array.astype(keras.config.floatx(), copy=False)
-    return array
-
-
-def _flattened(inputs: Structure) -> tuple[list[np.ndarray], Signature]:
-    import keras
-
-    return keras.tree.flatten(inputs), signature_of(inputs)
-
-
-def _map_arrays(function: Any, structure: Structure) -> Structure:
-    """Applies ``function`` to every array of a list, tuple or dict of arrays; None stays None."""
-    if structure is None:
-        return None
-    if isinstance(structure, dict):
-        return {name: _map_arrays(function, part) for name, part in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        return type(structure)(_map_arrays(function, part) for part in structure)
-    return function(structure)
 
 
 def _joined(parts: Sequence[Structure]) -> Structure:

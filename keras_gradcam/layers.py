@@ -99,6 +99,7 @@ def choose_layer(
     shape: Sequence[int],
     layer: LayerLike = None,
     layer_call: int | None = None,
+    explained: int = 0,
 ) -> Capture:
     """Chooses the feature map that is explained among all layer calls of a forward pass.
 
@@ -112,7 +113,9 @@ def choose_layer(
         shape: Shape of the explained input without the batch.
         layer: A layer's name, its path ("backbone/conv5_block3_out"), the layer itself, or None.
         layer_call: Which call of a layer that is called several times: 0 for the first, -1 for the last; by default
-            the last one the score depends on.
+            the last one the score depends on and the explained input goes into.
+        explained: Index of the explained input. A siamese model calls the same layers for every input; a map of one
+            call says nothing about the picture of another.
 
     Raises:
         ValueError: If there is no such layer, several have that name, or its output is no feature map.
@@ -121,7 +124,7 @@ def choose_layer(
     if layer is None:
         if layer_call is not None:
             raise ValueError(f"`layer_call` must come with `layer`. Received: layer=None, layer_call={layer_call!r}.")
-        return _last_feature_map(maps, shape)
+        return _last_feature_map([capture for capture in maps if _sees(capture, explained)], shape)
     wanted = {id(found) for found in _find(model, layer, maps)}
     calls = [capture for capture in captures if id(capture.layer) in wanted]
     if not calls:
@@ -132,7 +135,8 @@ def choose_layer(
             maps,
         )
     if layer_call is None:
-        chosen = next((capture for capture in reversed(calls) if capture.influences_score), calls[-1])
+        own = [capture for capture in calls if _sees(capture, explained)] or calls
+        chosen = next((capture for capture in reversed(own) if capture.influences_score), own[-1])
     elif -len(calls) <= layer_call < len(calls):
         chosen = calls[layer_call]
     else:
@@ -143,6 +147,29 @@ def choose_layer(
     if spatial_size(shape, chosen.info.output_shape) is None:
         raise _not_found(f"{_described(layer)}, whose output of shape {chosen.info.output_shape} has none", layer, maps)
     return chosen
+
+
+def find_model(model: Any, name: Any) -> Any:
+    """A model within ``model``, by its name, its path or itself.
+
+    Raises:
+        ValueError: If there is none, or several have that name.
+    """
+    import keras
+
+    inner = {path: layer for path, layer in layer_paths(model) if isinstance(layer, keras.Model)}
+    found = [layer for path, layer in inner.items() if layer is name or name in (path, layer.name)]
+    if len({id(layer) for layer in found}) != 1:
+        raise ValueError(
+            "`branch` must name one model within the model. "
+            f"Received: {_described(name)}{', which names several' if found else ''}. "
+            f"Candidates: {_listed(list(inner))}."
+        )
+    return found[0]
+
+
+def _sees(capture: Capture, explained: int) -> bool:
+    return not capture.inputs or explained in capture.inputs
 
 
 def _last_feature_map(maps: Sequence[Capture], shape: Sequence[int]) -> Capture:

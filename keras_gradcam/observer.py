@@ -9,7 +9,8 @@ import numpy as np
 
 from .embedding_targets import embeddings
 from .engine.base import Outputs, Structure
-from .explainer import Explainer, Explanation
+from .explainer import Explainer
+from .explanation import Explanation
 from .partners import Partners, separation
 from .predictions import class_probabilities
 from .probe import Probe

@@ -13,7 +13,6 @@ import numpy as np
 from .canvas import printable
 from .drift import Region
 from .engine.base import Structure
-from .layers import explained_input, signature_of
 from .render import displayed, no_larger_than_a_cell
 
 
@@ -93,7 +92,7 @@ def names_by_number(names: Sequence[str] | Mapping[int, str] | None) -> dict[int
     return {int(number): printable(str(name)).strip() for number, name in items}
 
 
-def explained_pictures(name: str, images: Structure) -> np.ndarray:
+def explained_pictures(name: str, images: Structure, which: int) -> np.ndarray:
     """Of what a model takes, the input that is explained.
 
     Raises:
@@ -101,7 +100,7 @@ def explained_pictures(name: str, images: Structure) -> np.ndarray:
     """
     import keras
 
-    pictures = keras.tree.flatten(images)[explained_input(signature_of(images))]
+    pictures = keras.tree.flatten(images)[which]
     if pictures.ndim not in (3, 4):
         raise ValueError(
             f"`{name}` must hold pictures, shape (N, H, W, C) or (N, H, W). Received: shape {pictures.shape}. "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_gradcam.captions import Captions
-from keras_gradcam.explainer import Explanation
+from keras_gradcam.explanation import Explanation
 from keras_gradcam.history import Recorder
 from keras_gradcam.predictions import class_probabilities
 

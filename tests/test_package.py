@@ -163,10 +163,11 @@ ALLOWED = {
     "targets.py": {f"{ENGINE}.base"},
     "embedding_targets.py": {f"{ENGINE}.base", "keras_gradcam.targets"},
 }
+BELOW_THE_EXPLAINER = ("layers", "maps", "targets", "embedding_targets", "inputs", "explanation")
 ALLOWED_PREFIXES = {
     "engine": (f"{ENGINE}", "keras_gradcam.maps"),
     "layers.py": (ENGINE,),
-    "explainer.py": (ENGINE, *(f"keras_gradcam.{name}" for name in ("layers", "maps", "targets", "embedding_targets"))),
+    "explainer.py": (ENGINE, *(f"keras_gradcam.{name}" for name in BELOW_THE_EXPLAINER)),
 }
 
 

@@ -46,6 +46,7 @@ class Capture:
         output: The tensor the layer's ``call`` returned, at the place where the rest of the model reads it.
         influences_score: Whether the explained score is computed from ``output``.
         is_model_output: Whether ``output`` is what the model returns (or that before its softmax).
+        inputs: Indices, in flat order, of the model's inputs that ``output`` is computed from.
     """
 
     info: LayerCall
@@ -53,6 +54,7 @@ class Capture:
     output: Tensor
     influences_score: bool = True
     is_model_output: bool = False
+    inputs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

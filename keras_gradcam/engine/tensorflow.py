@@ -133,6 +133,17 @@ def _ancestors(tensors: Sequence[tf.Tensor], without: tf.Tensor = None) -> set[i
     return seen
 
 
+def _sources(inputs: Sequence[tf.Tensor]) -> dict[int, frozenset[int]]:
+    """For the id of each tensor of the graph, which of ``inputs`` it is computed from."""
+    found = {id(tensor): frozenset([index]) for index, tensor in enumerate(inputs)}
+    none: frozenset[int] = frozenset()
+    for operation in inputs[0].graph.get_operations():
+        above = none.union(*(found.get(id(tensor), none) for tensor in operation.inputs))
+        for tensor in operation.outputs:
+            found.setdefault(id(tensor), above)
+    return found
+
+
 def _forward(model: Any, inputs: Structure) -> tuple[Structure, list[Capture]]:
     """Traces ``model(inputs, training=False)`` into the current graph, with what every layer returned.
 
@@ -146,15 +157,19 @@ def _forward(model: Any, inputs: Structure) -> tuple[Structure, list[Capture]]:
     return predictions, [capture for capture in captures if getattr(capture.output, "graph", None) is graph]
 
 
-def _marked(captures: Sequence[Capture], ends: Sequence[tf.Tensor], outputs: Outputs) -> list[Capture]:
-    """The captures, marked with whether ``ends`` depend on them and whether they are outputs themselves."""
+def _marked(
+    captures: Sequence[Capture], ends: Sequence[tf.Tensor], outputs: Outputs, inputs: Sequence[tf.Tensor]
+) -> list[Capture]:
+    """The captures, marked with what they come from, whether ``ends`` depend on them and whether they are outputs."""
     upstream = _ancestors(ends)
+    sources = _sources(inputs)
     final = {id(leaf) for leaf in (*tf.nest.flatten(outputs.predictions), *tf.nest.flatten(outputs.logits))}
     return [
         replace(
             capture,
             influences_score=id(capture.output) in upstream,
             is_model_output=id(capture.output) in final,
+            inputs=tuple(sorted(sources.get(id(capture.output), ()))),
         )
         for capture in captures
     ]
@@ -217,7 +232,7 @@ class TensorFlowProgram:
                 if classes is not None:
                     results["classes"] = classes
             if request.gradcam or request.features:
-                capture = request.select(_marked(captures, ends, outputs))
+                capture = request.select(_marked(captures, ends, outputs, inputs))
                 shape = signature.leaves[request.explained_input][0]
                 features = _on_grid(tf.cast(capture.output, tf.float32), capture.info, shape)
                 self.layer = capture.info
@@ -293,7 +308,7 @@ class TensorFlowSplit:
             assert request.target is not None
             request.target.check(_shapes(outputs))
             embedding = request.target.narrow(outputs).unnormalized
-            capture = request.select(_marked(captures, [embedding], outputs))
+            capture = request.select(_marked(captures, [embedding], outputs, inputs))
             self.layer = capture.info
             self.grid = token_grid(capture.info.output_shape, signature.leaves[request.explained_input][0][:-1]) or ()
             if _ancestors([embedding], capture.output).intersection(map(id, inputs)):
@@ -379,7 +394,7 @@ class TensorFlowEngine:
             inputs = _float_inputs(model, signature.structure, inputs, explained=0)
             predictions, captures = _forward(model, tf.nest.pack_sequence_as(signature.structure, inputs))
             outputs = _model_outputs(model, predictions)
-            found.extend(_marked(captures, tf.nest.flatten(outputs.predictions), outputs))
+            found.extend(_marked(captures, tf.nest.flatten(outputs.predictions), outputs, inputs))
             return tf.constant(0)
 
         _compiled(forward, [_specs(signature)])

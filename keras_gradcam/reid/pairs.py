@@ -9,7 +9,8 @@ import numpy as np
 
 from ..embedding_targets import SelfSimilarity, Similarity
 from ..engine.base import Split, Structure
-from ..explainer import Explainer, standardized
+from ..explainer import Explainer
+from ..inputs import standardized
 from ..layers import LayerLike
 
 # Masked feature maps are pushed through the head in portions of about so many numbers.
