@@ -16,9 +16,10 @@ import numpy as np
 
 from .captions import Captions, title
 from .drift import Region, mean_of_present, region_mask
-from .explainer import METHODS, Explainer
+from .explainer import Explainer
 from .history import DRIFT_COLUMNS, History, Moment, Recorder
 from .layers import LayerLike, find_model
+from .methods import DEFAULT_METHODS
 from .observer import Observer
 from .panels import Film, Frame
 from .partners import take_partners
@@ -72,7 +73,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             inputs are stretched for display as :func:`keras_gradcam.render.displayed` says.
         regions: Where attention should (or should not) be, one per probe: boxes (x0, y0, x1, y1) in input pixels or
             masks (H, W). Adds the share of mass inside and the pointing game.
-        methods: Which maps to compute; "gradcam" alone costs little more than a forward pass.
+        methods: Which maps to compute, see :class:`keras_gradcam.Explainer`; the first of them on the layer's grid is
+            the one whose drift is measured. "gradcam" alone costs little more than a forward pass.
         every: Log every so many epochs; the last one is always logged.
         max_probes: How many pictures to take at most.
         filmstrip_every: Also draw filmstrips every so many logged epochs, not only at the end.
@@ -113,7 +115,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         class_names: Sequence[str] | Mapping[int, str] | None = None,
         display_images: Any = None,
         regions: Sequence[Region] | np.ndarray | None = None,
-        methods: Sequence[str] = METHODS,
+        methods: str | Sequence[str] = DEFAULT_METHODS,
         every: int = 1,
         max_probes: int = 16,
         filmstrip_every: int | None = None,
@@ -239,7 +241,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             return None
         every = 1 if self._gallery is None else self._gallery.every
         sight = self._observer.look(ranked=last or epoch is None or (len(self._recorder.moments) + 1) % every == 0)
-        maps, partner_maps = sight.explanation.gradcam, None if sight.partner is None else sight.partner.gradcam
+        maps, partner_maps = sight.explanation.cam, None if sight.partner is None else sight.partner.cam
         moment = self._recorder.add(epoch, maps, sight.said, partner_maps, sight.totals)
         self._tops = self._raised(self._tops, maps)
         self._partner_tops = self._raised(self._partner_tops, partner_maps)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .explanation import Explanation
 from .history import Moment
+from .methods import CAMS, INPUT_MAPS, TITLES
 from .panels import Frame
 
 # Class names longer than this are shortened in captions.
@@ -65,18 +66,23 @@ class Captions:
         explained = moment.column("explained")[number]
         caption.append(f"explained: {self.target if np.isnan(explained) else self.name(explained)}")
         caption += [title(moment), f"score {explanation.scores[number]:.3g}"]
-        if explanation.gradcam is not None:
+        if explanation.cam is not None:
             caption.append(f"top {top:.3g}{' (this frame)' if self.per_frame else ''}")
         if wrong:
             caption.append("wrong")
-        maps = {name: getattr(explanation, name) for name in ("gradcam", "guided_backprop", "guided_gradcam")}
+        cams = {TITLES[name]: array[number] for name, array in explanation.maps.items() if name in CAMS}
+        gradients = {TITLES[name]: array[number] for name, array in explanation.maps.items() if name in INPUT_MAPS}
+        first = next(iter(cams), None)
         return Frame(
             picture=self.pictures[number],
             caption=tuple(caption),
             short=self.short(moment, number),
+            gradcam=None if first is None else cams.pop(first),
+            title=first or "Grad-CAM",
+            cousins=cams,
+            gradients=gradients,
             top=top,
             wrong=wrong,
-            **{name: None if array is None else array[number] for name, array in maps.items()},
         )
 
     def short(self, moment: Moment, number: int) -> tuple[str, ...]:

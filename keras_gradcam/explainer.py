@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
+from .attributions import Sampling, baseline_of, integrated_gradients, smoothgrad
+from .checks import check_channels_last, warn_about_infinities, warn_about_rectifiers
 from .embedding_targets import Norm, embeddings
 from .engine import current_engine
 from .engine.base import Capture, Outputs, Pass, Program, Request, Signature, Split, Structure
 from .engine.recording import declared_inputs
-from .explanation import Explanation
-from .inputs import flattened, standardized
-from .layers import LayerLike, choose_layer, explained_input, input_shape
-from .maps import guided_gradcam, upsample
-from .targets import Target, TargetLike, as_target
-
-#: The methods an explainer knows, in the order of a panel.
-METHODS = ("gradcam", "guided_backprop", "guided_gradcam")
+from .explanation import Explanation, joined
+from .inputs import flattened, floating, standardized
+from .layers import LayerLike, choose_layer, explained_input
+from .maps import guided_gradcam, saliency_map, upsample
+from .methods import CAMS, DEFAULT_METHODS, as_methods
+from .programs import Programs
+from .targets import Target, TargetLike, TopClass, as_target
 
 
 class Explainer:
     """Explains a model again and again with its weights of the moment, compiled once.
 
-    One forward pass serves all methods: Grad-CAM takes the ordinary gradient with respect to the feature map, guided
-    backpropagation the guided gradient with respect to the input. Weights are read at every call; only a model whose
-    layers, activations or variables were replaced is compiled anew.
+    One forward pass serves all methods: Grad-CAM and its cousins take the ordinary gradient with respect to the feature
+    map, guided backpropagation the guided gradient with respect to the input; only SmoothGrad and integrated gradients
+    take many passes. Weights are read at every call; only a model whose layers, activations or variables were replaced
+    is compiled anew.
 
     Args:
         model: Any Keras model: functional, sequential or subclassed, with nested models, several inputs or outputs.
@@ -37,11 +39,15 @@ class Explainer:
             itself, or None for the last feature map with spatial extent. See :func:`keras_gradcam.list_layers`.
         target: What to explain: a class, one class per sample, a target such as ``Class(3) - Class(5)``, a function of
             the outputs, or None for the predicted class.
-        methods: Which of "gradcam", "guided_backprop" and "guided_gradcam" to compute. Only what is needed is.
+        methods: What to compute, of :data:`keras_gradcam.methods.METHODS`: "gradcam", "gradcam_plus_plus", "hirescam",
+            "xgradcam", "layercam" on the layer's grid; "guided_backprop", "guided_gradcam", "saliency",
+            "input_x_gradient", "smoothgrad", "integrated_gradients" at the size of the input. Only what is needed is
+            computed.
         batch_size: How many samples go through the model at once.
         layer_call: Which call of a layer that the model calls several times (0 first, -1 last).
         input_index: Which of several inputs to explain, in flat order; by default the first of the highest rank, or the
             one that goes into the named call of the layer (of a siamese model).
+        sampling: How SmoothGrad and integrated gradients sample.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -64,18 +70,14 @@ class Explainer:
         *,
         layer: LayerLike = None,
         target: TargetLike = None,
-        methods: Sequence[str] = METHODS,
+        methods: str | Sequence[str] = DEFAULT_METHODS,
         batch_size: int = 32,
         layer_call: int | None = None,
         input_index: int | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         import keras
 
-        methods = (methods,) if isinstance(methods, str) else tuple(methods)
-        if not methods or not set(methods) <= set(METHODS):
-            raise ValueError(
-                f"`methods` must name at least one method. Received: {methods!r}. Candidates: {', '.join(METHODS)}."
-            )
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"`batch_size` must be a whole number >= 1. Received: {batch_size!r}.")
         if not isinstance(model, keras.Layer):
@@ -85,18 +87,14 @@ class Explainer:
             )
         self.model = model
         self.target = as_target(target)
-        self.methods = methods
+        self.methods = as_methods(methods)
         self.batch_size = int(batch_size)
+        self.sampling = sampling or Sampling()
         self._layer = layer
         self._layer_call = layer_call
         self._input_index = input_index
         self._engine = current_engine()
-        self._programs: dict[Any, Any] = {}
-        self._structure: list[Any] = []
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A compiled model cannot be copied; it is compiled again when needed.
-        return {**self.__dict__, "_programs": {}, "_structure": []}
+        self._programs = Programs(model, self._engine)
 
     def __call__(self, images: Structure, target: TargetLike = None) -> Explanation:
         """Explains a batch of pictures of any length.
@@ -112,16 +110,42 @@ class Explainer:
         Raises:
             ValueError: If the pictures, the layer or the target do not fit the model.
         """
-        flat, signature = flattened(standardized(images, self.model))
-        chosen = (self.target if target is None else as_target(target)).embedded(self._embedded)
-        values = chosen.values(len(flat[0]))
-        program = self._program(signature, chosen, values, maps=True)
-        chosen.check(program.outputs)
-        explanation = self._explanation(program, self._passed(program, flat, values), signature)
-        remark = chosen.remark(explanation.scores)
-        if remark:
-            warnings.warn(remark, UserWarning, stacklevel=2)
+        (explanation,) = self._explained(images, [(self._chosen_target(target), self._layer)])
         return explanation
+
+    def top_classes(self, images: Structure, count: int = 3) -> tuple[Explanation, ...]:
+        """Explains the classes that the model finds most likely, best first, in one forward pass.
+
+        Of a model with several outputs those of the one that the explainer's target names.
+
+        Args:
+            images: As for calling the explainer.
+            count: How many classes.
+
+        Returns:
+            One :class:`Explanation` of all N samples for each place.
+
+        Raises:
+            ValueError: As calling the explainer does, and if the model has fewer classes.
+        """
+        targets = [self.target.instead(TopClass(place)) for place in range(count)]
+        return tuple(self._explained(images, [(target, self._layer) for target in targets]))
+
+    def at_layers(self, images: Structure, layers: Sequence[LayerLike]) -> dict[str, Explanation]:
+        """Explains several feature maps in one forward pass.
+
+        Args:
+            images: As for calling the explainer.
+            layers: Names, paths or layers.
+
+        Returns:
+            The path of each layer, with its :class:`Explanation`.
+
+        Raises:
+            ValueError: As calling the explainer does.
+        """
+        found = self._explained(images, [(self._chosen_target(None), layer) for layer in layers])
+        return {str(one.layer): one for one in found}
 
     def predict(self, images: Structure) -> Structure:
         """The model's outputs for any number of pictures, as it returns them, with its weights of the moment.
@@ -138,13 +162,11 @@ class Explainer:
             ValueError: If the pictures or the target do not fit the model.
         """
         flat, signature = flattened(standardized(images, self.model))
-        chosen = (self.target if target is None else as_target(target)).embedded(self._embedded)
+        chosen = self._chosen_target(target)
         values = chosen.values(len(flat[0]))
-        program = self._program(signature, chosen, values)
-        chosen.check(program.outputs)
-        scores = self._passed(program, flat, values).scores
-        assert scores is not None
-        return scores
+        (answer,) = self._passed(self._program(signature, [self._request(signature, chosen, values)]), flat, [values])
+        assert answer.scores is not None
+        return answer.scores
 
     def embed(self, images: Structure) -> np.ndarray:
         """The embeddings of any number of pictures, float32 (N, D), with the model's weights of the moment.
@@ -163,9 +185,10 @@ class Explainer:
             ValueError: If the pictures or the layer do not fit the model.
         """
         flat, signature = flattened(standardized(images, self.model))
-        features = self._passed(self._program(signature, None, features=True), flat).features
-        assert features is not None
-        return features
+        request = replace(self._request(signature, None, ()), features=True)
+        (answer,) = self._passed(self._program(signature, [request]), flat, [()])
+        assert answer.features is not None
+        return answer.features
 
     def outputs(self, images: Structure) -> Outputs:
         """Traces the model for ``images`` and returns the shapes and endings of its outputs, without running it.
@@ -173,34 +196,34 @@ class Explainer:
         Raises:
             ValueError: As calling the explainer would.
         """
-        program = self._traced(images)
-        self.target.check(program.outputs)
-        return program.outputs
+        return self._traced(images).outputs
 
     def layer_of(self, images: Structure) -> str | None:
-        """Traces the model for ``images`` and returns the path of the explained layer; None without Grad-CAM."""
-        layer = self._traced(images).layer
+        """Traces the model for ``images`` and returns the path of the explained layer; None without any CAM."""
+        (layer,) = self._traced(images).layers
         return None if layer is None else layer.path
+
+    def explained_input(self, images: Structure) -> int:
+        """Which of the inputs is explained, in flat order."""
+        _, signature = flattened(standardized(images, self.model))
+        return self._which(signature, self._layer)
 
     def split(self, images: Structure) -> Split:
         """The model cut in two at the layer: up to it, and from it to the embedding. For pictures like these."""
         _, signature = flattened(standardized(images, self.model))
 
         def cut() -> Split:
-            request = self._request(signature, self.target.instead(Norm()), ())
-            return self._engine.split(self.model, signature, request)
+            return self._engine.split(
+                self.model, signature, self._request(signature, self.target.instead(Norm()), (), self._layer)
+            )
 
-        return self._compiled(signature, "split", cut)
+        return self._programs.get(signature, "split", cut)
 
-    def explained_input(self, images: Structure) -> int:
-        """Which of the inputs is explained, in flat order."""
-        _, signature = flattened(standardized(images, self.model))
-        return self._which(signature)
+    # --- what there is to compute -----------------------------------------------------------------------------------
 
-    def _traced(self, images: Structure) -> Program:
-        flat, signature = flattened(standardized(images, self.model))
-        target = self.target.embedded(self._embedded)
-        return self._program(signature, target, target.values(len(flat[0])), maps=True)
+    def _chosen_target(self, target: TargetLike) -> Target:
+        """The target of a call, its pictures embedded."""
+        return (self.target if target is None else as_target(target)).embedded(self._embedded)
 
     def _embedded(self, pictures: Structure) -> Outputs:
         """The model's outputs for reference pictures, one picture for all without a batch axis included."""
@@ -211,82 +234,52 @@ class Explainer:
 
     def _outputs(self, images: Structure) -> Outputs:
         flat, signature = flattened(standardized(images, self.model))
-        program = self._program(signature, None)
-        return replace(program.outputs, predictions=self._passed(program, flat).predictions)
+        program = self._program(signature, [self._request(signature, None, ())])
+        (answer,) = self._passed(program, flat, [()])
+        return replace(program.outputs, predictions=answer.predictions)
 
-    def _passed(self, program: Program, flat: Sequence[np.ndarray], values: Sequence[np.ndarray] = ()) -> Pass:
-        """All samples, ``batch_size`` at a time."""
-        passes = []
-        for start in range(0, len(flat[0]), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            passes.append(program([array[part] for array in flat], [array[part] for array in values]))
-        return Pass(**{field.name: _joined([getattr(one, field.name) for one in passes]) for field in fields(Pass)})
-
-    def _program(
-        self,
-        signature: Signature,
-        target: Target | None,
-        values: tuple[np.ndarray, ...] = (),
-        *,
-        maps: bool = False,
-        features: bool = False,
-    ) -> Program:
-        shapes = tuple((array.shape[1:], str(array.dtype)) for array in values)
-
-        def traced() -> Program:
-            request = self._request(signature, target, values)
-            if not maps:
-                request = replace(request, gradcam=False, guided_backprop=False, features=features)
-            program = self._engine.trace(self.model, signature, request)
-            if request.guided_backprop:
-                _warn_about_rectifiers(program)
-            return program
-
-        return self._compiled(signature, (None if target is None else target.key(), shapes, maps, features), traced)
-
-    def _compiled(self, signature: Signature, key: Any, make: Callable[[], Any]) -> Any:
-        """What ``make`` returns, made once for inputs of one signature as long as the model stays the same."""
-        self._engine.build(self.model, signature)
-        structure = _structure(self.model)
-        if not _identical(structure, self._structure):
-            self._programs.clear()
-            self._structure = structure
-        key = (signature.key(), key)
-        if key not in self._programs:
-            _check_channels_last(self.model, input_shape(signature, self._input_index))
-            self._programs[key] = make()
-            while len(self._programs) > _KEPT_PROGRAMS:
-                del self._programs[next(iter(self._programs))]
-        return self._programs[key]
-
-    def _request(self, signature: Signature, target: Target | None, values: tuple[np.ndarray, ...]) -> Request:
-        which = self._which(signature)
+    def _request(
+        self, signature: Signature, target: Target | None, values: tuple[np.ndarray, ...], layer: LayerLike = None
+    ) -> Request:
+        """A request of nothing but the scores; maps are added to it."""
+        layer = self._layer if layer is None else layer
+        which = self._which(signature, layer)
         return Request(
             target=target,
             values=values,
-            select=lambda captures: self._chosen(captures, signature, which),
+            select=lambda captures: self._chosen_layer(captures, signature, which, layer),
             explained_input=which,
-            gradcam="gradcam" in self.methods or "guided_gradcam" in self.methods,
-            guided_backprop="guided_backprop" in self.methods or "guided_gradcam" in self.methods,
         )
 
-    def _which(self, signature: Signature) -> int:
+    def _with_maps(self, request: Request) -> Request:
+        wanted = set(self.methods)
+        cams = [name for name in CAMS if name in wanted]
+        if "guided_gradcam" in wanted and "gradcam" not in wanted:
+            cams.append("gradcam")
+        return replace(
+            request,
+            cams=tuple(cams),
+            gradient=bool(wanted & {"saliency", "input_x_gradient"}),
+            guided_backprop=bool(wanted & {"guided_backprop", "guided_gradcam"}),
+            settled=bool(wanted & {"smoothgrad", "integrated_gradients"}),
+        )
+
+    def _which(self, signature: Signature, layer: LayerLike) -> int:
         """The explained input."""
         default = explained_input(signature, self._input_index)
         alike = [len(shape) for shape, _ in signature.leaves].count(len(signature.leaves[default][0]))
-        if self._input_index is not None or self._layer is None or alike == 1:
+        if self._input_index is not None or layer is None or alike == 1:
             return default
 
         def found() -> int:
             captures = self._engine.layer_calls(self.model, signature)
-            inputs = self._chosen(captures, signature, default).inputs
+            inputs = self._chosen_layer(captures, signature, default, layer).inputs
             return inputs[0] if inputs and default not in inputs else default
 
-        return self._compiled(signature, "input", found)
+        return self._programs.get(signature, ("input", _name(layer)), found)
 
-    def _chosen(self, captures: Sequence[Capture], signature: Signature, which: int) -> Capture:
-        shape = signature.leaves[which][0]
-        chosen = choose_layer(self.model, captures, shape, self._layer, self._layer_call, which)
+    def _chosen_layer(self, captures: Sequence[Capture], signature: Signature, which: int, layer: LayerLike) -> Capture:
+        chosen = choose_layer(self.model, captures, signature.leaves[which][0], layer, self._layer_call, which)
         if self._input_index is not None and chosen.inputs and which not in chosen.inputs:
             raise ValueError(
                 "`layer` must be computed from the explained input. "
@@ -295,67 +288,147 @@ class Explainer:
             )
         return chosen
 
-    def _explanation(self, program: Program, joined: Pass, signature: Signature) -> Explanation:
-        for name in ("scores", "gradcam", "guided_backprop"):
-            array = getattr(joined, name)
-            if array is not None and not np.isfinite(array).all():
-                bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-                warnings.warn(
-                    f"`{name}` is not finite for {bad.sum()} of {len(bad)} samples. The model's weights or outputs are "
-                    "likely not finite there, or a 16-bit gradient overflowed.",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
-        heatmap = weighted = None
-        if joined.gradcam is not None:
-            # Grad-CAM has the spatial axes of the input; what is left of the input's is its channels.
-            shape = signature.leaves[self._which(signature)][0]
-            heatmap = upsample(joined.gradcam, shape[: joined.gradcam.ndim - 1])
-            if "guided_gradcam" in self.methods:
-                weighted = guided_gradcam(joined.guided_backprop, heatmap)
-        wanted = set(self.methods)
-        assert joined.scores is not None
+    # --- computing it -----------------------------------------------------------------------------------------------
+
+    def _traced(self, images: Structure) -> Program:
+        flat, signature = flattened(standardized(images, self.model))
+        target = self._chosen_target(None)
+        request = self._request(signature, target, target.values(len(flat[0])))
+        return self._program(signature, [self._with_maps(request)])
+
+    def _program(
+        self, signature: Signature, requests: Sequence[Request], layers: Sequence[LayerLike] = (None,)
+    ) -> Program:
+        """One program for all requests, which share its forward pass; checks that their targets fit the model."""
+
+        def traced() -> Program:
+            check_channels_last(self.model, signature.leaves[requests[0].explained_input][0])
+            program = self._engine.trace(self.model, signature, requests)
+            if any(request.guided_backprop for request in requests):
+                warn_about_rectifiers(program)
+            return program
+
+        key = tuple((_key(request), _name(layer)) for request, layer in zip(requests, layers, strict=True))
+        program = self._programs.get(signature, key, traced)
+        for request in requests:
+            if request.target is not None:
+                request.target.check(program.outputs)
+        return program
+
+    def _passed(
+        self, program: Program, flat: Sequence[np.ndarray], values: Sequence[Sequence[np.ndarray]]
+    ) -> list[Pass]:
+        """The answers to all requests for all samples, ``batch_size`` at a time."""
+        passes = []
+        for start in range(0, len(flat[0]), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            cut = [[array[part] for array in given] for given in values]
+            passes.append(program([array[part] for array in flat], cut))
+        return [
+            Pass(**{field.name: joined([getattr(one, field.name) for one in answers]) for field in fields(Pass)})
+            for answers in zip(*passes, strict=True)
+        ]
+
+    def _explained(self, images: Structure, questions: Sequence[tuple[Target, LayerLike]]) -> list[Explanation]:
+        """Answers several questions, a target and a layer each, in one forward pass."""
+        flat, signature = flattened(standardized(images, self.model))
+        values = [target.values(len(flat[0])) for target, _ in questions]
+        requests = [
+            self._with_maps(self._request(signature, target, given, layer))
+            for (target, layer), given in zip(questions, values, strict=True)
+        ]
+        if len({request.explained_input for request in requests}) != 1:
+            raise ValueError("`layers` must be computed from one input. Received: layers of several inputs.")
+        program = self._program(signature, requests, [layer for _, layer in questions])
+        found = []
+        for request, layer, answer in zip(requests, program.layers, self._passed(program, flat, values), strict=True):
+            explanation = self._explanation(request, answer, flat, signature, None if layer is None else layer.path)
+            remark = request.target.remark(explanation.scores) if isinstance(request.target, Target) else None
+            if remark:
+                warnings.warn(remark, UserWarning, stacklevel=3)
+            found.append(explanation)
+        return found
+
+    def _explanation(
+        self, request: Request, answer: Pass, flat: Sequence[np.ndarray], signature: Signature, layer: str | None
+    ) -> Explanation:
+        maps: dict[str, np.ndarray] = dict(answer.cams or {})
+        size = signature.leaves[request.explained_input][0]
+        if answer.guided_backprop is not None:
+            maps["guided_backprop"] = answer.guided_backprop
+        if "guided_gradcam" in self.methods:
+            gradcam = maps["gradcam"]
+            maps["guided_gradcam"] = guided_gradcam(
+                maps["guided_backprop"], upsample(gradcam, size[: gradcam.ndim - 1])
+            )
+        pictures = flat[request.explained_input]
+        if answer.gradient is not None:
+            maps["saliency"] = saliency_map(answer.gradient)
+            maps["input_x_gradient"] = pictures * answer.gradient
+        completeness = None
+        if request.settled:
+            sampled, completeness = self._sampled(request, answer, flat, signature)
+            maps |= sampled
+        # The product is not finite where one of its factors is not, which is said of that one.
+        raw = {name: array for name, array in maps.items() if name != "guided_gradcam"}
+        warn_about_infinities({"scores": answer.scores, **raw})
+        assert answer.scores is not None
         return Explanation(
-            scores=joined.scores,
-            predictions=joined.predictions,
-            classes=joined.classes,
-            layer=program.layer.path if program.layer is not None else None,
-            gradcam=joined.gradcam if "gradcam" in wanted else None,
-            heatmap=heatmap if "gradcam" in wanted else None,
-            guided_backprop=joined.guided_backprop if "guided_backprop" in wanted else None,
-            guided_gradcam=weighted,
+            scores=answer.scores,
+            predictions=answer.predictions,
+            classes=answer.classes,
+            layer=layer,
+            maps={name: maps[name] for name in self.methods},
+            input_size=tuple(size),
+            completeness_error=completeness,
         )
 
+    def _sampled(
+        self, request: Request, answer: Pass, flat: Sequence[np.ndarray], signature: Signature
+    ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """SmoothGrad and integrated gradients of what was explained in the pictures as they are; completeness error."""
+        which, values = request.explained_input, answer.values or ()
+        pictures = floating(flat[which])
+        leaves = [*signature.leaves]
+        leaves[which] = (leaves[which][0], str(pictures.dtype))
+        alone = replace(request, cams=(), guided_backprop=False, gradient=True, settled=False)
+        program = self._program(replace(signature, leaves=tuple(leaves)), [alone])
 
-def _structure(model: Any) -> list[Any]:
-    """The objects that a compiled model stands on: when one is replaced, it is another model."""
-    layers = model._flatten_layers()
-    return [*layers, *(getattr(layer, "activation", None) for layer in layers), *model.variables]
+        def passed(changed: np.ndarray, samples: np.ndarray) -> Pass:
+            inputs = [array[samples] for array in flat]
+            inputs[which] = changed
+            return program(inputs, [[array[samples] for array in values]])[0]
+
+        def gradient(changed: np.ndarray, samples: np.ndarray) -> np.ndarray:
+            found = passed(changed, samples).gradient
+            assert found is not None
+            return found
+
+        maps = {}
+        if "smoothgrad" in self.methods:
+            maps["smoothgrad"] = smoothgrad(gradient, pictures, self.sampling, self.batch_size)
+        if "integrated_gradients" not in self.methods:
+            return maps, None
+        maps["integrated_gradients"] = integrated_gradients(gradient, pictures, self.sampling, self.batch_size)
+        baselines = baseline_of(self.sampling, pictures)
+        everything = np.arange(len(pictures))
+        parts = [everything[start : start + self.batch_size] for start in everything[:: self.batch_size]]
+        before = np.concatenate([np.asarray(passed(baselines[part], part).scores) for part in parts])
+        total = maps["integrated_gradients"].reshape(len(pictures), -1).sum(axis=1, dtype=np.float64)
+        assert answer.scores is not None
+        return maps, (total - (answer.scores - before)).astype(np.float32)
 
 
-def _identical(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+def _key(request: Request) -> Any:
+    """What has to be traced anew when it changes, the layer aside."""
+    shapes = tuple((array.shape[1:], str(array.dtype)) for array in request.values)
+    target = None if request.target is None else request.target.key()
+    wanted = (request.cams, request.gradient, request.guided_backprop, request.features, request.settled)
+    return (target, shapes, wanted)
 
 
-def _check_channels_last(model: Any, shape: Sequence[int]) -> None:
-    first = [layer for layer in model._flatten_layers() if getattr(layer, "data_format", None) == "channels_first"]
-    if first:
-        raise ValueError(
-            "`model` must have its channels last. "
-            f"Received: layer {first[0].name!r} with data_format='channels_first'. "
-            "Candidates: the same model built with data_format='channels_last'."
-        )
-    if len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) > 4:
-        warnings.warn(
-            f"The input of shape {tuple(shape)} looks as if its channels came first; it is read as (H, W, C), and maps "
-            "are laid out accordingly.",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
-# Each program holds a graph; functions made anew for every call as targets must not pile them up.
-_KEPT_PROGRAMS = 8
+def _name(layer: LayerLike) -> Any:
+    return layer if layer is None or isinstance(layer, str) else id(layer)
 
 
 def explain(model: Any, images: Structure, **options: Any) -> Explanation:
@@ -382,34 +455,3 @@ def explain(model: Any, images: Structure, **options: Any) -> Explanation:
         (1, 6, 6)
     """
     return Explainer(model, **options)(images)
-
-
-def _joined(parts: Sequence[Structure]) -> Structure:
-    """Concatenates structures of arrays, sample by sample."""
-    first = parts[0]
-    if first is None or len(parts) == 1:
-        return first
-    if isinstance(first, dict):
-        return {name: _joined([part[name] for part in parts]) for name in first}
-    if isinstance(first, (list, tuple)):
-        return type(first)(_joined(list(column)) for column in zip(*parts, strict=True))
-    return np.concatenate(parts)
-
-
-def _warn_about_rectifiers(program: Program) -> None:
-    found = program.rectifiers
-    if not found.reached:
-        others = ", ".join(found.others) or "no nonlinearity known here"
-        warnings.warn(
-            "The model holds no ReLU that the guided rule could reach, so `guided_backprop` is plain backpropagation. "
-            f"Found instead: {others}.",
-            UserWarning,
-            stacklevel=4,
-        )
-    elif found.unreached:
-        warnings.warn(
-            f"{found.unreached} ReLU operations inside a loop or a branch, or recomputed in the backward pass, keep "
-            "their ordinary gradient in `guided_backprop`; the guided rule reaches the others.",
-            UserWarning,
-            stacklevel=4,
-        )

@@ -2,41 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from .engine.base import Structure
+from .maps import upsample
+from .methods import CAMS
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """What a model looks at in N samples. Arrays are NumPy; methods that were not asked for are None.
+    """What a model looks at in N samples. Arrays are NumPy, values raw: nothing is normalised.
 
     Indexing and slicing give an ``Explanation`` of those samples; an integer keeps the batch axis.
 
     Attributes:
         scores: float32 (N,), the explained score.
-        classes: int (N,), the explained class, or None where the target has none.
         predictions: The model's outputs as it returns them, in its own structure.
-        layer: Path of the layer whose feature map was explained, or None without Grad-CAM.
-        gradcam: float32 (N, h, w), raw Grad-CAM on the layer's own grid, >= 0. Zero everywhere means that nothing in
-            this feature map speaks for the score; the counter-evidence is then in ``-target``.
-        heatmap: float32 (N, H, W), ``gradcam`` upsampled bilinearly to the input, not normalised.
-        guided_backprop: float32 (N, H, W, C), raw guided gradient of the score with respect to the input.
-        guided_gradcam: float32 (N, H, W, C), ``guided_backprop`` times ``heatmap``.
+        classes: int (N,), the explained class, or None where the target has none.
+        layer: Path of the layer whose feature map was explained, or None without any CAM.
+        maps: Name of the method to its map, in the order asked for. Grad-CAM and its cousins: float32 (N, h, w) on the
+            layer's own grid, >= 0; zero everywhere means that nothing in this feature map speaks for the score, and
+            the counter-evidence is in ``-target``. Gradients: float32 (N, H, W, C), signed; saliency (N, H, W).
+        input_size: (H, W, C) of the explained input.
+        completeness_error: float32 (N,), by how much the sum of integrated gradients differs from what the score gains
+            from the baseline to the picture; None without them.
     """
 
     scores: np.ndarray
     predictions: Structure
     classes: np.ndarray | None = None
     layer: str | None = None
-    gradcam: np.ndarray | None = None
-    heatmap: np.ndarray | None = None
-    guided_backprop: np.ndarray | None = None
-    guided_gradcam: np.ndarray | None = None
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    input_size: tuple[int, ...] = ()
+    completeness_error: np.ndarray | None = None
+
+    @property
+    def cam(self) -> np.ndarray | None:
+        """float32 (N, h, w), the first map on the layer's grid: Grad-CAM, if it is the first asked for."""
+        return next((array for name, array in self.maps.items() if name in CAMS), None)
+
+    @property
+    def gradcam(self) -> np.ndarray | None:
+        """float32 (N, h, w), raw Grad-CAM on the layer's own grid, or None if it was not asked for."""
+        return self.maps.get("gradcam")
+
+    @functools.cached_property
+    def heatmap(self) -> np.ndarray | None:
+        """float32 (N, H, W), the first map on the layer's grid upsampled bilinearly to the input."""
+        cam = self.cam
+        return None if cam is None else upsample(cam, self.input_size[: cam.ndim - 1])
+
+    @property
+    def guided_backprop(self) -> np.ndarray | None:
+        """float32 (N, H, W, C), raw guided gradient of the score with respect to the input, or None."""
+        return self.maps.get("guided_backprop")
+
+    @property
+    def guided_gradcam(self) -> np.ndarray | None:
+        """float32 (N, H, W, C), guided backpropagation times the heatmap of Grad-CAM, or None."""
+        return self.maps.get("guided_gradcam")
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -51,7 +80,7 @@ class Explanation:
             **{
                 field.name: _map_arrays(lambda array: array[index], getattr(self, field.name))
                 for field in fields(self)
-                if field.name != "layer"
+                if field.name not in ("layer", "input_size")
             },
         )
 
@@ -59,11 +88,7 @@ class Explanation:
         return (self[position] for position in range(len(self)))
 
     def __repr__(self) -> str:
-        maps = ", ".join(
-            f"{name} {getattr(self, name).shape}"
-            for name in ("gradcam", "guided_backprop", "guided_gradcam")
-            if getattr(self, name) is not None
-        )
+        maps = ", ".join(f"{name} {array.shape}" for name, array in self.maps.items())
         return f"Explanation({len(self)} samples, layer={self.layer!r}, {maps})"
 
 
@@ -76,3 +101,15 @@ def _map_arrays(function: Any, structure: Structure) -> Structure:
     if isinstance(structure, (list, tuple)):
         return type(structure)(_map_arrays(function, part) for part in structure)
     return function(structure)
+
+
+def joined(parts: Sequence[Structure]) -> Structure:
+    """Concatenates structures of arrays, sample by sample."""
+    first = parts[0]
+    if first is None or len(parts) == 1:
+        return first
+    if isinstance(first, dict):
+        return {name: joined([part[name] for part in parts]) for name in first}
+    if isinstance(first, (list, tuple)):
+        return type(first)(joined(list(column)) for column in zip(*parts, strict=True))
+    return np.concatenate(parts)

@@ -64,3 +64,10 @@ def flattened(inputs: Structure) -> tuple[list[np.ndarray], Signature]:
     import keras
 
     return keras.tree.flatten(inputs), signature_of(inputs)
+
+
+def floating(array: np.ndarray) -> np.ndarray:
+    """The array as floating point."""
+    import keras
+
+    return array if array.dtype.kind == "f" else array.astype(keras.config.floatx())

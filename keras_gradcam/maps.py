@@ -102,6 +102,140 @@ def gradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
     return xp.maximum(xp.sum(weights * activations, axis=-1), 0)
 
 
+def gradcam_plus_plus_map(activations: Tensor, gradients: Tensor) -> Tensor:
+    r"""Grad-CAM++ of a batch: positive gradients weighted so that several instances of an object count alike.
+
+    .. math::
+        a_{ijk} = \frac{g_{ijk}^2}{2 g_{ijk}^2 + g_{ijk}^3 \sum_{ab} A_{abk}} \qquad
+        w_k = \sum_{ij} a_{ijk} \max(0, g_{ijk}) \qquad L = \max\Bigl(0, \sum_k w_k A_k\Bigr)
+
+    The paper derives the weights for a score exp(Y), whose derivatives are those of Y times powers of g; g is the
+    gradient of Y, the score before the softmax, and the factor exp(Y) that all w_k of a picture share is left out.
+
+    Args:
+        activations: Feature maps, ``(N, *space, channels)``.
+        gradients: Ordinary gradients of the score with respect to them, same shape.
+
+    Returns:
+        ``(N, *space)``, raw and >= 0.
+
+    Example:
+        >>> import numpy as np
+        >>> gradcam_plus_plus_map(np.ones((1, 1, 2, 1)), np.array([[[[1.0], [0.0]]]]))  # a = 1 / (2 + 2)
+        array([[[0.25, 0.25]]])
+
+    Source: Chattopadhay et al., Grad-CAM++, WACV 2018, https://arxiv.org/abs/1710.11063.
+    """
+    xp, space = _namespace(activations), tuple(range(1, len(gradients.shape) - 1))
+    # Divided by g^2: where that is zero so is the weight, and nothing small is squared or cubed.
+    below = 2 + gradients * xp.sum(activations, axis=space, keepdims=True)
+    share = xp.where(below != 0, 1 / xp.where(below != 0, below, xp.ones_like(below)), xp.zeros_like(below))
+    weights = xp.sum(share * xp.maximum(gradients, 0), axis=space, keepdims=True)
+    return xp.maximum(xp.sum(weights * activations, axis=-1), 0)
+
+
+def hirescam_map(activations: Tensor, gradients: Tensor) -> Tensor:
+    r"""HiResCAM of a batch: :math:`\max(0, \sum_k g_{ijk} A_{ijk})`, each cell with its own gradient.
+
+    Args:
+        activations: Feature maps, ``(N, *space, channels)``.
+        gradients: Ordinary gradients of the score with respect to them, same shape.
+
+    Returns:
+        ``(N, *space)``, raw and >= 0. Where a mean over space and a dense layer follow, 1 / cells of the score's parts,
+        and equal to Grad-CAM.
+
+    Example:
+        >>> import numpy as np
+        >>> hirescam_map(np.array([[[[1.0], [2.0]]]]), np.array([[[[3.0], [-1.0]]]]))
+        array([[[3., 0.]]])
+
+    Source: Draelos and Carin, Use HiResCAM instead of Grad-CAM, 2020, https://arxiv.org/abs/2011.08891.
+    """
+    xp = _namespace(activations)
+    return xp.maximum(xp.sum(gradients * activations, axis=-1), 0)
+
+
+def xgradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
+    r"""XGrad-CAM of a batch: gradients averaged with the activations as weights.
+
+    .. math:: w_k = \sum_{ij} \frac{A_{ijk}}{\sum_{ab} A_{abk}} g_{ijk} \qquad L = \max\Bigl(0, \sum_k w_k A_k\Bigr)
+
+    A channel whose activations sum to zero has no weight.
+
+    Args:
+        activations: Feature maps, ``(N, *space, channels)``.
+        gradients: Ordinary gradients of the score with respect to them, same shape.
+
+    Returns:
+        ``(N, *space)``, raw and >= 0.
+
+    Example:
+        >>> import numpy as np
+        >>> xgradcam_map(np.array([[[[1.0], [3.0]]]]), np.array([[[[2.0], [0.0]]]]))  # w = 2 / 4
+        array([[[0.5, 1.5]]])
+
+    Source: Fu et al., Axiom-based Grad-CAM, BMVC 2020, https://arxiv.org/abs/2008.02312.
+    """
+    xp, space = _namespace(activations), tuple(range(1, len(gradients.shape) - 1))
+    sums = xp.sum(activations, axis=space, keepdims=True)
+    present = sums != 0
+    mean = xp.sum(activations * gradients, axis=space, keepdims=True) / xp.where(present, sums, xp.ones_like(sums))
+    weights = xp.where(present, mean, xp.zeros_like(mean))
+    return xp.maximum(xp.sum(weights * activations, axis=-1), 0)
+
+
+def layercam_map(activations: Tensor, gradients: Tensor) -> Tensor:
+    r"""LayerCAM of a batch: :math:`\max(0, \sum_k \max(0, g_{ijk}) A_{ijk})`, fine enough for early layers.
+
+    Args:
+        activations: Feature maps, ``(N, *space, channels)``.
+        gradients: Ordinary gradients of the score with respect to them, same shape.
+
+    Returns:
+        ``(N, *space)``, raw and >= 0.
+
+    Example:
+        >>> import numpy as np
+        >>> layercam_map(np.ones((1, 1, 1, 2)), np.array([[[[2.0, -5.0]]]]))
+        array([[[2.]]])
+
+    Source: Jiang et al., LayerCAM, IEEE Transactions on Image Processing 2021, https://doi.org/10.1109/TIP.2021.3089943.
+    """
+    xp = _namespace(activations)
+    return xp.maximum(xp.sum(xp.maximum(gradients, 0) * activations, axis=-1), 0)
+
+
+#: The formulas of activations and gradients, by the names in :mod:`keras_gradcam.methods`.
+CAM_FORMULAS = {
+    "gradcam": gradcam_map,
+    "gradcam_plus_plus": gradcam_plus_plus_map,
+    "hirescam": hirescam_map,
+    "xgradcam": xgradcam_map,
+    "layercam": layercam_map,
+}
+
+
+def saliency_map(gradients: Tensor) -> Tensor:
+    r"""Saliency of a batch: the largest :math:`|\partial Y / \partial X|` over the channels.
+
+    Args:
+        gradients: Ordinary gradients with respect to the input, ``(N, *size, channels)``.
+
+    Returns:
+        ``(N, *size)``, >= 0.
+
+    Example:
+        >>> import numpy as np
+        >>> saliency_map(np.array([[[[1.0, -3.0, 2.0]]]]))
+        array([[[3.]]])
+
+    Source: Simonyan et al., Deep Inside Convolutional Networks, ICLR workshop 2014, https://arxiv.org/abs/1312.6034.
+    """
+    xp = _namespace(gradients)
+    return xp.max(xp.abs(gradients), axis=-1)
+
+
 def guided_gradcam(guided_backprop: Tensor, heatmap: Tensor) -> Tensor:
     """Guided Grad-CAM: the guided gradient times the Grad-CAM map at the same size.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,9 +27,10 @@ class Frame:
         picture: uint8 (H, W, 3), the picture as people know it.
         caption: Short texts, in the order in which they are written below.
         short: The caption of a small cell.
-        gradcam: (h, w) raw Grad-CAM on its own grid, or None.
-        guided_backprop: (H', W', C) raw guided gradient, or None.
-        guided_gradcam: (H', W', C) raw guided Grad-CAM, or None.
+        gradcam: (h, w) raw Grad-CAM, or the first of its cousins, on its own grid; or None.
+        title: Names that map.
+        cousins: Title to other maps on a grid, (h, w).
+        gradients: Title to maps at the size of the input, (H', W', C) and signed or (H', W').
         top: The value drawn with the strongest colour.
         wrong: Whether the prediction is wrong.
         partner: The other picture of a pair, with its map, or None.
@@ -39,8 +40,9 @@ class Frame:
     caption: tuple[str, ...] = ()
     short: tuple[str, ...] = ()
     gradcam: np.ndarray | None = None
-    guided_backprop: np.ndarray | None = None
-    guided_gradcam: np.ndarray | None = None
+    title: str = "Grad-CAM"
+    cousins: Mapping[str, np.ndarray] = field(default_factory=dict)
+    gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
     top: float = 0.0
     wrong: bool = False
     partner: Frame | None = None
@@ -101,18 +103,18 @@ def panel(frame: Frame, style: Style | None = None) -> np.ndarray:
     size = cell_size(*frame.picture.shape[:2])
     cells = [("picture", resized(frame.picture, size))]
     if frame.gradcam is not None:
-        cells.append(("Grad-CAM", gradcam_cell(frame, size, style or Style())))
-    for title, gradient in (
-        ("guided backprop", frame.guided_backprop),
-        ("guided Grad-CAM", frame.guided_gradcam),
-    ):
-        if gradient is not None:
-            cells.append((title, resized(relief(gradient), size)))
+        cells.append((frame.title, gradcam_cell(frame, size, style or Style())))
+    for title, cousin in frame.cousins.items():
+        # Values of different methods cannot be compared: each has a scale of its own.
+        other = replace(frame, gradcam=cousin, top=float(np.nan_to_num(cousin).max(initial=0)))
+        cells.append((title, gradcam_cell(other, size, style or Style())))
+    for title, gradient in frame.gradients.items():
+        cells.append((title, resized(relief(gradient), size)))
     if frame.partner is not None:
         beside = cell_size(*frame.partner.picture.shape[:2])
         cells.append(("partner", resized(frame.partner.picture, beside)))
         if frame.partner.gradcam is not None:
-            cells.append(("partner's Grad-CAM", gradcam_cell(frame.partner, beside, style or Style())))
+            cells.append((f"partner's {frame.title}", gradcam_cell(frame.partner, beside, style or Style())))
     height, width = max(len(one) for _, one in cells), sum(one.shape[1] + _GAP for _, one in cells) - _GAP
     lines = flowed(frame.caption, width)
     canvas = Canvas(height + LINE * (1 + len(lines)) + 2 * _MARGIN + 4, width + 2 * _MARGIN)

@@ -56,6 +56,13 @@ class Target:
         """Returns the class per sample that is explained, shape (batch,), or None where that makes no sense."""
         return None
 
+    def settled(self, outputs: Outputs, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """``values`` with what the target leaves to the model, such as the predicted class, filled in.
+
+        With them the target explains the same on changed pictures.
+        """
+        return tuple(values)
+
     def narrow(self, outputs: Outputs) -> Outputs:
         """The one of several outputs that this target is about."""
         return outputs
@@ -166,6 +173,9 @@ class Class(Target):
             predicted = ops.argmax(output, axis=1)
         return ops.where(index < 0, ops.cast(predicted, "int32"), index)
 
+    def settled(self, outputs: Outputs, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (self.classes(outputs, values),)
+
     def _output(self, outputs: Outputs) -> Tensor:
         from keras import ops
 
@@ -175,6 +185,53 @@ class Class(Target):
         index = "" if self.index is None else str(self.index.tolist())
         flag = "" if self.logits else "logits=False"
         return f"Class({', '.join(filter(None, (index, flag)))})"
+
+
+class TopClass(Target):
+    """The score of the class at some place of each sample's prediction: ``TopClass(0)`` is the predicted one.
+
+    Args:
+        place: Counted from 0, the class with the highest score.
+
+    Raises:
+        ValueError: If ``place`` is not a whole number >= 0.
+
+    Example:
+        >>> TopClass(2)
+        TopClass(2)
+    """
+
+    arity = 1
+
+    def __init__(self, place: int) -> None:
+        self.place = int(_whole_numbers("place", place))
+
+    def key(self) -> Hashable:
+        return ("TopClass", self.place)
+
+    def values(self, samples: int) -> tuple[np.ndarray, ...]:
+        return Class().values(samples)
+
+    def check(self, outputs: Outputs) -> None:
+        Class(self.place).check(outputs)
+
+    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        return Class().scores(outputs, (self.classes(outputs, values),))
+
+    def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor:
+        from keras import ops
+
+        scores = ops.cast(outputs.logits, "float32")
+        if scores.shape[1] == 1:
+            scores = ops.concatenate([-scores, scores], axis=1)
+        chosen = ops.cast(ops.top_k(scores, self.place + 1)[1][:, self.place], "int32")
+        return ops.where(values[0] < 0, chosen, values[0])
+
+    def settled(self, outputs: Outputs, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (self.classes(outputs, values),)
+
+    def __repr__(self) -> str:
+        return f"TopClass({self.place})"
 
 
 class Unit(Target):
@@ -256,6 +313,9 @@ class Output(Target):
 
     def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None:
         return self.target.classes(self._narrow(outputs), values)
+
+    def settled(self, outputs: Outputs, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return self.target.settled(self._narrow(outputs), values)
 
     @property
     def is_embedding(self) -> bool:  # type: ignore[override]
@@ -361,6 +421,14 @@ class _Sum(Target):
             total = total + factor * target.scores(outputs, rest[: target.arity])
             rest = rest[target.arity :]
         return total
+
+    def settled(self, outputs: Outputs, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        parts: list[Tensor] = []
+        rest = list(values)
+        for _, target in self.terms:
+            parts.extend(target.settled(outputs, rest[: target.arity]))
+            rest = rest[target.arity :]
+        return tuple(parts)
 
     @property
     def is_embedding(self) -> bool:  # type: ignore[override]

@@ -16,7 +16,7 @@ def frames(labels, names=None, per_frame=False, **said):
     moment = Recorder().add(4, np.ones((2, 2, 2)), {"score": scores, **said})
     captions = Captions(np.zeros((2, 4, 4, 3), np.uint8), labels, names or {}, "Unit(3)", per_frame)
     tops = np.array([1.0, 2.0])
-    return captions.frames(Explanation(scores, None, gradcam=np.ones((2, 2, 2))), moment, tops, tops)
+    return captions.frames(Explanation(scores, None, maps={"gradcam": np.ones((2, 2, 2))}), moment, tops, tops)
 
 
 def test_captions_say_truth_prediction_and_what_is_wrong():

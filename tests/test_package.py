@@ -163,7 +163,10 @@ ALLOWED = {
     "targets.py": {f"{ENGINE}.base"},
     "embedding_targets.py": {f"{ENGINE}.base", "keras_gradcam.targets"},
 }
-BELOW_THE_EXPLAINER = ("layers", "maps", "targets", "embedding_targets", "inputs", "explanation")
+BELOW_THE_EXPLAINER = (
+    *("layers", "maps", "targets", "embedding_targets", "inputs", "explanation"),
+    *("attributions", "checks", "methods", "programs"),
+)
 ALLOWED_PREFIXES = {
     "engine": (f"{ENGINE}", "keras_gradcam.maps"),
     "layers.py": (ENGINE,),

@@ -38,27 +38,31 @@ def panel_frame(**options):
         picture(64, 64),
         caption=("truth: cat", "predicted: dog 0.90", "epoch 3"),
         gradcam=np.random.default_rng(1).random((4, 4)),
-        guided_backprop=np.random.default_rng(2).normal(size=(64, 64, 3)),
-        guided_gradcam=np.random.default_rng(3).normal(size=(64, 64, 3)),
+        cousins={"LayerCAM": np.random.default_rng(4).random((5, 3)) * 7},
+        gradients={
+            "guided backprop": np.random.default_rng(2).normal(size=(64, 64, 3)),
+            "saliency": np.random.default_rng(3).random(size=(64, 64)),
+        },
         top=1.0,
         **options,
     )
 
 
-def test_a_panel_holds_its_four_cells():
+def test_a_panel_holds_its_cells_a_cousin_on_its_own_scale():
     frame = panel_frame()
     drawn = panels.panel(frame)
     size = (256, 256)
     cells = [
         render.resized(frame.picture, size),
         panels.gradcam_cell(frame, size, Style()),
-        render.resized(render.relief(frame.guided_backprop), size),
-        render.resized(render.relief(frame.guided_gradcam), size),
+        render.overlay(render.resized(frame.picture, size), frame.cousins["LayerCAM"]),
+        render.resized(render.relief(frame.gradients["guided backprop"]), size),
+        render.resized(render.relief(frame.gradients["saliency"]), size),
     ]
     for number, cell in enumerate(cells):
         left = 8 + number * 262
         np.testing.assert_array_equal(drawn[26:282, left : left + 256], cell)
-    assert drawn.shape[1] == 4 * 262 - 6 + 16
+    assert drawn.shape[1] == 5 * 262 - 6 + 16
 
 
 def test_methods_that_were_not_computed_are_left_out():

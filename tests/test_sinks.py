@@ -22,7 +22,9 @@ RUN = Run(np.zeros((1, 300, 200, 3), np.uint8), (300, 200), "conv", "Class()", (
 
 def record(epoch):
     moment = Recorder().add(epoch, np.eye(2)[None], {"score": np.ones(1)})
-    frame = Frame(np.zeros((8, 8, 3), np.uint8), gradcam=np.eye(2), top=1.0, guided_gradcam=np.ones((8, 8, 3)))
+    frame = Frame(
+        np.zeros((8, 8, 3), np.uint8), gradcam=np.eye(2), top=1.0, gradients={"guided Grad-CAM": np.ones((8, 8, 3))}
+    )
     return Record(moment, (frame,), "title", {"gradcam_score/mean": float(epoch or 0)})
 
 

@@ -87,30 +87,35 @@ class ScoreTarget(Protocol):
     def check(self, outputs: Outputs) -> None: ...
     def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor: ...
     def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None: ...
+    def settled(self, outputs: Outputs, values: Sequence[Tensor]) -> tuple[Tensor, ...]: ...
     def narrow(self, outputs: Outputs) -> Outputs: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What to compute in one pass.
+    """What to compute. Several requests of one forward pass have the same explained input.
 
     Attributes:
         target: Gives one score per sample; None to compute what needs no score.
         values: The target's arrays for any number of samples; their dtypes and row shapes are traced.
         select: Chooses the layer among all calls of the forward pass.
         explained_input: Index, in flat order, of the model input that is explained.
-        gradcam: Whether the Grad-CAM map is wanted.
+        cams: Which of :data:`keras_gradcam.maps.CAM_FORMULAS` are wanted.
+        gradient: Whether the ordinary gradient with respect to the input is wanted.
         guided_backprop: Whether the guided gradient with respect to the input is wanted.
         features: Whether the feature map itself is wanted.
+        settled: Whether the target's values are wanted with what it leaves to the model (the predicted class) filled in.
     """
 
     target: ScoreTarget | None
     values: tuple[np.ndarray, ...]
     select: Callable[[Sequence[Capture]], Capture]
     explained_input: int = 0
-    gradcam: bool = False
+    cams: tuple[str, ...] = ()
+    gradient: bool = False
     guided_backprop: bool = False
     features: bool = False
+    settled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,30 +137,35 @@ class Pass:
         predictions: The model's outputs as returned.
         scores: float32 (N,), the explained score, where there is a target.
         classes: int (N,), the explained class, where the target has one.
-        gradcam: float32 (N, ..., h, w), raw.
+        cams: Name to float32 (N, ..., h, w), raw.
+        gradient: float32, shaped like the explained input, raw.
         guided_backprop: float32, shaped like the explained input, raw.
         features: float32 (N, ..., h, w, channels), the feature map.
+        values: The target's values with what it leaves to the model filled in.
     """
 
     predictions: Structure
     scores: np.ndarray | None = None
     classes: np.ndarray | None = None
-    gradcam: np.ndarray | None = None
+    cams: Mapping[str, np.ndarray] | None = None
+    gradient: np.ndarray | None = None
     guided_backprop: np.ndarray | None = None
     features: np.ndarray | None = None
+    values: tuple[np.ndarray, ...] | None = None
 
 
 class Program(Protocol):
-    """A traced model with a target and a layer; call it as often as wanted."""
+    """A traced model with some requests, which share one forward pass; call it as often as wanted."""
 
-    #: The chosen layer.
-    layer: LayerCall | None
+    #: The layer that each request has chosen.
+    layers: tuple[LayerCall | None, ...]
     #: Shapes and endings of the outputs, for checks on targets; leaves are shapes with None for the batch.
     outputs: Outputs
     #: What the guided rule reached; for messages.
     rectifiers: Rectifiers
 
-    def __call__(self, inputs: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> Pass: ...
+    def __call__(self, inputs: Sequence[np.ndarray], values: Sequence[Sequence[np.ndarray]]) -> list[Pass]:
+        """Answers each request; ``values`` holds those of its target."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +203,6 @@ class Engine(Protocol):
     """A Keras backend."""
 
     def build(self, model: Any, signature: Signature) -> None: ...
-    def trace(self, model: Any, signature: Signature, request: Request) -> Program: ...
+    def trace(self, model: Any, signature: Signature, requests: Sequence[Request]) -> Program: ...
     def split(self, model: Any, signature: Signature, request: Request) -> Split: ...
     def layer_calls(self, model: Any, signature: Signature) -> list[Capture]: ...

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..maps import gradcam_map
+from ..maps import CAM_FORMULAS
 from .base import Capture, LayerCall, Outputs, Pass, Request, Signature, Structure
 from .grid import token_grid
 from .recording import declared_inputs, recorded_calls
@@ -207,91 +207,116 @@ def _scores(target: Any, outputs: Outputs, values: Sequence[tf.Tensor]) -> tf.Te
 
 
 class TensorFlowProgram:
-    """A compiled model, layer and target; see :class:`keras_gradcam.engine.base.Program`."""
+    """A compiled model with some requests; see :class:`keras_gradcam.engine.base.Program`."""
 
-    def __init__(self, model: Any, signature: Signature, request: Request) -> None:
-        self.layer: LayerCall | None = None
-        value_specs = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in request.values]
+    def __init__(self, model: Any, signature: Signature, requests: Sequence[Request]) -> None:
+        layers: list[LayerCall | None] = []
+        specs = [[tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in one.values] for one in requests]
         self._half = _computes_in_float16(model)
 
-        def passes(inputs: Sequence[tf.Tensor], values: Sequence[tf.Tensor], scales: tf.Tensor) -> dict[str, Any]:
-            inputs = _float_inputs(model, signature.structure, inputs, request.explained_input)
+        def passes(inputs: Sequence[tf.Tensor], values: Sequence[Any], scales: tf.Tensor) -> dict[str, Any]:
+            inputs = _float_inputs(model, signature.structure, inputs, requests[0].explained_input)
             predictions, captures = _forward(model, tf.nest.pack_sequence_as(signature.structure, inputs))
             graph = tf.compat.v1.get_default_graph()
             rectifiers = attach_guided_rule(graph)
             forward = len(graph.get_operations())
             outputs = _model_outputs(model, predictions)
-            results: dict[str, Any] = {"predictions": outputs.predictions}
-            ends, scores = tf.nest.flatten(outputs.predictions), None
-            if request.target is not None:
-                request.target.check(_shapes(outputs))
-                scores = _scores(request.target, outputs, values)
-                ends = [scores]
-                results["scores"] = scores
-                classes = request.target.classes(outputs, values)
-                if classes is not None:
-                    results["classes"] = classes
-            if request.gradcam or request.features:
-                capture = request.select(_marked(captures, ends, outputs, inputs))
-                shape = signature.leaves[request.explained_input][0]
-                features = _on_grid(tf.cast(capture.output, tf.float32), capture.info, shape)
-                self.layer = capture.info
-                if request.features:
-                    results["features"] = features
-            if request.gradcam:
-                gradients = _gradient(
-                    scores,
-                    scales[0],
-                    capture.output,
-                    f"`layer` must influence the target. Received: {capture.info.path!r}, "
-                    "whose output the explained score does not depend on. "
-                    "Candidates: a layer between the input and the explained output, outside of blocks that are "
-                    "recomputed (keras.remat); see list_layers(model).",
-                )
-                results["gradcam"] = gradcam_map(features, _on_grid(gradients, capture.info, shape))
-            if request.guided_backprop:
-                explained = inputs[request.explained_input]
-                with guided():
-                    results["guided_backprop"] = _gradient(
-                        scores,
-                        scales[1],
-                        explained,
-                        "`model` must be differentiable from the score to its input for guided backpropagation. "
-                        f"Received: an input of dtype {explained.dtype.name}, to which no gradient flows. "
-                        'Candidates: methods=("gradcam",), or a model whose input is floating point.',
-                    )
+            answers = []
+            for request, given in zip(requests, values, strict=True):
+                answer, layer = _answer(request, inputs, outputs, captures, given, scales)
+                answers.append(answer)
+                layers.append(layer)
             self.outputs = _shapes(outputs)
             self.rectifiers = replace(
                 rectifiers,
                 unreached=rectifiers.unreached + recomputed(graph, forward),
                 others=tuple(sorted({*rectifiers.others, *_activation_names(model)})),
             )
-            return results
+            return {"predictions": outputs.predictions, "answers": answers}
 
-        self._function = _compiled(passes, [_specs(signature), value_specs, tf.TensorSpec((2,), tf.float32)])
+        self._function = _compiled(passes, [_specs(signature), specs, tf.TensorSpec((2,), tf.float32)])
+        self.layers = tuple(layers)
 
-    def __call__(self, inputs: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> Pass:
+    def __call__(self, inputs: Sequence[np.ndarray], values: Sequence[Sequence[np.ndarray]]) -> list[Pass]:
         scales = [0, 0]
         while True:
             factors = [_LOSS_SCALES[index] if self._half else 1.0 for index in scales]
-            arrays = (*inputs, *values, np.array(factors, np.float32))
+            arrays = (*inputs, *(array for given in values for array in given), np.array(factors, np.float32))
             results = self._function(*(tf.convert_to_tensor(array) for array in arrays))
             results = tf.nest.map_structure(lambda tensor: tensor.numpy(), results)
             overflown = [
                 index
-                for index, name in enumerate(("gradcam", "guided_backprop"))
-                if self._half and name in results and not np.isfinite(results[name]).all()
+                for index, names in enumerate((("cams",), ("gradient", "guided_backprop")))
+                if self._half and not _finite([answer.get(name) for answer in results["answers"] for name in names])
             ]
             if not overflown or any(scales[index] + 1 == len(_LOSS_SCALES) for index in overflown):
                 break
             for index in overflown:
                 scales[index] += 1
-        if "scores" in results and len(results["scores"]) != len(inputs[0]):
-            raise ValueError(
-                "`target` must give one score per sample. "
-                f"Received: {len(results['scores'])} scores for {len(inputs[0])} samples."
-            )
-        return Pass(**results)
+        for answer in results["answers"]:
+            if "scores" in answer and len(answer["scores"]) != len(inputs[0]):
+                raise ValueError(
+                    "`target` must give one score per sample. "
+                    f"Received: {len(answer['scores'])} scores for {len(inputs[0])} samples."
+                )
+        return [Pass(results["predictions"], **answer) for answer in results["answers"]]
+
+
+def _answer(
+    request: Request,
+    inputs: Sequence[tf.Tensor],
+    outputs: Outputs,
+    captures: Sequence[Capture],
+    values: Sequence[tf.Tensor],
+    scales: tf.Tensor,
+) -> tuple[dict[str, Any], LayerCall | None]:
+    """The results of one request as symbolic tensors, and the layer it has chosen."""
+    answer: dict[str, Any] = {}
+    explained = inputs[request.explained_input]
+    ends, scores = tf.nest.flatten(outputs.predictions), None
+    if request.target is not None:
+        request.target.check(_shapes(outputs))
+        scores = _scores(request.target, outputs, values)
+        ends = [scores]
+        answer["scores"] = scores
+        classes = request.target.classes(outputs, values)
+        if classes is not None:
+            answer["classes"] = classes
+        if request.settled:
+            answer["values"] = request.target.settled(outputs, values)
+    if request.cams or request.features:
+        capture = request.select(_marked(captures, ends, outputs, inputs))
+        shape = explained.shape[1:]
+        features = _on_grid(tf.cast(capture.output, tf.float32), capture.info, shape)
+        if request.features:
+            answer["features"] = features
+    if request.cams:
+        gradients = _gradient(
+            scores,
+            scales[0],
+            capture.output,
+            f"`layer` must influence the target. Received: {capture.info.path!r}, "
+            "whose output the explained score does not depend on. "
+            "Candidates: a layer between the input and the explained output, outside of blocks that are "
+            "recomputed (keras.remat); see list_layers(model).",
+        )
+        gradients = _on_grid(gradients, capture.info, shape)
+        answer["cams"] = {name: CAM_FORMULAS[name](features, gradients) for name in request.cams}
+    message = (
+        "`model` must be differentiable from the score to its input for this method. "
+        f"Received: an input of dtype {explained.dtype.name}, to which no gradient flows. "
+        'Candidates: methods=("gradcam",), or a model whose input is floating point.'
+    )
+    if request.gradient:
+        answer["gradient"] = _gradient(scores, scales[1], explained, message)
+    if request.guided_backprop:
+        with guided():
+            answer["guided_backprop"] = _gradient(scores, scales[1], explained, message)
+    return answer, capture.info if request.cams or request.features else None
+
+
+def _finite(structure: Any) -> bool:
+    return all(np.isfinite(array).all() for array in tf.nest.flatten(structure) if array is not None)
 
 
 class TensorFlowSplit:
@@ -380,8 +405,8 @@ class TensorFlowEngine:
             with keras.StatelessScope():
                 model(tf.nest.pack_sequence_as(signature.structure, zeros), training=False)
 
-    def trace(self, model: Any, signature: Signature, request: Request) -> TensorFlowProgram:
-        return TensorFlowProgram(model, signature, request)
+    def trace(self, model: Any, signature: Signature, requests: Sequence[Request]) -> TensorFlowProgram:
+        return TensorFlowProgram(model, signature, requests)
 
     def split(self, model: Any, signature: Signature, request: Request) -> TensorFlowSplit:
         return TensorFlowSplit(model, signature, request)

@@ -267,11 +267,11 @@ def _contributions(split: Split, features: np.ndarray, embeddings: np.ndarray, t
 def _gradient_maps(explainer: Explainer, a: Structure, b: Structure) -> SimilarityMaps:
     of_a = explainer(a, explainer.target.instead(Similarity(explainer.embed(b))))
     of_b = explainer(b, explainer.target.instead(Similarity(explainer.embed(a))))
-    if of_a.gradcam is None or of_b.gradcam is None:
+    if of_a.cam is None or of_b.cam is None:
         raise ValueError(
-            f"`model` must be an Explainer that computes 'gradcam'. Received: methods={explainer.methods}."
+            f"`model` must be an Explainer that computes 'gradcam' or a cousin. Received: methods={explainer.methods}."
         )
-    return SimilarityMaps(of_a.scores, of_a.gradcam, of_b.gradcam, None, of_a.layer)
+    return SimilarityMaps(of_a.scores, of_a.cam, of_b.cam, None, of_a.layer)
 
 
 def as_explainer(model: Any, layer: LayerLike = None) -> Explainer:

@@ -417,11 +417,11 @@ def _gradient(explainer: Explainer, query: np.ndarray, pictures: np.ndarray, met
     one, others = explainer.embed(query[None]), explainer.embed(pictures)
     of_query = explainer(query[None], explainer.target.instead(score(others[:1])))
     of_pictures = explainer(pictures, explainer.target.instead(score(one)))
-    if of_query.gradcam is None or of_pictures.gradcam is None:
+    if of_query.cam is None or of_pictures.cam is None:
         raise ValueError(
-            f"`model` must be an Explainer that computes 'gradcam'. Received: methods={explainer.methods}."
+            f"`model` must be an Explainer that computes 'gradcam' or a cousin. Received: methods={explainer.methods}."
         )
-    return of_query.gradcam[0], of_pictures.gradcam
+    return of_query.cam[0], of_pictures.cam
 
 
 def _pictures_at(name: str, given: tuple[Any, _Entries], wanted: set[int], explainer: Explainer) -> dict[int, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..methods import TITLES
 from ..panels import Frame, filmstrip, overview, panel
 from ..plugin import summary as tab
 from ..plugin.metadata import ProbeInfo, RunInfo
@@ -169,8 +170,8 @@ def _tab_values(record: Record) -> list[Any]:
 
 
 def _guided_picture(frame: Frame) -> bytes | None:
-    """Guided Grad-CAM of one probe for the tab, small: it is kept for every epoch."""
-    gradient = frame.guided_gradcam if frame.guided_gradcam is not None else frame.guided_backprop
+    """Guided Grad-CAM, or else the first gradient, of one probe for the tab, small: it is kept for every epoch."""
+    gradient = frame.gradients.get(TITLES["guided_gradcam"], next(iter(frame.gradients.values()), None))
     if gradient is None:
         return None
     return encoded(no_larger_than_a_cell(relief(gradient)[None])[0], lossy=True)
