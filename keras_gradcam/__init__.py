@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .attributions import Sampling
     from .callback import GuidedGradCAMCallback
     from .embedding_targets import Distance, Dot, Norm, SelfSimilarity, Similarity, Triplet
     from .engine.base import LayerCall
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from .explanation import Explanation
     from .layers import list_layers
     from .maps import GradCAM, gradcam
-    from .targets import Class, Output, Target, Unit
+    from .targets import Class, Output, Target, TopClass, Unit
 
 __version__ = "0.1.0"
 
@@ -30,9 +31,11 @@ _MODULES = {
     "LayerCall": "engine.base",
     "Norm": "embedding_targets",
     "Output": "targets",
+    "Sampling": "attributions",
     "SelfSimilarity": "embedding_targets",
     "Similarity": "embedding_targets",
     "Target": "targets",
+    "TopClass": "targets",
     "Triplet": "embedding_targets",
     "Unit": "targets",
     "explain": "explainer",
@@ -51,9 +54,11 @@ __all__ = [
     "LayerCall",
     "Norm",
     "Output",
+    "Sampling",
     "SelfSimilarity",
     "Similarity",
     "Target",
+    "TopClass",
     "Triplet",
     "Unit",
     "explain",

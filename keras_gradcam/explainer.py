@@ -20,6 +20,7 @@ from .inputs import flattened, floating, standardized
 from .layers import LayerLike, choose_layer, explained_input
 from .maps import guided_gradcam, saliency_map, upsample
 from .methods import CAMS, DEFAULT_METHODS, as_methods
+from .predictions import class_probabilities
 from .programs import Programs
 from .targets import Target, TargetLike, TopClass, as_target
 
@@ -342,7 +343,8 @@ class Explainer:
         program = self._program(signature, requests, [layer for _, layer in questions])
         found = []
         for request, layer, answer in zip(requests, program.layers, self._passed(program, flat, values), strict=True):
-            explanation = self._explanation(request, answer, flat, signature, None if layer is None else layer.path)
+            path = None if layer is None else layer.path
+            explanation = self._explanation(request, answer, flat, signature, path, program.outputs)
             remark = request.target.remark(explanation.scores) if isinstance(request.target, Target) else None
             if remark:
                 warnings.warn(remark, UserWarning, stacklevel=3)
@@ -350,7 +352,13 @@ class Explainer:
         return found
 
     def _explanation(
-        self, request: Request, answer: Pass, flat: Sequence[np.ndarray], signature: Signature, layer: str | None
+        self,
+        request: Request,
+        answer: Pass,
+        flat: Sequence[np.ndarray],
+        signature: Signature,
+        layer: str | None,
+        outputs: Outputs,
     ) -> Explanation:
         maps: dict[str, np.ndarray] = dict(answer.cams or {})
         size = signature.leaves[request.explained_input][0]
@@ -373,13 +381,18 @@ class Explainer:
         raw = {name: array for name, array in maps.items() if name != "guided_gradcam"}
         warn_about_infinities({"scores": answer.scores, **raw})
         assert answer.scores is not None
+        assert isinstance(request.target, Target)
+        said = request.target.narrow(replace(outputs, predictions=answer.predictions))
+        is_embedding = request.target.is_embedding
+        probabilities = None if is_embedding else class_probabilities(said.predictions, said.endings)
         return Explanation(
             scores=answer.scores,
             predictions=answer.predictions,
             classes=answer.classes,
+            probabilities=probabilities,
             layer=layer,
             maps={name: maps[name] for name in self.methods},
-            input_size=tuple(size),
+            images=pictures,
             completeness_error=completeness,
         )
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .engine.base import Structure
 from .maps import upsample
 from .methods import CAMS
+
+if TYPE_CHECKING:
+    from .render import Style
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,11 +28,12 @@ class Explanation:
         scores: float32 (N,), the explained score.
         predictions: The model's outputs as it returns them, in its own structure.
         classes: int (N,), the explained class, or None where the target has none.
+        probabilities: float64 (N, K), of the classes of the explained output, or None if it has none.
         layer: Path of the layer whose feature map was explained, or None without any CAM.
         maps: Name of the method to its map, in the order asked for. Grad-CAM and its cousins: float32 (N, h, w) on the
             layer's own grid, >= 0; zero everywhere means that nothing in this feature map speaks for the score, and
             the counter-evidence is in ``-target``. Gradients: float32 (N, H, W, C), signed; saliency (N, H, W).
-        input_size: (H, W, C) of the explained input.
+        images: (N, H, W, C), the explained input as the model takes it.
         completeness_error: float32 (N,), by how much the sum of integrated gradients differs from what the score gains
             from the baseline to the picture; None without them.
     """
@@ -36,9 +41,10 @@ class Explanation:
     scores: np.ndarray
     predictions: Structure
     classes: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
     layer: str | None = None
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
-    input_size: tuple[int, ...] = ()
+    images: np.ndarray | None = None
     completeness_error: np.ndarray | None = None
 
     @property
@@ -55,7 +61,7 @@ class Explanation:
     def heatmap(self) -> np.ndarray | None:
         """float32 (N, H, W), the first map on the layer's grid upsampled bilinearly to the input."""
         cam = self.cam
-        return None if cam is None else upsample(cam, self.input_size[: cam.ndim - 1])
+        return None if cam is None or self.images is None else upsample(cam, self.images.shape[1 : cam.ndim])
 
     @property
     def guided_backprop(self) -> np.ndarray | None:
@@ -66,6 +72,60 @@ class Explanation:
     def guided_gradcam(self) -> np.ndarray | None:
         """float32 (N, H, W, C), guided backpropagation times the heatmap of Grad-CAM, or None."""
         return self.maps.get("guided_gradcam")
+
+    def overlay(self, style: Style | None = None) -> np.ndarray:
+        """The first map on the layer's grid laid on each picture, uint8 (N, H, W, 3).
+
+        Args:
+            style: How the map is drawn. Each has a scale of its own.
+
+        Raises:
+            ValueError: If there is no such map, or what was explained are no pictures.
+        """
+        from .display import overlays
+
+        return overlays(self, style)
+
+    def figure(self, names: Mapping[int, str] | None = None, style: Style | None = None) -> Any:
+        """A matplotlib figure: for each sample the picture and all its maps.
+
+        Args:
+            names: Class number to name.
+            style: How maps are drawn.
+
+        Raises:
+            ValueError: If what was explained are no pictures.
+        """
+        from .display import figure
+
+        return figure(self, names, style)
+
+    def save(self, directory: str | Path, names: Mapping[int, str] | None = None, style: Style | None = None) -> Path:
+        """Writes a picture per sample, the raw maps and, last, a manifest.
+
+        Args:
+            directory: Any folder; made when needed.
+            names: Class number to name.
+            style: How maps are drawn.
+
+        Returns:
+            The folder, with ``sample_000.png`` ..., ``explanation.npz`` and ``manifest.json``.
+
+        Raises:
+            ValueError: If what was explained are no pictures.
+        """
+        from .display import save
+
+        return save(self, directory, names, style)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it by name, arrays as they are."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def _repr_html_(self) -> str | None:
+        from .display import drawable, html
+
+        return html(self) if drawable(self) else None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -80,7 +140,7 @@ class Explanation:
             **{
                 field.name: _map_arrays(lambda array: array[index], getattr(self, field.name))
                 for field in fields(self)
-                if field.name not in ("layer", "input_size")
+                if field.name != "layer"
             },
         )
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .embedding_targets import embeddings
-from .engine.base import Outputs, Structure
 from .explainer import Explainer
 from .explanation import Explanation
 from .partners import Partners, separation
-from .predictions import class_probabilities
 from .probe import Probe
 from .reid.ranking import Gallery, RankList, check_gallery, rank
 from .targets import Target
@@ -97,7 +95,7 @@ class Observer:
         said = {"score": explanation.scores}
         if explanation.classes is not None:
             said["explained"] = explanation.classes
-        probabilities = _probabilities(explanation.predictions, self.outputs, self._target)
+        probabilities = explanation.probabilities
         if probabilities is not None:
             samples = np.arange(len(explanation))
             # A model whose outputs are not finite predicts nothing.
@@ -107,11 +105,3 @@ class Observer:
             if explanation.classes is not None:
                 said["probability"] = probabilities[samples, explanation.classes]
         return said
-
-
-def _probabilities(predictions: Structure, outputs: Outputs, target: Target) -> np.ndarray | None:
-    """Class probabilities (N, K) of the explained output, or None if it has no classes."""
-    if target.is_embedding:
-        return None
-    said = target.narrow(replace(outputs, predictions=predictions))
-    return class_probabilities(said.predictions, said.endings)

@@ -549,7 +549,7 @@ def explanation():
         classes=np.arange(5),
         layer="conv",
         maps={"gradcam": array(5, 2, 3), "guided_backprop": array(5, 4, 6, 3)},
-        input_size=(4, 6, 3),
+        images=array(5, 4, 6, 3),
     )
 
 

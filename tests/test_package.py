@@ -165,7 +165,7 @@ ALLOWED = {
 }
 BELOW_THE_EXPLAINER = (
     *("layers", "maps", "targets", "embedding_targets", "inputs", "explanation"),
-    *("attributions", "checks", "methods", "programs"),
+    *("attributions", "checks", "methods", "predictions", "programs"),
 )
 ALLOWED_PREFIXES = {
     "engine": (f"{ENGINE}", "keras_gradcam.maps"),
