@@ -346,8 +346,8 @@ class TensorFlowSplit:
 
         traced = tf.compat.v1.wrap_function(forward, [_specs(signature)])
         ends = traced.structured_outputs
-        self._body = traced.prune(traced.inputs[: len(signature.leaves)], [ends["features"], ends["embedding"]])
-        self._head = traced.prune([ends["features"]], [ends["embedding"]])
+        self._body = _pruned(traced, traced.inputs[: len(signature.leaves)], [ends["features"], ends["embedding"]])
+        self._head = _pruned(traced, [ends["features"]], [ends["embedding"]])
         self._dtype = ends["features"].dtype
 
     def body(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -437,5 +437,13 @@ def _compiled(function: Any, specs: Sequence[Any]) -> Any:
     """
     traced = tf.compat.v1.wrap_function(function, specs)
     results = traced.structured_outputs
-    pruned = traced.prune(traced.inputs[: len(tf.nest.flatten(specs))], results)
+    return _pruned(traced, traced.inputs[: len(tf.nest.flatten(specs))], results)
+
+
+def _pruned(traced: Any, feeds: Sequence[tf.Tensor], results: Any) -> Any:
+    """The part of a traced function that leads from some tensors to others."""
+    pruned = traced.prune(feeds, results)
+    # Called by keywords, TensorFlow first tries another way, which fails, and prints all tensors into the error.
+    pruned._arg_keywords = None
+    pruned._signature = [tf.TensorSpec(feed.shape, feed.dtype) for feed in feeds]
     return pruned
