@@ -17,6 +17,7 @@ import numpy as np
 from .captions import Captions, title
 from .drift import Region, mean_of_present, region_mask
 from .explainer import Explainer
+from .filters import Filters
 from .history import DRIFT_COLUMNS, History, Moment, Recorder
 from .layers import LayerLike, find_model
 from .methods import DEFAULT_METHODS
@@ -68,6 +69,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             are pairs: both pictures get maps, and the similarity of one identity and of two is logged.
         gallery: Pictures to rank for queries while the network learns: ``(pictures, identities, cameras)`` or a
             :class:`keras_gradcam.reid.Gallery`. Adds CMC, mAP and ranked lists with maps.
+        filters: True to log the learned filters of the first convolution too, or a
+            :class:`keras_gradcam.filters.Filters` that says which, and with which pictures to find what excites them.
         class_names: Names of the classes, or of the identities, by number.
         display_images: The pictures as people know them, where the model's inputs are preprocessed. By default the
             inputs are stretched for display as :func:`keras_gradcam.render.displayed` says.
@@ -112,6 +115,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         branch: Any = None,
         target: TargetLike = None,
         gallery: Any = None,
+        filters: Filters | bool = False,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
         display_images: Any = None,
         regions: Sequence[Region] | np.ndarray | None = None,
@@ -138,6 +142,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._explainer_of = functools.partial(
             Explainer, layer=layer, layer_call=layer_call, target=self._target, methods=methods
         )
+        self._filters = Filters() if filters is True else filters or None
         self._branch = branch
         self._class_names = names_by_number(class_names)
         self._given_pictures = given_pictures(display_images, len(self._probe))
@@ -167,7 +172,9 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         explained = self.model if self._branch is None else find_model(self.model, self._branch)
         if self._explainer is None or self._explainer.model is not explained:
             self._explainer = self._explainer_of(explained)
-        self._observer = Observer(self._explainer, self._probe, self._target, self._partners, self._gallery)
+        self._observer = Observer(
+            self._explainer, self._probe, self._target, self._partners, self._gallery, self._filters
+        )
         self._check_class_names(self._observer)
         run = self._run(self._explainer)
         self._captions = Captions(
@@ -239,14 +246,13 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             self._logged = epoch
         if self._observer is None:
             return None
-        every = 1 if self._gallery is None else self._gallery.every
-        sight = self._observer.look(ranked=last or epoch is None or (len(self._recorder.moments) + 1) % every == 0)
+        sight = self._observer.look(0 if epoch is None else len(self._recorder.moments) + 1, last)
         maps, partner_maps = sight.explanation.cam, None if sight.partner is None else sight.partner.cam
         moment = self._recorder.add(epoch, maps, sight.said, partner_maps, sight.totals)
         self._tops = self._raised(self._tops, maps)
         self._partner_tops = self._raised(self._partner_tops, partner_maps)
         frames = self._captions.frames(sight.explanation, moment, self._tops, self._partner_tops)
-        record = Record(moment, frames, title(moment), self._scalars(moment), sight.rankings)
+        record = Record(moment, frames, title(moment), self._scalars(moment), sight.rankings, sight.pictures)
         for sink in self._sinks:
             self._guarded(functools.partial(sink.write, record))
         if epoch is not None and self._filmstrip_every and len(self._recorder.moments) % self._filmstrip_every == 0:

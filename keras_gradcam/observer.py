@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .activations import top_activations
 from .embedding_targets import embeddings
 from .explainer import Explainer
 from .explanation import Explanation
+from .filters import Filters, filter_pictures
 from .partners import Partners, separation
 from .probe import Probe
 from .reid.ranking import Gallery, RankList, check_gallery, rank
@@ -29,13 +31,15 @@ class Sight:
         said: Name to (N,): the columns that do not come from the maps.
         totals: Name to number, for all probes together.
         rankings: Ranked lists with maps.
+        pictures: Name to uint8 (H, W, 3): the learned filters.
     """
 
     explanation: Explanation
     partner: Explanation | None
     said: Mapping[str, np.ndarray]
     totals: Mapping[str, float]
-    rankings: tuple[RankList, ...] = field(default=())
+    rankings: tuple[RankList, ...] = ()
+    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Observer:
@@ -47,24 +51,38 @@ class Observer:
         target: What is explained, with its reference where the probes are pairs.
         partners: The other pictures of the pairs, or None.
         gallery: What to rank, or None.
+        filters: Which filters to show, or None.
     """
 
     def __init__(
-        self, explainer: Explainer, probe: Probe, target: Target, partners: Partners | None, gallery: Gallery | None
+        self,
+        explainer: Explainer,
+        probe: Probe,
+        target: Target,
+        partners: Partners | None,
+        gallery: Gallery | None,
+        filters: Filters | None = None,
     ) -> None:
         self._explainer, self._probe, self._target, self._partners = explainer, probe, target, partners
-        self._gallery = None
+        self._gallery, self._filters = None, filters
         self.outputs = explainer.outputs(probe.images)
         if gallery is not None:
             query = gallery.query if gallery.query is not None else (probe.images, probe.labels)
             self._gallery = replace(gallery, query=query)
             check_gallery(self._gallery, explainer)
+        if filters is not None:
+            filter_pictures(explainer.model, filters.layer)
 
-    def look(self, ranked: bool = False) -> Sight:
-        """Explains the probes with the weights of the moment; ranks the gallery too if asked to."""
+    def look(self, number: int, end: bool = False) -> Sight:
+        """Explains the probes with the weights of the moment.
+
+        Args:
+            number: How many epochs have been looked at, this one included; 0 before the first.
+            end: Whether this is the last epoch.
+        """
         explanation, partner, totals = self._explained()
         rankings: tuple[RankList, ...] = ()
-        if ranked and self._gallery is not None:
+        if self._gallery is not None and (end or number % self._gallery.every == 0):
             ranking = rank(
                 self._gallery.query,
                 self._gallery.pictures,
@@ -77,7 +95,22 @@ class Observer:
             found = {f"rank_{place}": ranking.cmc[place - 1] for place in _PLACES if place <= len(ranking.cmc)}
             totals |= {"mean_ap": ranking.mean_ap, **{name: float(value) for name, value in found.items()}}
         present = {name: value for name, value in totals.items() if np.isfinite(value)}
-        return Sight(explanation, partner, self._said(explanation), present, rankings)
+        return Sight(explanation, partner, self._said(explanation), present, rankings, self._drawn_filters(number, end))
+
+    def _drawn_filters(self, number: int, end: bool) -> dict[str, np.ndarray]:
+        filters, model = self._filters, self._explainer.model
+        drawn: dict[str, np.ndarray] = {}
+        if filters is None:
+            return drawn
+        if end or number % filters.every == 0:
+            # In the layer's own order, so that a filter stays in its place.
+            drawn["filters/kernels"] = filter_pictures(model, filters.layer, sort=None).picture("common")
+        if filters.images is not None and (end or number == 0):
+            kernels = filter_pictures(model, filters.layer)
+            chosen = np.sort(kernels.order[: filters.count])
+            found = top_activations(model, filters.images, kernels.layer, chosen.tolist(), filters.top)
+            drawn["filters/top"] = found.picture()
+        return drawn
 
     def _explained(self) -> tuple[Explanation, Explanation | None, dict[str, float]]:
         if self._partners is None:

@@ -53,9 +53,9 @@ def take_probe(probe: Any, limit: int) -> Probe:
     import keras
 
     if hasattr(probe, "element_spec") or isinstance(probe, keras.utils.PyDataset):
-        images, labels = _gathered(_batches(probe), limit)
+        images, labels = _gathered(batches(probe), limit)
     else:
-        images, labels = _separated(probe)
+        images, labels = separated(probe)
     if isinstance(images, (list, tuple)) and images and all(np.ndim(one) == 3 for one in images):
         images = np.stack([np.asarray(one) for one in images])  # a list of pictures
     images = keras.tree.map_structure(lambda array: np.array(_array(array)[:limit]), images)
@@ -175,7 +175,7 @@ def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
-def _separated(sample: Any) -> tuple[Structure, Any]:
+def separated(sample: Any) -> tuple[Structure, Any]:
     """Splits ``(images, labels)`` or ``(images, labels, weights)``; anything else is images."""
     if isinstance(sample, tuple) and len(sample) in (2, 3):
         return sample[0], sample[1]
@@ -184,7 +184,7 @@ def _separated(sample: Any) -> tuple[Structure, Any]:
     return sample, None
 
 
-def _batches(data: Any) -> Iterator[tuple[Structure, Any]]:
+def batches(data: Any) -> Iterator[tuple[Structure, Any]]:
     """Batches of a dataset, whether it is batched or not."""
     import keras
 
@@ -192,10 +192,10 @@ def _batches(data: Any) -> Iterator[tuple[Structure, Any]]:
         # A PyDataset may be endless (`num_batches` None) and is always batched.
         count = data.num_batches
         for position in range(count) if count is not None else itertools.count():
-            yield _separated(data[position])
+            yield separated(data[position])
         return
     for sample in data:
-        images, labels = _separated(sample)
+        images, labels = separated(sample)
         shape = max((tuple(array.shape) for array in keras.tree.flatten(images)), key=len)
         # (28, 28, 3) is one picture, unless as many labels come with it.
         many_labels = len(shape) == 3 and labels is not None and tuple(np.shape(labels))[:1] == shape[:1]

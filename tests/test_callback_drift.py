@@ -208,3 +208,29 @@ def test_without_gradcam_there_is_no_drift(data, tmp_path):
 def test_regions_that_fit_no_probe_are_refused(data, tmp_path, regions):
     with pytest.raises(ValueError, match="`regions`"):
         fit(small_model(), data, GuidedGradCAMCallback(data, tmp_path, regions=regions))
+
+
+def test_filters_are_logged_when_asked_for(data, tmp_path):
+    from keras_gradcam.activations import top_activations
+    from keras_gradcam.filters import Filters, filter_pictures
+
+    filters = Filters(images=data[0], every=2, count=3, top=2)
+    callback = GuidedGradCAMCallback(data, tmp_path, filters=filters, on_error="raise", max_probes=2)
+    model = small_model()
+    fit(model, data, callback, epochs=5)
+    found = events(tmp_path)
+    assert [event.step for event in found["gradcam_filters/kernels"]] == [1, 3, 4]
+    assert [event.step for event in found["gradcam_filters/top"]] == [4]
+    assert {"gradcam_start_filters/kernels", "gradcam_start_filters/top"} <= set(found)
+    kernels = filter_pictures(model, sort=None)
+    np.testing.assert_array_equal(decoded(found["gradcam_filters/kernels"][-1]), kernels.picture("common"))
+    strongest = sorted(np.argsort(-kernels.norms, kind="stable")[:3].tolist())
+    expected = top_activations(model, data[0], kernels.layer, strongest, 2).picture()
+    np.testing.assert_array_equal(decoded(found["gradcam_filters/top"][0]), expected)
+
+
+def test_a_layer_without_kernels_is_refused_before_training(data, tmp_path):
+    from keras_gradcam.filters import Filters
+
+    with pytest.raises(ValueError, match="`layer` must name one Conv2D"):
+        fit(small_model(), data, GuidedGradCAMCallback(data, tmp_path, filters=Filters("dense")))

@@ -67,6 +67,8 @@ def pair_figure(
 ) -> np.ndarray:
     """Draws pairs of pictures with their maps and the strongest matches of cells as lines, as wide as their share.
 
+    Each cell belongs to one line at most.
+
     Both maps of a pair share one scale.
 
     Args:
@@ -101,12 +103,12 @@ def pair_figure(
         canvas.paste(_overlay(shown[1][number], map_b, top, sizes[1], style), y + LINE, right)
         if maps.matrix is None:
             continue
-        (matches,) = maps[number].matches(count)
+        (matches,) = maps[number].matches(count, once=True)
         strongest = matches[0][2] if matches else 1.0
         for cell_a, cell_b, share in reversed(matches):
             start = _centre(cell_a, map_a.shape, sizes[0], (y + LINE, _MARGIN))
             end = _centre(cell_b, map_b.shape, sizes[1], (y + LINE, right))
-            canvas.link(start, end, width=1 + 3 * share / strongest)
+            canvas.link(start, end, width=1 + share / strongest)
         total = sum(share for *_, share in matches)
         foot = f"{len(matches)} of {map_a.size * map_b.size} pairs of cells: {total:.3f}"
         canvas.text(_MARGIN, y + LINE + height + 2, foot, INK)

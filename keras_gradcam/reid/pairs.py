@@ -79,8 +79,13 @@ class SimilarityMaps:
             )
         return matrix[:, row, column]
 
-    def matches(self, count: int = 5) -> list[list[tuple[tuple[int, int], tuple[int, int], float]]]:
+    def matches(self, count: int = 5, once: bool = False) -> list[list[tuple[tuple[int, int], tuple[int, int], float]]]:
         """The pairs of cells that add most, strongest first.
+
+        Args:
+            count: How many.
+            once: Whether each cell may belong to one pair only. The strongest pairs are often made of the same few
+                cells; this way they spread over what matches.
 
         Returns:
             For each of the N pairs of pictures ``count`` tuples: cell (row, column) of the first picture, cell of the
@@ -90,20 +95,29 @@ class SimilarityMaps:
             ValueError: If the maps are of the gradient form.
         """
         matrix = self._matrix("matches")
-        found = []
-        for one in matrix:
-            flat = one.ravel()
-            strongest = np.argsort(-flat, kind="stable")[:count]
-            places = [np.unravel_index(place, one.shape) for place in strongest if flat[place] > 0]
-            found.append(
-                [((int(i), int(j)), (int(k), int(m)), float(one[i, j, k, m])) for i, j, k, m in places],
-            )
-        return found
+        return [_strongest(one, count, once) for one in matrix]
 
     def _matrix(self, asking: str) -> np.ndarray:
         if self.matrix is None:
             raise ValueError(f"`{asking}` must have the exact form. Received: maps of form='gradient'.")
         return self.matrix
+
+
+def _strongest(matrix: np.ndarray, count: int, once: bool) -> list[tuple[tuple[int, int], tuple[int, int], float]]:
+    """The entries of (h, w, h', w') that are largest and > 0."""
+    found: list[tuple[tuple[int, int], tuple[int, int], float]] = []
+    used_a: set[tuple[int, int]] = set()
+    used_b: set[tuple[int, int]] = set()
+    for place in np.argsort(-matrix.ravel(), kind="stable"):
+        i, j, k, m = (int(number) for number in np.unravel_index(place, matrix.shape))
+        if len(found) == count or not matrix[i, j, k, m] > 0:
+            break
+        if once and ((i, j) in used_a or (k, m) in used_b):
+            continue
+        used_a.add((i, j))
+        used_b.add((k, m))
+        found.append(((i, j), (k, m), float(matrix[i, j, k, m])))
+    return found
 
 
 def similarity_maps(

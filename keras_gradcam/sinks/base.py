@@ -52,6 +52,7 @@ class Record:
         title: Names the moment in pictures: "epoch 12", "start".
         scalars: Tag to value.
         rankings: Ranked lists with maps, where there is a gallery and it was ranked.
+        pictures: Name to uint8 (H, W, 3): other pictures.
     """
 
     moment: Moment
@@ -59,6 +60,7 @@ class Record:
     title: str
     scalars: Mapping[str, float] = field(default_factory=dict)
     rankings: tuple[RankList, ...] = ()
+    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def start(self) -> bool:

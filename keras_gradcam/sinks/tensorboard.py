@@ -30,11 +30,11 @@ _live: weakref.WeakValueDictionary[str, TensorBoardSink] = weakref.WeakValueDict
 class TensorBoardSink:
     """Writes an event file of its own in one folder.
 
-    Tags: ``gradcam/probe_00`` ... and ``gradcam/overview`` (``gradcam_start/...`` before the first epoch), scalars as
-    named by the record, ``gradcam_ranking/query_00`` ... where a gallery is ranked, ``gradcam_filmstrip/probe_00`` ...
-    and ``gradcam/report`` at the end, and ``gradcam_tab/...`` for the tab. Every record is flushed to the file when
-    :meth:`write` returns. The file is written with TensorFlow's record writer rather than
-    ``tf.summary``, whose global state (default writer, ``record_if``) belongs to the user.
+    Tags: ``gradcam/probe_00`` ... and ``gradcam/overview``, scalars as named by the record, ``gradcam_ranking/query_00``
+    ... and ``gradcam_filters/kernels`` where asked for (all ``gradcam_start...`` before the first epoch),
+    ``gradcam_filmstrip/probe_00`` ... and ``gradcam/report`` at the end, and ``gradcam_tab/...`` for the tab. Every
+    record is flushed to the file when :meth:`write` returns. The file is written with TensorFlow's record writer rather
+    than ``tf.summary``, whose global state (default writer, ``record_if``) belongs to the user.
 
     Args:
         directory: The run's folder; a sub-run of its own, since two live writers in one folder hide each other.
@@ -83,6 +83,7 @@ class TensorBoardSink:
             pictures.append(_image(f"{prefix}/probe_{number:02d}", panel(frame, self._style)))
         for ranking in record.rankings:
             pictures.append(_image(f"{prefix}_ranking/query_{ranking.index:02d}", rank_list(ranking, self._style)))
+        pictures += [_image(f"{prefix}_{name}", picture) for name, picture in record.pictures.items()]
         self._add(record.step, pictures)
 
     def summarize(self, summary: Summary) -> None:
