@@ -104,7 +104,7 @@ class Request:
         gradient: Whether the ordinary gradient with respect to the input is wanted.
         guided_backprop: Whether the guided gradient with respect to the input is wanted.
         features: Whether the feature map itself is wanted.
-        settled: Whether the target's values are wanted with what it leaves to the model (the predicted class) filled in.
+        settled: Whether the target's values are wanted with the predicted class filled in where it asks for that.
     """
 
     target: ScoreTarget | None

@@ -234,7 +234,7 @@ class TensorFlowProgram:
             )
             # For a feature map alone what comes after it need not be computed.
             whole = any(request.target is not None or not request.features for request in requests)
-            return {"predictions": outputs.predictions if whole else None, "answers": answers}
+            return {"answers": answers, **({"predictions": outputs.predictions} if whole else {})}
 
         self._function = _compiled(passes, [_specs(signature), specs, tf.TensorSpec((2,), tf.float32)])
         self.layers = tuple(layers)
@@ -245,7 +245,7 @@ class TensorFlowProgram:
             factors = [_LOSS_SCALES[index] if self._half else 1.0 for index in scales]
             arrays = (*inputs, *(array for given in values for array in given), np.array(factors, np.float32))
             results = self._function(*(tf.convert_to_tensor(array) for array in arrays))
-            results = tf.nest.map_structure(lambda tensor: None if tensor is None else tensor.numpy(), results)
+            results = tf.nest.map_structure(lambda tensor: tensor.numpy(), results)
             overflown = [
                 index
                 for index, names in enumerate((("cams",), ("gradient", "guided_backprop")))
@@ -261,7 +261,7 @@ class TensorFlowProgram:
                     "`target` must give one score per sample. "
                     f"Received: {len(answer['scores'])} scores for {len(inputs[0])} samples."
                 )
-        return [Pass(results["predictions"], **answer) for answer in results["answers"]]
+        return [Pass(results.get("predictions"), **answer) for answer in results["answers"]]
 
 
 def _answer(

@@ -30,8 +30,8 @@ _live: weakref.WeakValueDictionary[str, TensorBoardSink] = weakref.WeakValueDict
 class TensorBoardSink:
     """Writes an event file of its own in one folder.
 
-    Tags: ``gradcam/probe_00`` ... and ``gradcam/overview``, scalars as named by the record, ``gradcam_ranking/query_00``
-    ... and ``gradcam_filters/kernels`` where asked for (all ``gradcam_start...`` before the first epoch),
+    Tags: ``gradcam/probe_00`` ... and ``gradcam/overview``, scalars as named, ``gradcam_ranking/query_00`` ... and
+    ``gradcam_filters/kernels`` where asked for (all ``gradcam_start...`` before the first epoch),
     ``gradcam_filmstrip/probe_00`` ... and ``gradcam/report`` at the end, and ``gradcam_tab/...`` for the tab. Every
     record is flushed to the file when :meth:`write` returns. The file is written with TensorFlow's record writer rather
     than ``tf.summary``, whose global state (default writer, ``record_if``) belongs to the user.
