@@ -106,9 +106,10 @@ class Similarity(_Compared):
 
     .. math:: Y = \frac{\langle f, r \rangle}{|f| |r|}
 
-    From -1 to 1, whether the model normalises its output or not. Compared with its own embedding a picture cannot
-    become more similar: the gradient is zero and so is the map (a warning says so). :class:`SelfSimilarity` asks that
-    question in a form that has an answer.
+    From -1 to 1, whether the model normalises its output or not. Its gradient asks what would make the picture still
+    more alike; the nearer the cosine is to one, the less is left to ask for. Compared with its own embedding a picture
+    cannot become more similar: the gradient is zero and so is the map (a warning says so). :class:`SelfSimilarity` asks
+    what shapes the embedding, :func:`keras_gradcam.reid.similarity_maps` what two pictures have in common.
 
     Args:
         reference: Pictures to be embedded by the same model at every call, (N, H, W, C) or (1, H, W, C) for all; or
