@@ -1,6 +1,6 @@
-"""Draws the pictures of the README from the runs of examples/train_clever_hans.py.
+"""Draws the pictures of the README from the runs of two examples.
 
-    python examples/train_clever_hans.py && python docs/make_pictures.py
+    python examples/train_clever_hans.py && python examples/inspect_reid.py && python docs/make_pictures.py
 
 The second one is a screenshot and needs Chromium with its driver, and selenium (in the `dev` extra).
 """
@@ -81,9 +81,25 @@ def screenshot(logs: Path, address: str) -> Image.Image:
         board.kill()
 
 
+def reid(logs: Path) -> Image.Image:
+    """Two queries in both networks, and a pair as the first one matches it."""
+    lists = [Image.open(logs / run / "rank_list_own.png") for run in ("clean", "leaky")]
+    halves = [image.crop((0, 0, image.width, image.height // 2)) for image in lists]
+    pairs = Image.open(logs / "clean" / "pair.png")
+    pairs = pairs.crop((0, 0, pairs.width, pairs.height // 2))
+    shown = [*halves, pairs]
+    drawn = Image.new("RGB", (sum(one.width for one in shown), max(one.height for one in shown)), "white")
+    left = 0
+    for one in shown:
+        drawn.paste(one, (left, 0))
+        left += one.width
+    return drawn
+
+
 def main() -> None:
-    """Writes docs/clever_hans.jpg and docs/tab.jpg."""
+    """Writes docs/clever_hans.jpg, docs/tab.jpg and docs/reid.jpg."""
     logs = Path("logs/clever_hans") if len(sys.argv) < 2 else Path(sys.argv[1])
+    save(reid(Path("logs/reid") if len(sys.argv) < 3 else Path(sys.argv[2])), "reid.jpg", 2 / 3)
     pictures, labels, _ = make_pictures(16, 1.0, seed=2)
     picture = np.rint(pictures[PROBE] * 255).astype(np.uint8)
     strips = [strip(logs / run, words, picture, int(labels[PROBE])) for run, words in RUNS.items()]
