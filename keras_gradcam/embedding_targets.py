@@ -14,7 +14,8 @@ import numpy as np
 from .engine.base import Outputs, Structure, Tensor
 from .targets import Target, check_one_output
 
-# Two embeddings whose cosine is this close to one have, in float32, no direction in which to become more alike.
+# In float32 two embeddings are the same where their cosine is this close to one, or their distance, as a share of their
+# length, to zero: what gradient there is comes from rounding errors.
 _SAME = 1e-6
 
 
@@ -57,7 +58,7 @@ class _Compared(Target):
         return type(self)(**made)
 
     def key(self) -> Hashable:
-        return type(self).__name__
+        return ("embedding", type(self))
 
     def values(self, samples: int) -> tuple[np.ndarray, ...]:
         return tuple(self._value(name, rows, samples) for name, rows in self._rows.items())
@@ -241,7 +242,15 @@ class Norm(Target):
     is_embedding = True
 
     def key(self) -> Hashable:
-        return type(self).__name__
+        return ("embedding", type(self))
+
+    def remark(self, scores: np.ndarray) -> str | None:
+        if len(scores) > 1 and scores.any() and np.ptp(scores) <= _SAME * np.abs(scores).max():
+            return (
+                "All embeddings have one length, as after a normalisation that is not recognised. Where it cannot "
+                "change, maps of it are empty but for rounding errors: give the model that ends before it."
+            )
+        return None
 
     def check(self, outputs: Outputs) -> None:
         check_one_output(outputs, self)
@@ -305,11 +314,11 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 def _distance(one: Tensor, other: Tensor) -> Tensor:
-    """|one - other|, shape (batch,), with zero gradient where it is zero."""
+    """|one - other|, shape (batch,), with zero gradient where it is zero but for rounding errors."""
     from keras import ops
 
     squares = ops.sum(ops.square(one - other), axis=1)
-    apart = squares > 0
+    apart = squares > _SAME**2 * ops.sum(ops.square(other), axis=1)
     return ops.where(apart, ops.sqrt(ops.where(apart, squares, ops.ones_like(squares))), ops.zeros_like(squares))
 
 

@@ -231,7 +231,10 @@ class Explainer:
         expected = declared_inputs(self.model)
         if isinstance(pictures, np.ndarray) and len(expected) == 1 and pictures.ndim == len(expected[0].shape) - 1:
             pictures = pictures[None]
-        return self._outputs(pictures)
+        try:
+            return self._outputs(pictures)
+        except ValueError as error:
+            raise ValueError(f"`reference` must be pictures as the model takes them, or embeddings. {error}") from error
 
     def _outputs(self, images: Structure) -> Outputs:
         flat, signature = flattened(standardized(images, self.model))

@@ -437,6 +437,13 @@ class _Sum(Target):
     def narrow(self, outputs: Outputs) -> Outputs:
         return self.terms[0][1].narrow(outputs)
 
+    def instead(self, other: Target) -> Target:
+        return self.terms[0][1].instead(other)
+
+    def remark(self, scores: np.ndarray) -> str | None:
+        (factor, target), *others = self.terms
+        return target.remark(scores / factor) if factor and not others else None
+
     def embedded(self, embed: Callable[[Structure], Outputs]) -> Target:
         return _Sum([(factor, target.embedded(embed)) for factor, target in self.terms])
 

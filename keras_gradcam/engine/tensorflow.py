@@ -25,7 +25,10 @@ _PASS_THROUGH = {"Identity", "Cast", "StopGradient", "EnsureShape"}
 _LOSS_SCALES = (1024.0, 32.0, 1.0, 1 / 32, 1 / 1024, 1 / 32768)
 
 
-# What an L2 norm is computed with, one way or another.
+# What may stand behind a normalisation without changing the direction, but for constant factors.
+_RESHAPING = {*_PASS_THROUGH, "Reshape", "Squeeze", "ExpandDims"}
+# What an L2 norm is computed with, one way or another: squares, a sum and a root among them.
+_SQUARES, _ROOTS = {"Square", "Mul", "Pow"}, {"Sqrt", "Rsqrt", "Pow"}
 _NORM = {
     *("Square", "Mul", "Pow", "Abs", "Sum", "Sqrt", "Rsqrt", "Reciprocal", "RealDiv", "Maximum", "Minimum", "AddV2"),
     *("Squeeze", "ExpandDims", "Reshape", "StridedSlice", "Shape", "Pack", "Const", "Identity", "Cast"),
@@ -71,18 +74,25 @@ def _before_normalization(output: tf.Tensor) -> tf.Tensor:
     """What stands before the L2 normalisation (and a fixed factor after it) that ``output`` ends in, or ``output``."""
     tensor = output
     while True:
-        if tensor.op.type in _PASS_THROUGH:
+        if tensor.op.type in _RESHAPING:
             tensor = tensor.op.inputs[0]
             continue
-        if tensor.op.type not in ("Mul", "RealDiv"):
+        if tensor.op.type not in ("Mul", "RealDiv", "AddV2"):
             return output
         one, other = tensor.op.inputs
-        if one.shape.rank != other.shape.rank and 0 in (one.shape.rank, other.shape.rank):
-            tensor = other if one.shape.rank == 0 else one
-            continue
-        if tensor.op.type == "Mul" and one.shape.rank and one.shape[-1] == 1:
+        if tensor.op.type != "RealDiv" and (_constant(one) is not None or (one.shape.rank and one.shape[-1] == 1)):
             one, other = other, one
-        return one if _is_norm_of(other, one) else output
+        constant = _constant(other)
+        if constant is not None and (constant == 0) == (tensor.op.type == "AddV2"):
+            tensor = one
+            continue
+        return one if tensor.op.type != "AddV2" and _is_norm_of(other, one) else output
+
+
+def _constant(tensor: tf.Tensor) -> float | None:
+    """The value of a tensor that is one number everywhere and always, or None."""
+    value = tf.get_static_value(tensor)
+    return float(value.flat[0]) if value is not None and value.size and (value == value.flat[0]).all() else None
 
 
 def _is_norm_of(scale: tf.Tensor, tensor: tf.Tensor) -> bool:
@@ -96,7 +106,7 @@ def _is_norm_of(scale: tf.Tensor, tensor: tf.Tensor) -> bool:
         if one is not tensor:
             types.add(one.op.type)
             todo.extend(one.op.inputs)
-    return "Sum" in types and types <= _NORM
+    return "Sum" in types and bool(types & _SQUARES) and bool(types & _ROOTS) and types <= _NORM
 
 
 def _model_outputs(model: Any, predictions: Structure) -> Outputs:

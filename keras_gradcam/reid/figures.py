@@ -45,12 +45,15 @@ def rank_list(lists: RankList | Sequence[RankList], style: Style | None = None) 
     canvas = Canvas(2 * _MARGIN + len(rows) * (LINE + below + _GAP) - _GAP, width)
     for number, row in enumerate(rows):
         y = _MARGIN + number * (LINE + below + _GAP)
-        pictures = displayed(np.concatenate([row.query[None], row.pictures]))
+        if row.query.shape == row.pictures.shape[1:]:  # one rule for all, so that they can be compared
+            query, *pictures = displayed(np.concatenate([row.query[None], row.pictures]))
+        else:
+            (query,), pictures = displayed(row.query[None]), list(displayed(row.pictures))
         canvas.text(_MARGIN, y, shortened(f"query {row.index}", size[1]), FAINT)
-        canvas.paste(_overlay(pictures[0], row.query_map, _top(row.query_map), size, style), y + LINE, _MARGIN)
+        canvas.paste(_overlay(query, row.query_map, _top(row.query_map), size, style), y + LINE, _MARGIN)
         canvas.text(_MARGIN, y + LINE + size[0] + 2, shortened(f"id {row.identity}", size[1]))
         top = _top(row.maps)
-        for place, picture in enumerate(pictures[1:]):
+        for place, picture in enumerate(pictures):
             x = _MARGIN + size[1] + _APART + place * step
             color = RIGHT if row.correct[place] else WRONG
             canvas.text(x, y, f"{place + 1}", FAINT)
@@ -108,7 +111,7 @@ def pair_figure(
         for cell_a, cell_b, share in reversed(matches):
             start = _centre(cell_a, map_a.shape, sizes[0], (y + LINE, _MARGIN))
             end = _centre(cell_b, map_b.shape, sizes[1], (y + LINE, right))
-            canvas.link(start, end, width=1 + share / strongest)
+            canvas.link(start, end, width=1 + 2 * share / strongest)
         total = sum(share for *_, share in matches)
         foot = f"{len(matches)} of {map_a.size * map_b.size} pairs of cells: {total:.3f}"
         canvas.text(_MARGIN, y + LINE + height + 2, foot, INK)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import warn_about_infinities
 from ..embedding_targets import SelfSimilarity, Similarity
 from ..engine.base import Split, Structure
 from ..explainer import Explainer
@@ -15,8 +16,9 @@ from ..layers import LayerLike
 
 # Masked feature maps are pushed through the head in portions of about so many numbers.
 _PORTION = 8_000_000
-# How far, as a share of the embedding, its parts may miss it: rounding, in 32 and in 16 bits.
-_ROUNDING = {"float32": 1e-3, "half": 5e-2}
+# How far the parts of an embedding may miss it by rounding, in 32 and in 16 bits: as a share of what they make up, and
+# as one of what the head adds whatever the picture.
+_ROUNDING = {"float32": (1e-3, 1e-5), "half": (5e-2, 2e-2)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,8 +94,10 @@ class SimilarityMaps:
             second, and what the two add. Pairs of cells that add nothing are left out.
 
         Raises:
-            ValueError: If the maps are of the gradient form.
+            ValueError: If the maps are of the gradient form, or ``count`` is no whole number >= 0.
         """
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
+            raise ValueError(f"`count` must be a whole number >= 0. Received: {count!r}.")
         matrix = self._matrix("matches")
         return [_strongest(one, count, once) for one in matrix]
 
@@ -175,8 +179,10 @@ def similarity_maps(
     matrix = (
         np.einsum("nhwd,nijd->nhwij", parts_a.cells, parts_b.cells, optimize=True) / scale[:, None, None, None, None]
     )
+    similarity = np.einsum("nd,nd->n", parts_a.embeddings, parts_b.embeddings) / scale
+    warn_about_infinities({"similarity": similarity})
     return SimilarityMaps(
-        similarity=(np.einsum("nd,nd->n", parts_a.embeddings, parts_b.embeddings) / scale).astype(np.float32),
+        similarity=similarity.astype(np.float32),
         map_a=matrix.sum(axis=(3, 4)).astype(np.float32),
         map_b=matrix.sum(axis=(1, 2)).astype(np.float32),
         matrix=matrix.astype(np.float32),
@@ -238,12 +244,12 @@ def parts(explainer: Explainer, images: Structure) -> Parts:
     cells, embeddings = [], []
     for start in range(0, len(flat[0]), size):
         features, made = split.body([array[start : start + size] for array in flat])
-        cells.append(_contributions(split, features, made, _tolerance(explainer.model)))
+        cells.append(_contributions(split, features, made, _compute_dtypes(explainer.model)))
         embeddings.append(made.reshape(len(made), -1).astype(np.float64))
     return Parts(np.concatenate(cells), np.concatenate(embeddings), split.layer.path)
 
 
-def _contributions(split: Split, features: np.ndarray, embeddings: np.ndarray, tolerance: float) -> np.ndarray:
+def _contributions(split: Split, features: np.ndarray, embeddings: np.ndarray, dtypes: set[str]) -> np.ndarray:
     """(N, *grid, D): what remains of each embedding when all cells but one are zero, less what a zero map gives."""
     grid = split.grid or features.shape[1:-1]
     channels = features.shape[-1]
@@ -253,18 +259,21 @@ def _contributions(split: Split, features: np.ndarray, embeddings: np.ndarray, t
     shape = features.shape[1:]
     constant = split.head(np.zeros((1, *shape), np.float32)).reshape(-1).astype(np.float64)
     portion = max(1, _PORTION // tokens[0].size)
+    # One cell alone adds little to the constant; made stronger, less of it is lost to rounding. float16 has no room.
+    gain = 1 if "float16" in dtypes else int(np.prod(grid))
     found = np.empty((len(features), int(np.prod(grid)), constant.size))
     for number, sample in enumerate(tokens):
         for start in range(first, len(sample), portion):
             cells = np.arange(start, min(start + portion, len(sample)))
             masked = np.zeros((len(cells), *sample.shape), np.float32)
-            masked[np.arange(len(cells)), cells] = sample[cells]
+            masked[np.arange(len(cells)), cells] = sample[cells] * gain
             made = split.head(masked.reshape(len(cells), *shape)).reshape(len(cells), -1)
-            found[number, cells - first] = made - constant
+            found[number, cells - first] = (made - constant) / gain
     whole = embeddings.reshape(len(embeddings), -1).astype(np.float64)
     rest = whole - found.sum(axis=1)
     missed = np.linalg.norm(rest - constant, axis=1)
-    allowed = tolerance * (np.linalg.norm(whole, axis=1) + np.linalg.norm(constant))
+    of_parts, of_constant = _ROUNDING["half" if dtypes & {"float16", "bfloat16"} else "float32"]
+    allowed = of_parts * np.linalg.norm(whole - constant, axis=1) + of_constant * np.linalg.norm(constant)
     if (missed > allowed).any():
         worst = float((missed / np.maximum(np.linalg.norm(whole, axis=1), 1e-30)).max())
         raise ValueError(
@@ -297,9 +306,8 @@ def as_explainer(model: Any, layer: LayerLike = None) -> Explainer:
     return model
 
 
-def _tolerance(model: Any) -> float:
-    types = {getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()}
-    return _ROUNDING["half" if types & {"float16", "bfloat16"} else "float32"]
+def _compute_dtypes(model: Any) -> set[str]:
+    return {str(getattr(layer, "compute_dtype", None)) for layer in model._flatten_layers()}
 
 
 def _count(explainer: Explainer, pictures: Structure) -> int:

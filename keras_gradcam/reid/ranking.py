@@ -172,13 +172,11 @@ def rank(
         )
     _check_cameras(queries.cameras is not None, entries.cameras is not None)
     ranking = _ranked(queries, entries, metric, top, same)
-    chosen = list(range(min(explain, len(queries)))) if isinstance(explain, (int, np.integer)) else list(explain)
+    chosen = _chosen(explain, len(queries))
     if not chosen:
         return ranking
     if explainer is None:
         raise ValueError("`model` must be given to explain a ranking. Received: None.")
-    if any(number not in range(len(queries)) for number in chosen):
-        raise ValueError(f"`explain` must name queries 0 to {len(queries) - 1}. Received: {chosen}.")
     explained = _explained(explainer, (query, queries), (gallery, entries), ranking, chosen, metric)
     return Ranking(**{**vars(ranking), "explained": explained})
 
@@ -203,6 +201,21 @@ def _check_cameras(of_query: bool, of_gallery: bool) -> None:
             "`query` and `gallery` must both come with cameras or both without. "
             f"Received: cameras of the {'query' if of_query else 'gallery'} alone."
         )
+
+
+def _chosen(explain: int | Sequence[int], count: int) -> list[int]:
+    """The numbers of the queries that are to be explained."""
+    numbers = np.asarray(explain)
+    if numbers.size == 0:
+        return []
+    whole = numbers.dtype.kind in "iu" and numbers.min() >= 0
+    if numbers.ndim == 0:
+        if not whole:
+            raise ValueError(f"`explain` must be a whole number >= 0, or numbers of queries. Received: {explain!r}.")
+        return list(range(min(int(numbers), count)))
+    if not whole or numbers.ndim > 1 or numbers.max() >= count:
+        raise ValueError(f"`explain` must name queries 0 to {count - 1}. Received: {explain!r}.")
+    return numbers.tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +247,8 @@ def _ranked(queries: _Entries, entries: _Entries, metric: str, top: int, same: b
                 counted &= ~(own & (entries.cameras == queries.cameras[number]))
             if same:
                 counted[number] = False
-            order = np.argsort(-row, kind="stable")
+            # Equal embeddings may differ in the last bits of a product of matrices; they keep the gallery's order.
+            order = np.argsort(-np.round(row / (np.abs(row).max() or 1.0), 12), kind="stable")
             order = order[counted[order]]
             right = entries.identities[order] == queries.identities[number]
             length = min(top, len(order))
@@ -259,6 +273,8 @@ def _ranked(queries: _Entries, entries: _Entries, metric: str, top: int, same: b
 
 def _scores(one: np.ndarray, other: np.ndarray, metric: str) -> np.ndarray:
     """(len(one), len(other)): the cosine, or the Euclidean distance with a minus sign."""
+    # In 64 bits: an untrained network gives all pictures nearly the same embedding.
+    one, other = one.astype(np.float64), other.astype(np.float64)
     if metric == "cosine":
         return _directions(one) @ _directions(other).T
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
@@ -310,13 +326,18 @@ def _vectors(name: str, pictures: np.ndarray, explainer: Explainer | None) -> np
 
 def _length(given: Any) -> int | None:
     """How many entries there are, where that can be known beforehand."""
-    return len(given[0]) if isinstance(given, (tuple, list)) and len(given) else None
+    return len(given[0]) if isinstance(given, (tuple, list)) and given and hasattr(given[0], "__len__") else None
 
 
 def _portions(name: str, given: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     """Pictures, identities and cameras, about ``size`` at a time."""
     if isinstance(given, (tuple, list)) and len(given) in (2, 3):
         pictures, *labels = given
+        if not (hasattr(pictures, "__len__") and hasattr(pictures, "__getitem__")):
+            raise ValueError(
+                f"`{name}` must hold pictures or embeddings as an array. Received: {type(pictures).__name__}. "
+                "Candidates: a NumPy array, a tf.data.Dataset of (pictures, identities, cameras)."
+            )
         columns = [_labels(name, column) for column in labels]
         if any(len(column) != len(pictures) for column in columns):
             raise ValueError(
@@ -334,7 +355,7 @@ def _portions(name: str, given: Any, size: int) -> Iterator[tuple[np.ndarray, np
             f"Received: {type(given).__name__}."
         )
     spec = given.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3) or not all(hasattr(one, "shape") for one in spec):
         raise ValueError(
             f"`{name}` must give (pictures, identities) or (pictures, identities, cameras). Received: {spec}."
         )
@@ -427,6 +448,8 @@ def _gradient(explainer: Explainer, query: np.ndarray, pictures: np.ndarray, met
 def _pictures_at(name: str, given: tuple[Any, _Entries], wanted: set[int], explainer: Explainer) -> dict[int, Any]:
     """The pictures at some positions. A dataset is read again, and may not give another order than the first time."""
     source, entries = given
+    if not wanted:
+        return {}
     if isinstance(source, (tuple, list)):
         found = {place: np.asarray(source[0][place]) for place in wanted}
     else:
@@ -442,7 +465,8 @@ def _pictures_at(name: str, given: tuple[Any, _Entries], wanted: set[int], expla
         raise ValueError(f"`{name}` must hold pictures to be explained. Received: embeddings.")
     places = sorted(found)
     again = explainer.embed(np.stack([found[place] for place in places]))
-    if len(found) < len(wanted) or not np.allclose(again, entries.vectors[places], rtol=1e-2, atol=1e-3):
+    before = entries.vectors[places]
+    if len(found) < len(wanted) or not np.allclose(again, before, rtol=1e-2, atol=1e-3 * np.abs(before).max()):
         raise ValueError(
             f"`{name}` must give the same pictures in the same order each time it is read, to be explained. "
             "Received: a dataset that does not. Candidates: a dataset without shuffling and augmentation."
