@@ -66,9 +66,10 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         target: What to explain: anything that :class:`keras_gradcam.Explainer` takes. By default the label where the
             probe has labels, otherwise the class predicted at that epoch. With a :class:`keras_gradcam.Similarity` (or
             ``Dot``, ``Distance``) that has a picture for each probe, or none where labels are identities, the probes
-            are pairs: both pictures get maps, and the similarity of one identity and of two is logged.
-        gallery: Pictures to rank for queries while the network learns: ``(pictures, identities, cameras)`` or a
-            :class:`keras_gradcam.reid.Gallery`. Adds CMC, mAP and ranked lists with maps.
+            are pairs: both pictures get maps, and the similarity of one identity and of two is logged (where partners
+            are given and there are no labels: of pairs and of non-pairs).
+        gallery: Pictures to rank while the network learns: ``(pictures, identities)`` for the probe as queries, or a
+            :class:`keras_gradcam.reid.Gallery`, with cameras and queries. Adds CMC, mAP and ranked lists with maps.
         filters: True to log the learned filters of the first convolution too, or a
             :class:`keras_gradcam.filters.Filters` that says which, and with which pictures to find what excites them.
         class_names: Names of the classes, or of the identities, by number.
@@ -255,6 +256,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         record = Record(moment, frames, title(moment), self._scalars(moment), sight.rankings, sight.pictures)
         for sink in self._sinks:
             self._guarded(functools.partial(sink.write, record))
+        if sight.failure is not None:
+            self._guarded(functools.partial(_raise, sight.failure))
         if epoch is not None and self._filmstrip_every and len(self._recorder.moments) % self._filmstrip_every == 0:
             self._summarize()
         return moment
@@ -336,7 +339,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                     Frame(self._captions.pictures[number], gradcam=gradcam, top=top, wrong=wrong, partner=partner)
                 )
             captions = tuple(
-                (title(moment), *self._captions.short(moment, number), f"similarity {value:.2f}")
+                (title(moment), *self._captions.short(moment, number), f"map similarity {value:.2f}")
                 for moment, value in zip(moments, similarity[:, number], strict=True)
             )
             films.append(Film(tuple(frames), captions, tuple(float(value) for value in similarity[:, number])))
@@ -371,7 +374,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
 
     def _target_in_words(self) -> str:
         if self._partners is not None:
-            return f"{self._partners.score.__name__} to the partner"
+            return f"{self._partners.name} to the partner"
         return repr(self._target) if len(repr(self._target)) < 80 else "Class of each probe"
 
     def _check_class_names(self, observer: Observer) -> None:
@@ -405,6 +408,10 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                     stacklevel=2,
                 )
             return None
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _group(name: str) -> str:

@@ -14,9 +14,9 @@ import numpy as np
 from .engine.base import Outputs, Structure, Tensor
 from .targets import Target, check_one_output
 
-# In float32 two embeddings are the same where their cosine is this close to one, or their distance, as a share of their
-# length, to zero: what gradient there is comes from rounding errors.
-_SAME = 1e-6
+# In float32 two embeddings are the same where their cosine is this close to one, or their distance to zero, as a share
+# of their length: what gradient there is comes from rounding errors, which add up in deep networks.
+_SAME, _SAME_PLACE = 1e-6, 3e-4
 
 
 def embeddings(outputs: Outputs, target: Target) -> np.ndarray:
@@ -190,7 +190,8 @@ class Distance(_Compared):
         super().__init__(reference=reference)
 
     def remark(self, scores: np.ndarray) -> str | None:
-        if (scores == 0).any():
+        lengths = np.linalg.norm(self._rows["reference"], axis=1)
+        if (-scores <= _SAME_PLACE * lengths).any():
             return (
                 "A picture is compared with its own embedding: its Distance is zero, and its map empty. Use "
                 "SelfSimilarity() for what shapes a picture's embedding."
@@ -318,8 +319,10 @@ def _distance(one: Tensor, other: Tensor) -> Tensor:
     from keras import ops
 
     squares = ops.sum(ops.square(one - other), axis=1)
-    apart = squares > _SAME**2 * ops.sum(ops.square(other), axis=1)
-    return ops.where(apart, ops.sqrt(ops.where(apart, squares, ops.ones_like(squares))), ops.zeros_like(squares))
+    distance = ops.sqrt(ops.where(squares > 0, squares, ops.ones_like(squares)))
+    apart = squares > _SAME_PLACE**2 * ops.sum(ops.square(other), axis=1)
+    near = ops.stop_gradient(ops.where(squares > 0, distance, ops.zeros_like(distance)))
+    return ops.where(apart, distance, near)
 
 
 def _reference(name: str, given: Any) -> Any:

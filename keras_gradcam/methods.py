@@ -39,6 +39,6 @@ def as_methods(methods: str | Sequence[str]) -> tuple[str, ...]:
     names = (methods,) if isinstance(methods, str) else tuple(dict.fromkeys(methods))
     if not names or not set(names) <= set(METHODS):
         raise ValueError(
-            f"`methods` must name at least one method. Received: {names!r}. Candidates: {', '.join(METHODS)}."
+            f"`methods` must name known methods, at least one. Received: {names!r}. Candidates: {', '.join(METHODS)}."
         )
     return names

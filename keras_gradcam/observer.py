@@ -32,6 +32,7 @@ class Sight:
         totals: Name to number, for all probes together.
         rankings: Ranked lists with maps.
         pictures: Name to uint8 (H, W, 3): the learned filters.
+        failure: What kept the gallery from being ranked, which must not cost the maps.
     """
 
     explanation: Explanation
@@ -40,6 +41,7 @@ class Sight:
     totals: Mapping[str, float]
     rankings: tuple[RankList, ...] = ()
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
+    failure: Exception | None = None
 
 
 class Observer:
@@ -82,20 +84,24 @@ class Observer:
         """
         explanation, partner, totals = self._explained()
         rankings: tuple[RankList, ...] = ()
+        failure = None
         if self._gallery is not None and (end or number % self._gallery.every == 0):
-            ranking = rank(
-                self._gallery.query,
-                self._gallery.pictures,
-                self._explainer,
-                top=self._gallery.top,
-                explain=self._gallery.shown,
-                progress=False,
-            )
-            rankings = ranking.explained
-            found = {f"rank_{place}": ranking.cmc[place - 1] for place in _PLACES if place <= len(ranking.cmc)}
-            totals |= {"mean_ap": ranking.mean_ap, **{name: float(value) for name, value in found.items()}}
+            try:
+                rankings, retrieval = self._ranked(self._gallery)
+                totals |= retrieval
+            except Exception as error:
+                failure = error
         present = {name: value for name, value in totals.items() if np.isfinite(value)}
-        return Sight(explanation, partner, self._said(explanation), present, rankings, self._drawn_filters(number, end))
+        return Sight(
+            explanation, partner, self._said(explanation), present, rankings, self._drawn_filters(number, end), failure
+        )
+
+    def _ranked(self, gallery: Gallery) -> tuple[tuple[RankList, ...], dict[str, float]]:
+        ranking = rank(
+            gallery.query, gallery.pictures, self._explainer, top=gallery.top, explain=gallery.shown, progress=False
+        )
+        found = {f"rank_{place}": float(ranking.cmc[place - 1]) for place in _PLACES if place <= len(ranking.cmc)}
+        return ranking.explained, {"mean_ap": ranking.mean_ap, **found}
 
     def _drawn_filters(self, number: int, end: bool) -> dict[str, np.ndarray]:
         filters, model = self._filters, self._explainer.model

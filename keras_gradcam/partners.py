@@ -11,7 +11,7 @@ import numpy as np
 from .embedding_targets import Distance, Dot, Similarity
 from .engine.base import Structure
 from .probe import Probe
-from .targets import Output, Target
+from .targets import Output, Target, _Sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +20,7 @@ class Partners:
 
     Attributes:
         score: Makes the target out of what a picture is compared with.
+        name: Of that target.
         pictures: What the model takes, one per probe.
         source: int (N,), which probe each partner is, or None where they are other pictures.
         positive: bool (N, N), whether probe i and partner j show one identity in two pictures.
@@ -27,6 +28,7 @@ class Partners:
     """
 
     score: Callable[[Any], Target]
+    name: str
     pictures: Structure
     source: np.ndarray | None
     positive: np.ndarray
@@ -38,7 +40,8 @@ def take_partners(target: Target, probe: Probe) -> tuple[Target, Partners | None
 
     Args:
         target: Any. A :class:`keras_gradcam.Similarity`, ``Dot`` or ``Distance`` without a reference pairs each probe
-            with the next one that has its label; one with a picture for each probe pairs it with that.
+            with the next one that has its label; one with a picture for each probe pairs it with that. Without labels
+            such pairs are taken to be of one identity each; with labels nothing is known of the partners' identities.
         probe: The probes; their labels are identities.
 
     Returns:
@@ -49,28 +52,40 @@ def take_partners(target: Target, probe: Probe) -> tuple[Target, Partners | None
     """
     import keras
 
-    compared = target
-    while isinstance(compared, Output):
-        compared = compared.target
+    compared, factor = target, 1.0
+    while isinstance(compared, (Output, _Sum)):
+        if isinstance(compared, Output):
+            compared = compared.target
+        elif len(compared.terms) == 1:
+            ((weight, compared),) = compared.terms
+            factor *= weight
+        else:
+            return target, None
     if not isinstance(compared, (Similarity, Dot, Distance)):
         return target, None
     (reference,) = compared.references
-    count = len(probe)
+    count, kind = len(probe), type(compared)
+
+    def score(other: Any) -> Target:
+        return kind(other) if factor == 1 else factor * kind(other)
+
+    name = kind.__name__ if factor == 1 else f"{'-' if factor == -1 else f'{factor:g}*'}{kind.__name__}"
     if reference is None:
         labels, source = _next_of_the_same(probe.labels, repr(compared))
         pictures = keras.tree.map_structure(lambda array: array[source], probe.images)
         alike = labels[:, None] == labels[source][None]
         itself = np.arange(count)[:, None] == source[None]
-        partners = Partners(type(compared), pictures, source, alike & ~itself, ~alike)
-        return target.instead(type(compared)(pictures)), partners
+        partners = Partners(score, name, pictures, source, alike & ~itself, ~alike)
+        return target.instead(score(pictures)), partners
     if isinstance(reference, np.ndarray) and (len(reference) < count or reference.ndim != _axes(probe.images)):
         return target, None  # one for all, or embeddings
     pictures = keras.tree.map_structure(lambda array: np.asarray(array)[:count], reference)
+    # Labels are the probes' own: whether the partners show the same identities or other ones is not known.
     alike = np.eye(count, dtype=bool)
+    apart = ~alike
     if probe.labels is not None:
-        # A partner shows the identity of its probe.
-        alike = probe.labels[:, None] == probe.labels[None]
-    return target.instead(type(compared)(pictures)), Partners(type(compared), pictures, None, alike, ~alike)
+        alike = apart = np.zeros((count, count), bool)
+    return target.instead(score(pictures)), Partners(score, name, pictures, None, alike, apart)
 
 
 def separation(partners: Partners, one: np.ndarray, other: np.ndarray) -> Mapping[str, float]:

@@ -153,7 +153,11 @@ def test_references_are_embedded_anew_without_tracing_again(pictures, tmp_path, 
 def test_training_does_not_notice(pictures, tmp_path):
     plain = fit(pictures, None)
     callback = GuidedGradCAMCallback(
-        (pictures[:8], IDENTITIES[:8]), tmp_path, target=Similarity(), gallery=(pictures, IDENTITIES), on_error="raise"
+        (pictures[:8] * 0.9, IDENTITIES[:8]),
+        tmp_path,
+        target=Similarity(),
+        gallery=(pictures, IDENTITIES),
+        on_error="raise",
     )
     watched = fit(pictures, callback)
     for one, other in zip(plain.get_weights(), watched.get_weights(), strict=True):
@@ -190,14 +194,42 @@ def test_a_gallery_is_ranked_every_few_epochs_and_at_the_end(pictures, tmp_path)
 
 def test_the_probe_is_the_query_where_none_is_given(pictures, tmp_path):
     callback = GuidedGradCAMCallback(
-        (pictures[:6], IDENTITIES[:6] * 0 + np.arange(6) % 2),
+        (pictures[:6] * 0.9, np.arange(6) % 2),
         tmp_path,
         target=Similarity(),
         gallery=(pictures, IDENTITIES % 2),
     )
     model = fit(pictures, callback, epochs=1)
-    expected = rank((pictures[:6], np.arange(6) % 2), (pictures, IDENTITIES % 2), model, progress=False)
+    expected = rank((pictures[:6] * 0.9, np.arange(6) % 2), (pictures, IDENTITIES % 2), model, progress=False)
     assert callback.history.totals["mean_ap"][0] == pytest.approx(expected.mean_ap)
+
+
+def test_queries_in_the_gallery_are_warned_of(pictures, tmp_path):
+    callback = GuidedGradCAMCallback(
+        (pictures[:8], IDENTITIES[:8]), tmp_path, target=Similarity(), gallery=(pictures, IDENTITIES)
+    )
+    with pytest.warns(UserWarning, match="8 pictures of the gallery are queries too"):
+        fit(pictures, callback, epochs=1)
+
+
+def test_a_gallery_that_cannot_be_read_does_not_cost_the_maps(pictures, tmp_path):
+    reads = []
+
+    def entries():
+        reads.append(1)
+        for picture, identity in zip(pictures, IDENTITIES, strict=True):
+            yield picture, identity
+            if len(reads) > 2:
+                raise OSError("gone")
+
+    spec = (tf.TensorSpec((20, 12, 3), tf.float32), tf.TensorSpec((), tf.int64))
+    gallery = Gallery(tf.data.Dataset.from_generator(entries, output_signature=spec))
+    callback = GuidedGradCAMCallback(
+        (pictures[:8] * 0.9, IDENTITIES[:8]), tmp_path, target=Similarity(), gallery=gallery
+    )
+    with pytest.warns(RuntimeWarning, match="could not log and training goes on"):
+        fit(pictures, callback, epochs=2)
+    assert callback.history.epochs.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -318,14 +350,14 @@ def test_one_output_of_several_can_be_the_embedding(pictures, tmp_path):
     model = keras.Model(inputs, {"who": classes, "embedding": keras.layers.Identity(name="embedding")(embedding)})
     model.compile("adam", {"who": "sparse_categorical_crossentropy"})
     callback = GuidedGradCAMCallback(
-        (pictures[:8], IDENTITIES[:8]),
+        (pictures[:8] * 0.9, IDENTITIES[:8]),
         tmp_path,
         target=Output("embedding", Distance()),
         gallery=(pictures, IDENTITIES),
         on_error="raise",
     )
     model.fit(pictures, {"who": IDENTITIES}, epochs=1, verbose=0, callbacks=[callback])
-    partners = pictures[[1, 2, 3, 0, 5, 6, 7, 4]]
-    f, g = (model.predict(x, verbose=0)["embedding"] for x in (pictures[:8], partners))
+    partners = 0.9 * pictures[[1, 2, 3, 0, 5, 6, 7, 4]]
+    f, g = (model.predict(x, verbose=0)["embedding"] for x in (0.9 * pictures[:8], partners))
     np.testing.assert_allclose(callback.history.numbers["score"][-1], -np.linalg.norm(f - g, axis=1), rtol=1e-4)
     assert callback.history.totals["mean_ap"][0] > 0

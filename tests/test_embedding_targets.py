@@ -265,11 +265,19 @@ def test_maps_in_sixteen_bits_are_near_those_in_thirty_two(policy):
 
 
 @pytest.fixture(scope="module")
-def mobilenet():
-    """MobileNetV2, batch norm neck, length one; for pictures of people (64, 32)."""
-    base = keras.applications.MobileNetV2((64, 32, 3), alpha=0.35, weights=None, include_top=False)
-    x = L.BatchNormalization(name="neck")(L.GlobalAveragePooling2D()(base.output))
-    model = randomised(keras.Model(base.input, L.UnitNormalization()(x)))
+def large():
+    """Six convolutions with batch norm, a shortcut, a batch norm neck, length one; for pictures of people (64, 32)."""
+    inputs = keras.Input((64, 32, 3))
+    x = inputs
+    for number, channels in enumerate((16, 16, 32, 32, 64, 64)):
+        before = x
+        x = L.Conv2D(channels, 3, 2 - number % 2, padding="same", use_bias=False)(x)
+        x = L.BatchNormalization()(x)
+        x = L.Add()([before, x]) if number % 2 else x
+        x = L.ReLU(name=f"relu{number}")(x)
+    base = keras.Model(inputs, x)
+    x = L.BatchNormalization(name="neck")(L.GlobalAveragePooling2D()(x))
+    model = randomised(keras.Model(inputs, L.UnitNormalization()(x)))
     # As after training: pictures are told apart by what differs from their mean.
     pooled = base(images(16, (64, 32)), training=False).numpy().mean(axis=(1, 2))
     gamma, beta, *_ = model.get_layer("neck").get_weights()
@@ -277,8 +285,8 @@ def mobilenet():
     return base, model
 
 
-def test_maps_of_a_large_network_equal_a_tape(mobilenet):
-    base, model = mobilenet
+def test_maps_of_a_large_network_equal_a_tape(large):
+    base, model = large
     pictures, positives, negative = (images(count, (64, 32), seed=seed) for count, seed in ((4, 5), (4, 6), (1, 7)))
     gamma, beta, moving_mean, variance = (tf.constant(w) for w in model.get_layer("neck").get_weights())
 
@@ -308,7 +316,7 @@ def test_maps_of_a_large_network_equal_a_tape(mobilenet):
         explain(model, pictures, target=target, methods="gradcam"),
         plain_gradcam(features, head, pictures),
     )
-    assert result.layer == "out_relu"
+    assert result.layer == "relu5"
     assert_close(result.scores, expected.scores, 1e-4)
     assert_close(result.gradcam, expected.gradcam, 2e-3)
 
@@ -807,3 +815,45 @@ def test_a_rounding_error_away_from_oneself_is_distance_zero(make):
 def test_a_reference_that_does_not_fit_is_named(explainer, reference):
     with pytest.raises(ValueError, match="`reference`"):
         explainer(PICTURES, Similarity(reference))
+
+
+@pytest.mark.parametrize(
+    "rescale",
+    [
+        lambda z: z * keras.ops.sum(z**2, axis=1, keepdims=True),
+        lambda z: z / keras.ops.sum(z**2, axis=1, keepdims=True),
+        lambda z: z * keras.ops.norm(z, axis=1, keepdims=True),
+    ],
+    ids=["times the square", "by the square", "times the length"],
+)
+def test_what_changes_the_length_is_not_looked_through(rescale):
+    model = tiny(lambda x: L.Lambda(rescale)(dense(x)))
+    result = explain(model, PICTURES, target=Norm(), methods="gradcam")
+    np.testing.assert_allclose(result.scores, np.linalg.norm(model(PICTURES).numpy(), axis=1), rtol=1e-4)
+
+
+class Learned(L.Layer):
+    """A factor that is learned."""
+
+    def build(self, shape):
+        self.factor = self.add_weight(shape=(), initializer="ones", name="factor")
+
+    def call(self, inputs):
+        return self.factor * inputs
+
+
+@pytest.mark.filterwarnings("ignore:All embeddings have one length")
+def test_a_normalisation_is_found_behind_a_learned_factor():
+    plain = tiny(HEADS["UnitNormalization"])
+    model = keras.Model(plain.input, Learned()(plain.output))
+    expected, result = (explain(one, PICTURES, target=SelfSimilarity(), methods="gradcam") for one in (plain, model))
+    assert_close(result.gradcam, expected.gradcam)
+
+
+def test_similarity_and_distance_agree_on_what_is_the_same_picture():
+    model = tiny(HEADS["UnitNormalization"])
+    explainer = Explainer(model, methods="gradcam")
+    near = explainer.embed(PICTURES) + np.float32(1e-4) * np.eye(D, dtype="float32")[:3]
+    for make in (Similarity, Distance):
+        with pytest.warns(UserWarning, match="SelfSimilarity"):
+            explainer(PICTURES, make(near))

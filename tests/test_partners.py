@@ -55,8 +55,16 @@ def test_given_pictures_are_the_partners_as_many_as_there_are_probes():
     assert partners.source is None
     assert partners.positive.tolist() == [[True, False], [False, True]]
     _, partners = take_partners(Similarity(PICTURES), Probe(PICTURES[:3] + 1, np.array([4, 4, 5])))
-    assert partners.positive[0].tolist() == [True, True, False]
-    assert partners.negative[0].tolist() == [False, False, True]
+    # What the partners of labelled probes show is not known.
+    assert not partners.positive.any()
+    assert not partners.negative.any()
+
+
+def test_a_negative_target_makes_pairs_too():
+    target, partners = take_partners(-Similarity(), Probe(PICTURES[:2], np.array([1, 1])))
+    assert partners.name == "-Similarity"
+    assert repr(target) == repr(partners.score(PICTURES[:2])) == "-Similarity(pictures (2, 4, 2, 3))"
+    assert take_partners(Similarity() - Similarity(), Probe(PICTURES, None))[1] is None
 
 
 @pytest.mark.parametrize(

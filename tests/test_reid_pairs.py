@@ -329,6 +329,16 @@ def test_heads_that_are_not_linear_are_refused_and_explained_by_the_gradient(hea
     assert maps.layer == "conv"
 
 
+def test_flat_pictures_do_not_make_a_head_linear():
+    """A network that sees single pixels, pictures of one colour: all cells are the same."""
+    inputs = keras.Input((*SIZE, 3))
+    x = L.Conv2D(8, 1, activation="relu", name="conv")(inputs)
+    model = randomised(keras.Model(inputs, L.Dense(D, activation="relu")(mean(x))))
+    flat = np.ascontiguousarray(np.broadcast_to(A[:, :1, :1], A.shape))
+    with pytest.raises(ValueError, match="form='gradient'"):
+        similarity_maps(model, flat, flat[::-1])
+
+
 def test_one_picture_for_which_the_head_is_not_linear_is_enough_to_refuse():
     """A rectifier that lets pass what dark pictures give, and not what bright ones do."""
     model = net(lambda x: L.Dense(D, activation="relu", name="dense")(mean(x)))
@@ -561,3 +571,14 @@ def test_a_sum_of_targets_of_one_output_names_that_output(form):
 def test_a_number_of_matches_that_is_none_is_refused(count):
     with pytest.raises(ValueError, match="`count` must"):
         by_hand().matches(count)
+
+
+@pytest.mark.parametrize("after", [lambda z: z, L.Flatten()], ids=["(2, 3)", "flattened"])
+def test_parts_normalised_each_by_itself_are_refused_or_give_the_similarity_of_the_embeddings(after):
+    """An embedding in parts, each of length one, as of a network that pools stripes."""
+    model = net(lambda x: after(L.UnitNormalization(axis=-1)(L.Reshape((2, 3))(L.Dense(6)(mean(x))))))
+    try:
+        maps = similarity_maps(model, A, B)
+    except ValueError:
+        return
+    assert_sums_up(maps, model, A, B)

@@ -27,12 +27,14 @@ _LOSS_SCALES = (1024.0, 32.0, 1.0, 1 / 32, 1 / 1024, 1 / 32768)
 
 # What may stand behind a normalisation without changing the direction, but for constant factors.
 _RESHAPING = {*_PASS_THROUGH, "Reshape", "Squeeze", "ExpandDims"}
-# What an L2 norm is computed with, one way or another: squares, a sum and a root among them.
-_SQUARES, _ROOTS = {"Square", "Mul", "Pow"}, {"Sqrt", "Rsqrt", "Pow"}
+# What an L2 norm, or its inverse, is computed with beside squares, a sum and a root.
 _NORM = {
-    *("Square", "Mul", "Pow", "Abs", "Sum", "Sqrt", "Rsqrt", "Reciprocal", "RealDiv", "Maximum", "Minimum", "AddV2"),
+    *("Square", "Mul", "Abs", "Sum", "Sqrt", "Rsqrt", "Reciprocal", "RealDiv", "Maximum", "Minimum", "AddV2"),
     *("Squeeze", "ExpandDims", "Reshape", "StridedSlice", "Shape", "Pack", "Const", "Identity", "Cast"),
 }
+_POWERS = {2.0: "Square", 0.5: "Sqrt", -0.5: "Rsqrt", -1.0: "Reciprocal"}
+# What keeps a norm from zero is no larger than this.
+_EPSILON = 1e-2
 
 _Function: Any = type(tf.function(lambda: None))
 
@@ -80,13 +82,16 @@ def _before_normalization(output: tf.Tensor) -> tf.Tensor:
         if tensor.op.type not in ("Mul", "RealDiv", "AddV2"):
             return output
         one, other = tensor.op.inputs
-        if tensor.op.type != "RealDiv" and (_constant(one) is not None or (one.shape.rank and one.shape[-1] == 1)):
+        if tensor.op.type != "RealDiv" and (
+            one.shape.num_elements() == 1 or _constant(one) is not None or one.shape[-1] == 1
+        ):
             one, other = other, one
         constant = _constant(other)
-        if constant is not None and (constant == 0) == (tensor.op.type == "AddV2"):
+        learned = tensor.op.type != "AddV2" and other.shape.num_elements() == 1
+        if learned or (constant is not None and (constant == 0) == (tensor.op.type == "AddV2")):
             tensor = one
             continue
-        return one if tensor.op.type != "AddV2" and _is_norm_of(other, one) else output
+        return one if tensor.op.type != "AddV2" and _is_norm_of(other, one, tensor.op.type == "Mul") else output
 
 
 def _constant(tensor: tf.Tensor) -> float | None:
@@ -95,18 +100,31 @@ def _constant(tensor: tf.Tensor) -> float | None:
     return float(value.flat[0]) if value is not None and value.size and (value == value.flat[0]).all() else None
 
 
-def _is_norm_of(scale: tf.Tensor, tensor: tf.Tensor) -> bool:
-    """Whether ``scale`` is one number per sample, computed as an L2 norm of ``tensor`` or its inverse is."""
-    if scale.shape.rank != tensor.shape.rank or scale.shape[-1] != 1 or tensor.shape[-1] == 1:
+def _is_norm_of(scale: tf.Tensor, tensor: tf.Tensor, inverse: bool) -> bool:
+    """Whether ``scale`` is one number per sample, computed as the L2 norm of ``tensor`` or, if wanted, its inverse."""
+    one_per_sample = scale.shape.rank == tensor.shape.rank and all(extent == 1 for extent in scale.shape[1:])
+    if not one_per_sample or tensor.shape[1:].num_elements() == 1:
         return False
     types: set[str] = set()
     todo = [scale]
     while todo:
         one = todo.pop()
-        if one is not tensor:
-            types.add(one.op.type)
-            todo.extend(one.op.inputs)
-    return "Sum" in types and bool(types & _SQUARES) and bool(types & _ROOTS) and types <= _NORM
+        if one is tensor:
+            continue
+        kind, inputs = one.op.type, list(one.op.inputs)
+        constants = [value for value in map(_constant, inputs) if value is not None]
+        if kind == "Pow":
+            kind, inputs = _POWERS.get(constants[0] if constants else 0.0, "Pow"), inputs[:1]
+        # More than an epsilon beside the squares, or a quotient of two things that vary, is no plain norm.
+        if (kind == "AddV2" and not any(abs(value) <= _EPSILON for value in constants)) or (
+            kind == "RealDiv" and _constant(inputs[0]) is None
+        ):
+            return False
+        types.add(kind)
+        todo.extend(inputs)
+    inverted = "Rsqrt" in types or ("Sqrt" in types and bool(types & {"Reciprocal", "RealDiv"}))
+    rooted = inverted if inverse else "Sqrt" in types and not inverted
+    return rooted and "Sum" in types and bool(types & {"Square", "Mul"}) and types <= _NORM
 
 
 def _model_outputs(model: Any, predictions: Structure) -> Outputs:

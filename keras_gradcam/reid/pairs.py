@@ -259,8 +259,8 @@ def _contributions(split: Split, features: np.ndarray, embeddings: np.ndarray, d
     shape = features.shape[1:]
     constant = split.head(np.zeros((1, *shape), np.float32)).reshape(-1).astype(np.float64)
     portion = max(1, _PORTION // tokens[0].size)
-    # One cell alone adds little to the constant; made stronger, less of it is lost to rounding. float16 has no room.
-    gain = 1 if "float16" in dtypes else int(np.prod(grid))
+    # In bfloat16 what one cell adds to the constant would be lost to rounding, were it not made stronger.
+    gain = int(np.prod(grid)) if "bfloat16" in dtypes else 1
     found = np.empty((len(features), int(np.prod(grid)), constant.size))
     for number, sample in enumerate(tokens):
         for start in range(first, len(sample), portion):

@@ -119,8 +119,8 @@ def rank(
     r"""Ranks a gallery for every query, as in the Market-1501 protocol.
 
     Gallery entries with the query's identity and the query's camera are left out, and so are those of identity -1
-    (junk). Without cameras nothing but junk is left out; where ``gallery is query``, each query's own entry. Entries
-    of equal similarity keep the order of the gallery.
+    (junk). Without cameras nothing but junk is left out; where both are the same pictures (one object), each query's
+    own entry. Entries of equal similarity keep the order of the gallery.
 
     Of a list with right matches at positions :math:`p_1 < ... < p_m` (counted from 1, in what is left of the gallery)
 
@@ -163,7 +163,7 @@ def rank(
     _whole("top", top, 1)
     explainer = None if model is None else as_explainer(model)
     queries = _embedded("query", query, explainer, progress)
-    same = gallery is query
+    same = gallery is query or _alike(query, gallery)
     entries = queries if same else _embedded("gallery", gallery, explainer, progress)
     if queries.vectors.shape[1] != entries.vectors.shape[1]:
         raise ValueError(
@@ -193,14 +193,38 @@ def check_gallery(gallery: Gallery, explainer: Explainer) -> None:
         _vectors(name, first[0][:1], explainer)
         cameras.append(first[2] is not None)
     _check_cameras(*cameras)
+    _warn_of_queries_in(gallery)
+
+
+def _warn_of_queries_in(gallery: Gallery) -> None:
+    """Without cameras a query that is in the gallery finds itself."""
+    sides = gallery.query, gallery.pictures
+    if not all(isinstance(side, (tuple, list)) and len(side) == 2 for side in sides):
+        return
+    asked = {np.ascontiguousarray(picture).tobytes() for picture in gallery.query[0]}
+    found = sum(np.ascontiguousarray(picture).tobytes() in asked for picture in gallery.pictures[0])
+    if found:
+        warnings.warn(
+            f"{found} pictures of the gallery are queries too and find themselves, which flatters CMC and mAP. Leave "
+            "them out of the gallery, or give cameras.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _check_cameras(of_query: bool, of_gallery: bool) -> None:
     if of_query != of_gallery:
         raise ValueError(
             "`query` and `gallery` must both come with cameras or both without. "
-            f"Received: cameras of the {'query' if of_query else 'gallery'} alone."
+            f"Received: cameras of the {'query' if of_query else 'gallery'} alone. "
+            "Candidates: Gallery((pictures, identities, cameras), query=(pictures, identities, cameras))."
         )
+
+
+def _alike(query: Any, gallery: Any) -> bool:
+    """Whether two tuples hold the very same arrays."""
+    tuples = isinstance(query, tuple) and isinstance(gallery, tuple) and len(query) == len(gallery)
+    return tuples and all(one is other for one, other in zip(query, gallery, strict=True))
 
 
 def _chosen(explain: int | Sequence[int], count: int) -> list[int]:

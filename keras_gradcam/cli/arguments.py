@@ -1,0 +1,312 @@
+"""The words of the command line. Imports nothing heavy, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__
+from ..methods import CAMS, DEFAULT_METHODS, INPUT_MAPS
+from .errors import CommandError
+
+#: Each command with the module that carries it out.
+COMMANDS = {
+    "explain": "explain",
+    "layers": "listing",
+    "filters": "filters",
+    "top": "filters",
+    "rank": "ranking",
+    "report": "reports",
+    "tensorboard": "tensorboard",
+}
+
+_CODES = "exit codes: 0 all went well, 1 some pictures failed, 2 wrong usage or input, 130 interrupted"
+_MODEL = """MODEL is a .keras or .h5 file, or app:NAME for a network of keras.applications, such as app:MobileNetV2
+(ImageNet weights are downloaded once) or app:MobileNetV2?weights=none (random weights). Files are loaded in Keras'
+safe mode: one that holds pickled Python code is refused."""
+_PICTURES = """IMAGES are files, folders (searched through) or patterns such as 'photos/**/*.jpg'. Pictures are turned
+as their camera says (EXIF), transparent ones laid on white, animations read as their first frame, 16 bits scaled to
+8, and resized as a whole to the size that the model takes."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see: {self.prog} --help)")
+
+
+def parsed(words: Sequence[str]) -> argparse.Namespace:
+    """What the words of a command line mean; prints and exits for ``--help`` and ``--version``.
+
+    Raises:
+        CommandError: If they mean nothing.
+    """
+    options, rest = _parser().parse_known_args(words)
+    if options.command == "tensorboard":
+        options.passed_on = rest
+    elif rest:
+        raise CommandError(f"unrecognized arguments: {' '.join(rest)} (see: keras-gradcam {options.command} --help)")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="keras-gradcam",
+        description="See what a Keras vision model looks at.",
+        epilog=f"keras-gradcam COMMAND --help shows options and examples of a command.\n\n{_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"keras-gradcam {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_explain, _layers, _filters, _top, _rank, _report, _tensorboard):
+        add(commands)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[_Parser], name: str, purpose: str, text: str, examples: Sequence[str]
+) -> argparse.ArgumentParser:
+    lines = "\n".join(f"  keras-gradcam {name} {example}" for example in examples)
+    parser = commands.add_parser(
+        name,
+        help=purpose,
+        description=f"{purpose[0].upper()}{purpose[1:]}.\n\n{text}".rstrip(),
+        epilog=f"examples:\n{lines}\n\n{_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # An abbreviated option would change its meaning when a longer one is added; and TensorBoard has options too.
+        allow_abbrev=False,
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and TensorFlow's log")
+    return parser
+
+
+def _explain(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "explain",
+        "draw what a model looks at in pictures",
+        f"{_MODEL}\n\n{_PICTURES}\n\nAn interrupted run goes on where it was when the same command is given again. "
+        "manifest.json appears in\nthe folder when everything is done.",
+        [
+            "model.keras cat.jpg",
+            "app:MobileNetV2 photos/ --class top3 --out maps",
+            "model.keras photos/ --labels names.txt --class cat --contrast dog --preprocess 1/127.5,-1",
+            "model.h5 'photos/**/*.png' --method gradcam,layercam --layer block5_conv3 --format separate",
+        ],
+    )
+    _add_model(parser)
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="pictures, folders, patterns")
+    question = parser.add_argument_group("what is explained")
+    question.add_argument(
+        "--class",
+        dest="of_class",
+        default="predicted",
+        metavar="CLASS",
+        help="predicted (default); a number; a name, or a part of it that no other name has; top3: the three best "
+        "classes of each picture, a row each",
+    )
+    question.add_argument("--contrast", metavar="CLASS", help="what speaks for --class rather than for this one")
+    question.add_argument("--counterfactual", action="store_true", help="what speaks against --class")
+    question.add_argument("--output", metavar="NAME", help="which output, by name or position, of a model with several")
+    _add_layer(question)
+    question.add_argument(
+        "--method",
+        action="append",
+        metavar="NAME",
+        help=f"one or several with commas; may be repeated. On the layer's grid: {', '.join(CAMS)}. At the size of the "
+        f"picture: {', '.join(INPUT_MAPS)}. Default: {','.join(DEFAULT_METHODS)}",
+    )
+    _add_preparation(parser)
+    result = parser.add_argument_group("what comes out")
+    result.add_argument("--out", default="gradcam_out", metavar="DIR", help="folder of the results (gradcam_out)")
+    result.add_argument(
+        "--format",
+        choices=("panel", "separate", "npz"),
+        default="panel",
+        help="panel (default): NAME.png, the picture and its maps side by side. separate: NAME.METHOD.png, each map "
+        "alone, in the picture's own size up to 2048 pixels. npz: NAME.npz: raw maps, scores, classes, probabilities",
+    )
+    result.add_argument("--colormap", default="inferno", metavar="NAME", help="any of matplotlib's (inferno)")
+    result.add_argument(
+        "--overwrite", action="store_true", help="start anew in a folder that was made with other settings"
+    )
+    _add_running(parser)
+
+
+def _layers(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "layers",
+        "list the layers that can be explained",
+        f"{_MODEL}\n\nThe layer that is explained unless --layer names another is marked with *.",
+        ["model.keras", "app:ResNet50?weights=none"],
+    )
+    _add_model(parser)
+    _add_size(parser)
+
+
+def _filters(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "filters",
+        "draw the learned filters of a convolution",
+        _MODEL,
+        ["model.keras", "model.keras --layer conv1 --out filters.png"],
+    )
+    _add_model(parser)
+    _add_layer(parser, "the convolution: a name or a path; by default the first one")
+    parser.add_argument(
+        "--sort",
+        choices=("norm", "similarity", "none"),
+        default="norm",
+        help="norm (default): the largest first; similarity: alike ones side by side; none: as they lie in the layer",
+    )
+    parser.add_argument(
+        "--common",
+        action="store_true",
+        help="one scale for all filters, to compare strength; each has its own otherwise",
+    )
+    parser.add_argument(
+        "--out", default="filters.png", metavar="FILE", help="the drawing, replaced if it is there (filters.png)"
+    )
+
+
+def _top(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "top",
+        "find the pictures that excite filters most",
+        f"{_MODEL}\n\n{_PICTURES}",
+        ["model.keras photos/ --layer conv5 --filters 0,3,7", "app:VGG16 photos/ --top 4 --out excited.png"],
+    )
+    _add_model(parser)
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="pictures, folders, patterns")
+    _add_layer(parser)
+    parser.add_argument("--filters", metavar="N,N,...", help="which ones, counted from 0; by default the first 8")
+    parser.add_argument("--top", type=_count, default=9, metavar="N", help="how many pictures of each filter (9)")
+    parser.add_argument(
+        "--out",
+        default="top.png",
+        metavar="FILE",
+        help="the drawing, with a .json beside it; replaced if they are there (top.png)",
+    )
+    _add_preparation(parser, labels=False)
+    _add_running(parser)
+
+
+def _rank(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "rank",
+        "rank a gallery for queries and show what makes pictures match",
+        f"{_MODEL}\nThe model returns embeddings.\n\nIdentity and camera are read from the names of files as in "
+        "Market-1501: 0002_c1s1_000451_03.jpg is\nidentity 2, camera 1; identity -1 is junk and never counted. "
+        "Pictures of the query's identity and camera\nare left out, as there.",
+        [
+            "reid.keras --query market/query --gallery market/bounding_box_test",
+            r"reid.keras --query q --gallery g --pattern '(?P<id>\d+)_cam(?P<camera>\d+)' --top 5 --show 10",
+        ],
+    )
+    _add_model(parser)
+    parser.add_argument("--query", required=True, metavar="DIR", help="folder of the queries")
+    parser.add_argument("--gallery", required=True, metavar="DIR", help="folder of the gallery")
+    parser.add_argument(
+        "--pattern",
+        default=r"(?P<id>-?\d+)_c(?P<camera>\d+)",
+        metavar="REGEX",
+        help="finds the groups 'id' and 'camera' (which may be missing) in names of files; by default Market-1501's",
+    )
+    parser.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="cosine by default")
+    parser.add_argument("--top", type=_count, default=10, metavar="N", help="how many of each list are kept (10)")
+    parser.add_argument(
+        "--show", type=_natural, default=5, metavar="N", help="how many queries are drawn with maps (5)"
+    )
+    _add_layer(parser)
+    parser.add_argument(
+        "--out",
+        default="gradcam_rank",
+        metavar="DIR",
+        help="folder of rank_list.png and ranking.json, replaced if they are there (gradcam_rank)",
+    )
+    parser.add_argument("--colormap", default="inferno", metavar="NAME", help="any of matplotlib's (inferno)")
+    _add_preparation(parser, labels=False)
+    _add_running(parser)
+
+
+def _report(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "report",
+        "print how attention moved during a training",
+        "LOGDIR is the folder that GuidedGradCAMCallback wrote to, or one that holds several such. A training that\n"
+        "was interrupted, or is still going on, is reported as far as it got.",
+        ["logs/run1", "logs > report.md"],
+    )
+    parser.add_argument("logdir", metavar="LOGDIR", help="a folder of event files")
+
+
+def _tensorboard(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "tensorboard",
+        "start TensorBoard so that it keeps every epoch",
+        "Starts TensorBoard with --samples_per_plugin images=1000, without which it keeps 10 random epochs of every\n"
+        "picture. Other arguments are passed on to it.",
+        ["logs", "logs --port 6007 --bind_all"],
+    )
+    parser.add_argument("logdir", metavar="LOGDIR", help="a folder of event files")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or app:NAME")
+
+
+def _add_layer(parser: argparse._ActionsContainer, text: str = "") -> None:
+    text = text or "the feature map: a name or a path; by default the last one with spatial extent (see: layers)"
+    parser.add_argument("--layer", metavar="PATH", help=text)
+
+
+def _add_size(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--size",
+        metavar="HxW",
+        help="size of the pictures for a model that takes any, such as 320 or 240x320 (224)",
+    )
+
+
+def _add_preparation(parser: argparse.ArgumentParser, labels: bool = True) -> None:
+    group = parser.add_argument_group("what goes in")
+    group.add_argument(
+        "--preprocess",
+        metavar="HOW",
+        help="what is done to pixels from 0 to 255: none; SCALE,OFFSET (such as 1/127.5,-1); or the name of a module "
+        "of keras.applications, such as mobilenet_v2 (densenet stands for the mean and deviation of ImageNet). By "
+        "default app: models take their own and other models none",
+    )
+    _add_size(group)
+    if labels:
+        group.add_argument(
+            "--labels",
+            metavar="FILE",
+            help="names of the classes: a text file with one on each line; JSON: a list, {name: number} or "
+            "{number: name}; imagenet (downloaded once; the default for app: models with their weights)",
+        )
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it runs")
+    group.add_argument("--batch-size", type=_count, default=16, metavar="N", help="pictures at once (16)")
+    group.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def _count(text: str) -> int:
+    number = _natural(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, not {text!r}")
+    return number
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, not {text!r}")
+    return int(text)

@@ -1,0 +1,199 @@
+"""Models from files and from keras.applications, without ever running code that a file brings along."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import json
+import re
+import sys
+import urllib.parse
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .console import import_keras
+from .errors import CommandError, in_one_line
+from .preprocessing import Preprocessing, modules, preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A loaded model.
+
+    Attributes:
+        keras_model: The model itself, not compiled.
+        source: What was typed, with the full path of a file.
+        digest: SHA-256 of the file, or of the weights of a network of keras.applications.
+        preprocessing: What a network of keras.applications wants to be done to pixels from 0 to 255, or None.
+        is_imagenet: Whether it is known to have ImageNet's classes.
+    """
+
+    keras_model: Any
+    source: str
+    digest: str
+    preprocessing: Preprocessing | None = None
+    is_imagenet: bool = False
+
+
+def load(source: str) -> Network:
+    """Loads a model.
+
+    Args:
+        source: A .keras or .h5 file, or app:NAME.
+
+    Raises:
+        CommandError: If there is no such model, or it cannot be loaded safely.
+    """
+    if source.startswith("app:"):
+        import_keras()
+        return _from_applications(source)
+    _check_file(source)
+    import_keras()
+    return Network(_from_file(source), str(Path(source).absolute()), _file_digest(source))
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def _check_file(source: str) -> None:
+    """Raises CommandError for what is no model, before TensorFlow is loaded."""
+    path = Path(source)
+    if not path.exists():
+        raise CommandError(f"no such model: {source!r}. Candidates: a .keras or .h5 file, app:MobileNetV2.")
+    if path.is_dir():
+        raise CommandError(
+            f"MODEL must be a .keras or .h5 file. Received: {source!r}, a folder (a SavedModel?), which Keras 3 does "
+            "not load. Candidates: load it with the Keras that saved it, then model.save('model.keras')."
+        )
+    kind = path.suffix.lower()
+    if source.endswith(".weights.h5"):
+        raise CommandError(
+            f"MODEL must be a whole model. Received: {source!r}, weights alone. "
+            "Candidates: build the model in Python, model.load_weights(...), model.save('model.keras')."
+        )
+    if kind not in (".keras", ".h5", ".hdf5"):
+        raise CommandError(f"MODEL must be a .keras or .h5 file. Received: {source!r}.")
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise CommandError(f"MODEL cannot be read: {error.strerror}: {source!r}.") from error
+    if kind == ".keras" and not zipfile.is_zipfile(path):
+        raise CommandError(
+            f"MODEL cannot be read: {source!r} is no .keras file, or one that was not written to its end."
+        )
+    if kind != ".keras":
+        _check_hdf5(path)
+
+
+def _check_hdf5(path: Path) -> None:
+    import h5py  # type: ignore[import-untyped]
+
+    try:
+        with h5py.File(path, "r") as file:
+            config = file.attrs.get("model_config")
+    except OSError as error:
+        raise CommandError(
+            f"MODEL cannot be read: {str(path)!r} is no HDF5 file, or one that was not written to its end."
+        ) from error
+    if config is None:
+        raise CommandError(
+            f"MODEL must be a whole model. Received: {str(path)!r}, weights alone. "
+            "Candidates: build the model in Python, model.load_weights(...), model.save('model.keras')."
+        )
+    # Not every release of Keras has a safe mode for these files.
+    if _holds_code(json.loads(config)):
+        raise CommandError(_UNSAFE)
+
+
+_UNSAFE = (
+    "MODEL holds a Lambda layer with pickled Python code, which could do anything to this machine, and is not loaded. "
+    "Candidates: a layer of your own instead of the Lambda; or keras_gradcam.explain in Python for a model you trust."
+)
+
+
+def _holds_code(config: Any) -> bool:
+    if isinstance(config, dict):
+        function = config.get("function")
+        pickled = config.get("function_type") == "lambda" or isinstance(function, list)
+        return pickled or config.get("class_name") == "__lambda__" or any(map(_holds_code, config.values()))
+    return isinstance(config, list) and any(map(_holds_code, config))
+
+
+def _from_file(source: str) -> Any:
+    import keras
+
+    try:
+        # Compiling would need the loss and the metrics of whoever trained the model, and is of no use here.
+        return keras.saving.load_model(source, compile=False, safe_mode=True)
+    except Exception as error:
+        text = str(error)
+        if "ambda" in text and "safe" in text:
+            raise CommandError(_UNSAFE) from error
+        unknown = re.search(r"(?:Could not (?:locate|deserialize) (?:class|function)|Unknown layer:) '(\w+)'", text)
+        if unknown:
+            raise CommandError(
+                f"MODEL is made of {unknown[1]!r}, which Keras does not know. "
+                "Candidates: load the model in Python, where that is defined, and call keras_gradcam.explain."
+            ) from error
+        # Keras puts the whole configuration before what is wrong.
+        raise CommandError(
+            f"MODEL cannot be loaded: {in_one_line(text.split('Exception encountered:')[-1])}"
+        ) from error
+
+
+def _file_digest(source: str) -> str:
+    found = hashlib.sha256()
+    with open(source, "rb") as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
+
+
+# --- keras.applications ---------------------------------------------------------------------------------------------
+
+
+def _from_applications(source: str) -> Network:
+    import keras
+
+    name, _, query = source.removeprefix("app:").partition("?")
+    options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    weights = options.pop("weights", "imagenet")
+    if options or weights not in ("imagenet", "none"):
+        raise CommandError(
+            f"MODEL must be app:NAME, app:NAME?weights=imagenet or app:NAME?weights=none. Received: {source!r}."
+        )
+    known: dict[str, Callable[..., Any]] = {
+        key: value for key, value in vars(keras.applications).items() if callable(value) and key[0].isupper()
+    }
+    if name not in known:
+        near = difflib.get_close_matches(name.lower(), [key.lower() for key in known], 5, 0.4)
+        listed = [key for key in known if key.lower() in near] or sorted(known)
+        raise CommandError(
+            f"keras.applications has no {name!r}. Candidates: {', '.join(f'app:{key}' for key in listed)}."
+        )
+    module = next(key for key, value in modules().items() if hasattr(value, name))
+    # Random weights are the same each time, so that an interrupted run can go on.
+    keras.utils.set_random_seed(0)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Keras says there that it downloads
+            network = known[name](weights=None if weights == "none" else weights)
+    except Exception as error:  # whatever the network says
+        raise CommandError(
+            f"the weights of {name} could not be downloaded: {in_one_line(error)}. "
+            f"Candidates: a file of your own, app:{name}?weights=none."
+        ) from error
+    return Network(network, source, _weights_digest(network), preprocessing(module), weights == "imagenet")
+
+
+def _weights_digest(network: Any) -> str:
+    found = hashlib.sha256()
+    for variable in network.variables:
+        found.update(np.ascontiguousarray(np.asarray(variable)).tobytes())
+    return found.hexdigest()
