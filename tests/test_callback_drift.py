@@ -234,3 +234,16 @@ def test_a_layer_without_kernels_is_refused_before_training(data, tmp_path):
 
     with pytest.raises(ValueError, match="`layer` must name one Conv2D"):
         fit(small_model(), data, GuidedGradCAMCallback(data, tmp_path, filters=Filters("dense")))
+
+
+def test_any_method_can_be_watched_and_the_first_map_on_the_grid_is_measured(data, tmp_path):
+    methods = ["saliency", "layercam", "gradcam", "smoothgrad"]
+    callback = GuidedGradCAMCallback(data, tmp_path, methods=methods, on_error="raise", max_probes=2)
+    model = small_model()
+    fit(model, data, callback, epochs=2)
+    expected = Explainer(model, methods=methods)(data[0][:2], target=data[1][:2])
+    np.testing.assert_allclose(callback.history.maps[-1], expected.maps["layercam"], rtol=2e-3, atol=1e-6)
+    drawn = decoded(events(tmp_path)["gradcam/probe_00"][-1])
+    # The picture, LayerCAM, Grad-CAM, and both gradients: five cells.
+    alone = decoded(events(tmp_path)["gradcam/probe_01"][-1])
+    assert drawn.shape[1] == alone.shape[1] == 5 * (12 * 16 + 6) - 6 + 16

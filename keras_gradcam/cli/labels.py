@@ -131,12 +131,12 @@ def imagenet_labels() -> Labels:
     Raises:
         CommandError: If they cannot be downloaded.
     """
+    import keras
     import numpy as np
-    from keras.applications.imagenet_utils import decode_predictions
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Keras says there that it downloads
-            decoded = decode_predictions(np.eye(1000, dtype=np.float32), top=1)
+            decoded = keras.applications.imagenet_utils.decode_predictions(np.eye(1000, dtype=np.float32), top=1)
     except Exception as error:  # whatever the network says
         raise CommandError(
             f"the names of ImageNet's classes could not be downloaded: {in_one_line(error)}. "
