@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .canvas import FAINT, INK, LINE, Canvas, flowed, shortened
+from .checks import check_whole_number
 from .explainer import Explainer
 from .filters import outlined
 from .layers import LayerLike
@@ -230,8 +231,8 @@ def top_activations(
     """
     import keras
 
-    _check_whole("top", top)
-    _check_whole("batch_size", batch_size)
+    check_whole_number("top", top, 1)
+    check_whole_number("batch_size", batch_size, 1)
     explainer = Explainer(model, layer=layer, methods=("gradcam",), batch_size=batch_size)
     search: _Search | None = None
     for batch in batches(images, batch_size):
@@ -311,8 +312,3 @@ def _channels(filters: Sequence[int] | int | None, count: int) -> np.ndarray:
             f"`filters` must be channels of the layer. Received: {filters!r}. Candidates: 0 to {count - 1}."
         )
     return chosen.astype(np.int64)
-
-
-def _check_whole(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"`{name}` must be a whole number >= 1. Received: {value!r}.")

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_whole_number
+
 #: (M, H, W, C) pictures and (M,) sample numbers to (M, H, W, C) gradients.
 Gradient = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -41,9 +43,7 @@ class Sampling:
         if not self.noise >= 0:
             raise ValueError(f"`noise` must be >= 0. Received: {self.noise!r}.")
         for name in ("samples", "steps"):
-            number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-                raise ValueError(f"`{name}` must be a whole number >= 1. Received: {number!r}.")
+            check_whole_number(name, getattr(self, name), 1)
 
 
 def smoothgrad(gradient: Gradient, images: np.ndarray, sampling: Sampling, portion: int = 32) -> np.ndarray:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from .captions import Captions, title
+from .checks import check_whole_number
 from .drift import Region, mean_of_present, region_mask
 from .explainer import Explainer
 from .filters import Filters
@@ -131,8 +132,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         for name, number in (("every", every), ("max_probes", max_probes), ("filmstrip_every", filmstrip_every or 1)):
-            if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-                raise ValueError(f"`{name}` must be a whole number >= 1. Received: {number!r}.")
+            check_whole_number(name, number, 1)
         if on_error not in ("warn", "raise"):
             raise ValueError(f"`on_error` must be 'warn' or 'raise'. Received: {on_error!r}.")
         self._probe = take_probe(probe, int(max_probes))

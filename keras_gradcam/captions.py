@@ -9,7 +9,7 @@ import numpy as np
 
 from .explanation import Explanation
 from .history import Moment
-from .methods import CAMS, INPUT_MAPS, TITLES
+from .methods import titled
 from .panels import Frame
 
 # Class names longer than this are shortened in captions.
@@ -70,8 +70,7 @@ class Captions:
             caption.append(f"top {top:.3g}{' (this frame)' if self.per_frame else ''}")
         if wrong:
             caption.append("wrong")
-        cams = {TITLES[name]: array[number] for name, array in explanation.maps.items() if name in CAMS}
-        gradients = {TITLES[name]: array[number] for name, array in explanation.maps.items() if name in INPUT_MAPS}
+        cams, gradients = titled(explanation.maps, number)
         first = next(iter(cams), None)
         return Frame(
             picture=self.pictures[number],

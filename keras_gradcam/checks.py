@@ -11,6 +11,12 @@ import numpy as np
 from .engine.base import Program
 
 
+def check_whole_number(name: str, number: Any, least: int) -> None:
+    """Raises ValueError unless ``number`` is a whole number of at least ``least``."""
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
+        raise ValueError(f"`{name}` must be a whole number >= {least}. Received: {number!r}.")
+
+
 def check_channels_last(model: Any, shape: Sequence[int]) -> None:
     """Raises ValueError for a model with its channels first; warns of an input that looks like it."""
     first = [layer for layer in model._flatten_layers() if getattr(layer, "data_format", None) == "channels_first"]

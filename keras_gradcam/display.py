@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .methods import CAMS, INPUT_MAPS, TITLES
+from .methods import CAMS, titled
 from .panels import Frame, panel
 from .render import Style, displayed, encoded, overlay
+from .writing import replace_whole
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -44,8 +45,7 @@ def drawable(explanation: Explanation) -> bool:
 
 
 def _frame(explanation: Explanation, number: int, picture: np.ndarray, names: Mapping[int, str]) -> Frame:
-    cams = {TITLES[name]: array[number] for name, array in explanation.maps.items() if name in CAMS}
-    gradients = {TITLES[name]: array[number] for name, array in explanation.maps.items() if name in INPUT_MAPS}
+    cams, gradients = titled(explanation.maps, number)
     first = next(iter(cams), None)
     cam = None if first is None else cams.pop(first)
     top = 0.0 if cam is None else float(np.nan_to_num(cam, posinf=0).max(initial=0))
@@ -147,9 +147,7 @@ def save(
     }
     files["manifest.json"] = json.dumps(manifest, indent=1).encode()
     for name, content in files.items():
-        unfinished = folder / f".{name}.unfinished"
-        unfinished.write_bytes(content)
-        unfinished.replace(folder / name)
+        replace_whole(folder / name, content)
     return folder
 
 

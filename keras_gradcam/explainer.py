@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .attributions import Sampling, baseline_of, integrated_gradients, smoothgrad
-from .checks import check_channels_last, warn_about_infinities, warn_about_rectifiers
+from .checks import check_channels_last, check_whole_number, warn_about_infinities, warn_about_rectifiers
 from .embedding_targets import Norm, embeddings
 from .engine import current_engine
 from .engine.base import Capture, Outputs, Pass, Program, Request, Signature, Split, Structure
@@ -79,8 +79,7 @@ class Explainer:
     ) -> None:
         import keras
 
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ValueError(f"`batch_size` must be a whole number >= 1. Received: {batch_size!r}.")
+        check_whole_number("batch_size", batch_size, 1)
         if not isinstance(model, keras.Layer):
             raise ValueError(
                 f"`model` must be a Keras 3 model. Received: {type(model).__name__}. "
@@ -298,7 +297,7 @@ class Explainer:
         flat, signature = flattened(standardized(images, self.model))
         target = self._chosen_target(None)
         request = self._request(signature, target, target.values(len(flat[0])))
-        return self._program(signature, [self._with_maps(request)])
+        return self._program(signature, [self._with_maps(request)], [self._layer])
 
     def _program(
         self, signature: Signature, requests: Sequence[Request], layers: Sequence[LayerLike] = (None,)

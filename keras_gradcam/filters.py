@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .canvas import FAINT, INK, LINE, Canvas, flowed, shortened
+from .checks import check_whole_number
 from .engine import current_engine
 from .engine.recording import declared_inputs, layer_paths
 from .layers import LayerLike, model_signature
@@ -90,8 +91,7 @@ class FilterPictures:
         """
         tiles = self.tiles(scale)
         columns = max(math.ceil(math.sqrt(len(tiles))), min(len(tiles), 6)) if columns is None else columns
-        if isinstance(columns, bool) or not isinstance(columns, (int, np.integer)) or columns < 1:
-            raise ValueError(f"`columns` must be a whole number >= 1. Received: {columns!r}.")
+        check_whole_number("columns", columns, 1)
         factor = max(1, _TILE // max(tiles.shape[1:3]))
         height, width = tiles.shape[1] * factor, max(tiles.shape[2] * factor, _TILE)
         row = height + LINE + _GAP
@@ -143,9 +143,7 @@ class Filters:
 
     def __post_init__(self) -> None:
         for name in ("every", "count", "top"):
-            number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-                raise ValueError(f"`{name}` must be a whole number >= 1. Received: {number!r}.")
+            check_whole_number(name, getattr(self, name), 1)
 
 
 def outlined(picture: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 #: Methods that give a map on the layer's grid, with their titles. One forward pass serves them all.
 CAMS = {
@@ -24,6 +26,13 @@ INPUT_MAPS = {
 TITLES = {**CAMS, **INPUT_MAPS}
 METHODS = tuple(TITLES)
 DEFAULT_METHODS = ("gradcam", "guided_backprop", "guided_gradcam")
+
+
+def titled(maps: Mapping[str, np.ndarray], number: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """One sample's maps by their titles: those on the layer's grid, and those at the size of the input."""
+    cams = {TITLES[name]: array[number] for name, array in maps.items() if name in CAMS}
+    gradients = {TITLES[name]: array[number] for name, array in maps.items() if name in INPUT_MAPS}
+    return cams, gradients
 
 
 def as_methods(methods: str | Sequence[str]) -> tuple[str, ...]:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_whole_number
 from .engine.base import Structure
 from .explainer import Explainer
 from .explanation import Explanation
 from .localization import PerSample, energy_inside, pointing_game
-from .scoring import Scorer, check_number
+from .scoring import Scorer
 from .targets import TargetLike
 
 __all__ = [
@@ -291,7 +292,7 @@ def increase_in_confidence(
 
 def _curve(scorer: Scorer, steps: int, begin: np.ndarray, end: np.ndarray) -> Curve:
     """The scores while pixels go from ``begin`` to ``end``, the map's strongest first."""
-    check_number("steps", steps, 1)
+    check_whole_number("steps", steps, 1)
     samples, *size = scorer.maps.shape
     cells = size[0] * size[1]
     counts = np.rint(np.linspace(0, cells, min(int(steps), cells) + 1)).astype(int)

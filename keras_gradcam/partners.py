@@ -11,6 +11,7 @@ import numpy as np
 from .embedding_targets import Distance, Dot, Similarity
 from .engine.base import Structure
 from .probe import Probe
+from .reid.ranking import directions
 from .targets import Output, Target, _Sum
 
 
@@ -100,7 +101,7 @@ def separation(partners: Partners, one: np.ndarray, other: np.ndarray) -> Mappin
         Mean cosine similarity of pictures of one identity ("similarity_positive"), of two ("similarity_negative"), and
         the difference ("similarity_gap"), where there are such pictures.
     """
-    cosines = _directions(one) @ _directions(other).T
+    cosines = directions(one) @ directions(other).T
     found = {}
     if partners.positive.any():
         found["similarity_positive"] = float(cosines[partners.positive].mean())
@@ -134,8 +135,3 @@ def _axes(images: Structure) -> int:
     import keras
 
     return max(array.ndim for array in keras.tree.flatten(images))
-
-
-def _directions(vectors: np.ndarray) -> np.ndarray:
-    lengths: Any = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)

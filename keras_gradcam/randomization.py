@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_whole_number
 from .drift import mean_of_present, rank_correlation
 from .engine import current_engine
 from .engine.base import Structure
@@ -24,7 +25,7 @@ from .explanation import Explanation
 from .inputs import standardized
 from .layers import signature_of
 from .methods import METHODS
-from .scoring import as_explainer, check_number, fixed_target
+from .scoring import as_explainer, fixed_target
 from .targets import TargetLike
 
 #: How layers are randomized: each on top of those above it, or each alone.
@@ -241,5 +242,5 @@ def _comparable(explanation: Explanation, method: str) -> np.ndarray:
 def _check_options(order: str, depth: int | None, seed: int) -> None:
     if order not in ORDERS:
         raise ValueError(f"`order` must be a known one. Received: {order!r}. Candidates: {', '.join(ORDERS)}.")
-    check_number("depth", 1 if depth is None else depth, 1)
-    check_number("seed", seed, 0)
+    check_whole_number("depth", 1 if depth is None else depth, 1)
+    check_whole_number("seed", seed, 0)

@@ -48,12 +48,6 @@ def as_explainer(explainer: Explainer | Any, **options: Any) -> Explainer:
     return explainer if isinstance(explainer, Explainer) else Explainer(explainer, **options)
 
 
-def check_number(name: str, number: Any, least: int) -> None:
-    """Raises ValueError unless ``number`` is a whole number of at least ``least``."""
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
-        raise ValueError(f"`{name}` must be a whole number >= {least}. Received: {number!r}.")
-
-
 class _Around(Target):
     """A target made of another one."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_whole_number
 from .drift import Region
 from .engine.base import Structure
 from .explainer import Explainer
@@ -17,7 +18,7 @@ from .layers import LayerLike
 from .localization import PerSample, energy_inside, informative, maps_of, pointing_game
 from .metrics import deletion, insertion, masked_confidence
 from .randomization import explainer_for, randomization_check
-from .scoring import check_number, fixed_target
+from .scoring import fixed_target
 from .targets import TargetLike
 
 # A curve of so many points tells a good map from a random one; more only make it smoother.
@@ -132,7 +133,7 @@ def trust(
     https://arxiv.org/abs/1806.07421; Adebayo et al. 2018, https://arxiv.org/abs/1810.03292; Zhang et al. 2016,
     https://arxiv.org/abs/1608.00507; Wang et al. 2020, https://arxiv.org/abs/1910.01279.
     """
-    check_number("seed", seed, 0)
+    check_whole_number("seed", seed, 0)
     explainer = _explainer(model, layer, method)
     images = standardized(images, explainer.model)
     chosen = fixed_target(explainer, images, target)

@@ -165,6 +165,14 @@ def test_the_best_classes_share_one_forward_pass(images):
             np.testing.assert_allclose(one.maps[name], alone.maps[name], rtol=1e-4, atol=1e-6)
 
 
+def test_looking_up_a_named_layer_and_explaining_it_share_one_trace(images):
+    explainer = Explainer(counting(network()), layer="last")
+    explainer.outputs(images)
+    assert str(explainer.layer_of(images)).endswith("last")
+    explainer(images)
+    assert Counted.calls == 1
+
+
 def test_there_are_no_more_places_than_classes(images):
     with pytest.raises(ValueError, match="0 to 3"):
         Explainer(network()).top_classes(images, 5)

@@ -7,8 +7,9 @@ import os
 import pytest
 
 from keras_gradcam.cli.errors import CommandError
-from keras_gradcam.cli.files import json_parts, remove_unfinished, replace_whole, safe_name
+from keras_gradcam.cli.files import json_parts, remove_unfinished, safe_name
 from keras_gradcam.cli.paths import find_pictures, result_names
+from keras_gradcam.writing import replace_whole
 
 
 @pytest.fixture

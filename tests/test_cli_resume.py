@@ -281,5 +281,5 @@ def test_an_error_while_reading_arrives():
 
 
 def test_results_are_written_through_the_module_that_makes_them_whole():
-    assert explain.replace_whole.__module__ == "keras_gradcam.cli.files"
+    assert explain.replace_whole.__module__ == "keras_gradcam.writing"
     assert os.path.basename(JOURNAL).startswith("manifest.")

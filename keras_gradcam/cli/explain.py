@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..writing import replace_whole
 from .answers import Answer, answers
 from .console import Progress, say, tell
 from .errors import INTERRUPTED, SOME_FAILED, CommandError, PictureError
-from .files import check_writable, replace_whole
+from .files import check_writable
 from .intake import Intake
 from .journal import MANIFEST, Journal
 from .paths import find_pictures, result_names

@@ -1,8 +1,7 @@
-"""Files that are whole or not there, and names that every file system takes."""
+"""What is in a folder of results: JSON, names that every file system takes, and what a killed process left."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -10,35 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-_UNFINISHED = ".unfinished"
+from ..writing import UNFINISHED
+
 # Counted in bytes, with room for the longest suffix within the 255 that file systems allow.
 _LONGEST = 150
 
 
-def replace_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Writes a file under another name and then renames it: nobody ever sees half of it.
-
-    Args:
-        path: The file; what was there is replaced.
-        content: As a whole or in parts.
-
-    Raises:
-        OSError: If it cannot be written; nothing is left then.
-    """
-    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
-    try:
-        with unfinished.open("wb") as file:
-            file.writelines([content] if isinstance(content, bytes) else content)
-        unfinished.replace(path)
-    except BaseException:  # an interruption too
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
-
-
 def remove_unfinished(folder: Path) -> None:
     """Removes what a killed process left half-written."""
-    for path in folder.glob(f".*{_UNFINISHED}"):
+    for path in folder.glob(f".*{UNFINISHED}"):
         path.unlink(missing_ok=True)
 
 

@@ -12,9 +12,10 @@ from ..activations import TopActivations, top_activations
 from ..explainer import Explainer
 from ..filters import filter_pictures
 from ..render import encoded
+from ..writing import replace_whole
 from .console import Progress, tell
 from .errors import SOME_FAILED, CommandError
-from .files import as_json, check_writable, json_parts, replace_whole
+from .files import as_json, check_writable, json_parts
 from .intake import intake
 from .models import load
 from .paths import find_pictures

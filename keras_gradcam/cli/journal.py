@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..writing import replace_whole
 from .errors import CommandError
-from .files import as_json, json_parts, remove_unfinished, replace_whole
+from .files import as_json, json_parts, remove_unfinished
 
 MANIFEST, JOURNAL = "manifest.json", "manifest.jsonl.partial"
 _KEYS = ("made_with", "model", "settings")

@@ -17,9 +17,10 @@ from .. import __version__
 from ..explainer import Explainer
 from ..reid import Ranking, RankList, rank, rank_list
 from ..render import Style, encoded
+from ..writing import replace_whole
 from .console import Progress, tell
 from .errors import SOME_FAILED, CommandError, PictureError
-from .files import as_json, check_writable, json_parts, replace_whole
+from .files import as_json, check_writable, json_parts
 from .intake import Intake, intake
 from .models import Network, load
 from .paths import find_pictures

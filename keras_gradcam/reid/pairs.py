@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import warn_about_infinities
+from ..checks import check_whole_number, warn_about_infinities
 from ..embedding_targets import SelfSimilarity, Similarity
 from ..engine.base import Split, Structure
 from ..explainer import Explainer
@@ -96,8 +96,7 @@ class SimilarityMaps:
         Raises:
             ValueError: If the maps are of the gradient form, or ``count`` is no whole number >= 0.
         """
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
-            raise ValueError(f"`count` must be a whole number >= 0. Received: {count!r}.")
+        check_whole_number("count", count, 0)
         matrix = self._matrix("matches")
         return [_strongest(one, count, once) for one in matrix]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_whole_number
 from ..embedding_targets import Distance, Similarity
 from ..explainer import Explainer
 from .pairs import as_explainer, parts
@@ -103,7 +104,7 @@ class Gallery:
 
     def __post_init__(self) -> None:
         for name in ("every", "top", "shown"):
-            _whole(name, getattr(self, name), 1)
+            check_whole_number(name, getattr(self, name), 1)
 
 
 def rank(
@@ -160,7 +161,7 @@ def rank(
     """
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f"`metric` must be 'cosine' or 'euclidean'. Received: {metric!r}.")
-    _whole("top", top, 1)
+    check_whole_number("top", top, 1)
     explainer = None if model is None else as_explainer(model)
     queries = _embedded("query", query, explainer, progress)
     same = gallery is query or _alike(query, gallery)
@@ -262,8 +263,12 @@ def _ranked(queries: _Entries, entries: _Entries, metric: str, top: int, same: b
     precision = np.full(count, np.nan)
     firsts: list[int] = []
     portion = max(1, _PORTION // size)
+    # In 64 bits: an untrained network gives all pictures nearly the same embedding.
+    asked, known = queries.vectors.astype(np.float64), entries.vectors.astype(np.float64)
+    if metric == "cosine":
+        asked, known = directions(asked), directions(known)
     for start in range(0, count, portion):
-        scores = _scores(queries.vectors[start : start + portion], entries.vectors, metric)
+        scores = _scores(asked[start : start + portion], known, metric)
         for number, row in enumerate(scores, start=start):
             counted = entries.identities != JUNK
             if queries.cameras is not None and entries.cameras is not None:
@@ -296,16 +301,15 @@ def _ranked(queries: _Entries, entries: _Entries, metric: str, top: int, same: b
 
 
 def _scores(one: np.ndarray, other: np.ndarray, metric: str) -> np.ndarray:
-    """(len(one), len(other)): the cosine, or the Euclidean distance with a minus sign."""
-    # In 64 bits: an untrained network gives all pictures nearly the same embedding.
-    one, other = one.astype(np.float64), other.astype(np.float64)
+    """(len(one), len(other)): the cosine of directions, or the Euclidean distance with a minus sign."""
     if metric == "cosine":
-        return _directions(one) @ _directions(other).T
+        return one @ other.T
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
     return 0 - np.sqrt(np.maximum(squares, 0))
 
 
-def _directions(vectors: np.ndarray) -> np.ndarray:
+def directions(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length one; those of length zero stay zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
 
@@ -496,8 +500,3 @@ def _pictures_at(name: str, given: tuple[Any, _Entries], wanted: set[int], expla
             "Received: a dataset that does not. Candidates: a dataset without shuffling and augmentation."
         )
     return found
-
-
-def _whole(name: str, number: Any, least: int) -> None:
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
-        raise ValueError(f"`{name}` must be a whole number >= {least}. Received: {number!r}.")

@@ -11,6 +11,7 @@ import numpy as np
 from ..panels import animation, filmstrip, overview
 from ..reid.figures import rank_list
 from ..render import Style, encoded
+from ..writing import replace_whole
 from .base import Record, Run, Summary
 
 
@@ -44,9 +45,9 @@ class FileSink:
             ) from error
 
     def write(self, record: Record) -> None:
-        self._replace("overview.png", encoded(overview(record.frames, record.title, self._style)))
+        self._put("overview.png", encoded(overview(record.frames, record.title, self._style)))
         if record.rankings:
-            self._replace("ranking.png", encoded(rank_list(record.rankings, self._style)))
+            self._put("ranking.png", encoded(rank_list(record.rankings, self._style)))
             self._ranked = True
 
     def summarize(self, summary: Summary) -> None:
@@ -66,22 +67,15 @@ class FileSink:
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         files["run.npz"] = buffer.getvalue()
         for name, content in files.items():
-            self._replace(name, content)
+            self._put(name, content)
         manifest = {
             "epochs": history.epochs.tolist(),
             "files": sorted([*files, "overview.png", *(["ranking.png"] if self._ranked else [])]),
         }
-        self._replace("manifest.json", json.dumps(manifest, indent=1).encode())
+        self._put("manifest.json", json.dumps(manifest, indent=1).encode())
 
     def close(self) -> None:
         pass
 
-    def _replace(self, name: str, content: bytes) -> None:
-        path = self._directory / name
-        unfinished = path.with_name(f".{name}.unfinished")
-        try:
-            unfinished.write_bytes(content)
-            unfinished.replace(path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)  # it may be what fills the disk
-            raise
+    def _put(self, name: str, content: bytes) -> None:
+        replace_whole(self._directory / name, content)
