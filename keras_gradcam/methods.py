@@ -1,10 +1,12 @@
-"""What can be computed, by name."""
+"""What can be computed, by name. Standard library only: the command line's help reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Methods that give a map on the layer's grid, with their titles. One forward pass serves them all.
 CAMS = {
