@@ -24,7 +24,7 @@ from .layers import LayerLike, find_model
 from .methods import DEFAULT_METHODS
 from .observer import Observer
 from .panels import Film, Frame
-from .partners import take_partners
+from .partners import lacks_reference, take_partners
 from .probe import Display, bounds, explained_pictures, given_pictures, given_regions, names_by_number, take_probe
 from .reid.ranking import Gallery
 from .render import Style
@@ -74,14 +74,15 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         filters: True to log the learned filters of the first convolution too, or a
             :class:`keras_gradcam.filters.Filters` that says which, and with which pictures to find what excites them.
         class_names: Names of the classes, or of the identities, by number.
-        display_images: The pictures as people know them, where the model's inputs are preprocessed. By default the
-            inputs are stretched for display as :func:`keras_gradcam.render.displayed` says.
-        regions: Where attention should (or should not) be, one per probe: boxes (x0, y0, x1, y1) in input pixels or
-            masks (H, W). Adds the share of mass inside and the pointing game.
+        display_images: The pictures as people know them, where the model's inputs are preprocessed; one per picture of
+            ``probe``. By default the inputs are stretched for display as :func:`keras_gradcam.render.displayed` says.
+        regions: Where attention should (or should not) be, one per picture of ``probe``: boxes (x0, y0, x1, y1) in
+            input pixels or masks (H, W). Adds the share of mass inside and the pointing game.
         methods: Which maps to compute, see :class:`keras_gradcam.Explainer`; the first of them on the layer's grid is
             the one whose drift is measured. "gradcam" alone costs little more than a forward pass.
         every: Log every so many epochs; the last one is always logged.
-        max_probes: How many pictures to take at most.
+        max_probes: How many pictures to take at most: the first ones. Where identities make pairs, the first whose
+            identity has another picture, and four of each while there is room for more identities.
         filmstrip_every: Also draw filmstrips every so many logged epochs, not only at the end.
         style: Colours and scale of the maps.
         save_dir: A folder for ``overview.png`` of the latest logged epoch and, at the end, filmstrips, animated GIFs
@@ -135,7 +136,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             check_whole_number(name, number, 1)
         if on_error not in ("warn", "raise"):
             raise ValueError(f"`on_error` must be 'warn' or 'raise'. Received: {on_error!r}.")
-        self._probe = take_probe(probe, int(max_probes))
+        self._probe = take_probe(probe, int(max_probes), paired=lacks_reference(as_target(target)))
         if target is None and self._probe.labels is not None:
             target = Class(self._probe.labels)
         self._target, self._partners = take_partners(as_target(target), self._probe)
@@ -146,8 +147,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._filters = Filters() if filters is True else filters or None
         self._branch = branch
         self._class_names = names_by_number(class_names)
-        self._given_pictures = given_pictures(display_images, len(self._probe))
-        self._regions = given_regions(regions, len(self._probe))
+        self._given_pictures = given_pictures(display_images, self._probe.places)
+        self._regions = given_regions(regions, self._probe.places)
         self._every, self._filmstrip_every = int(every), filmstrip_every
         self._logs_prefix = logs_prefix
         self._on_error = on_error

@@ -282,7 +282,7 @@ def region_masks(regions: Sequence[Region] | np.ndarray, samples: int, input_siz
         raise ValueError(
             f"`regions` must hold one box or mask per sample. Received: {len(regions)} for {samples} samples."
         )
-    masks = [region_mask(region, input_size) for region in given_regions(regions, samples) or ()]
+    masks = [region_mask(region, input_size) for region in given_regions(regions, range(samples)) or ()]
     for mask in masks:
         bounds(mask)  # refuses a region outside of the input
     return masks

@@ -36,6 +36,12 @@ class Partners:
     negative: np.ndarray
 
 
+def lacks_reference(target: Target) -> bool:
+    """Whether a target compares pictures but does not say with which."""
+    compared, _ = _compared(target)
+    return compared is not None and compared.references[0] is None
+
+
 def take_partners(target: Target, probe: Probe) -> tuple[Target, Partners | None]:
     """Finds the partners of the probes in a target that compares.
 
@@ -53,16 +59,8 @@ def take_partners(target: Target, probe: Probe) -> tuple[Target, Partners | None
     """
     import keras
 
-    compared, factor = target, 1.0
-    while isinstance(compared, (Output, _Sum)):
-        if isinstance(compared, Output):
-            compared = compared.target
-        elif len(compared.terms) == 1:
-            ((weight, compared),) = compared.terms
-            factor *= weight
-        else:
-            return target, None
-    if not isinstance(compared, (Similarity, Dot, Distance)):
+    compared, factor = _compared(target)
+    if compared is None:
         return target, None
     (reference,) = compared.references
     count, kind = len(probe), type(compared)
@@ -112,6 +110,20 @@ def separation(partners: Partners, one: np.ndarray, other: np.ndarray) -> Mappin
     return found
 
 
+def _compared(target: Target) -> tuple[Similarity | Dot | Distance | None, float]:
+    """What compares within a target, and its weight."""
+    factor = 1.0
+    while isinstance(target, (Output, _Sum)):
+        if isinstance(target, Output):
+            target = target.target
+        elif len(target.terms) == 1:
+            ((weight, target),) = target.terms
+            factor *= weight
+        else:
+            return None, factor
+    return (target if isinstance(target, (Similarity, Dot, Distance)) else None), factor
+
+
 def _next_of_the_same(labels: np.ndarray | None, target: str) -> tuple[np.ndarray, np.ndarray]:
     """For each probe the next one with its label, the last followed by the first."""
     if labels is None:
@@ -125,7 +137,7 @@ def _next_of_the_same(labels: np.ndarray | None, target: str) -> tuple[np.ndarra
         if len(places) == 1:
             raise ValueError(
                 f"`probe` must hold at least two pictures of each identity to pair them. Received: one of {label} "
-                f"among {len(labels)}. Candidates: other pictures, `max_probes`, Similarity(pictures of the partners)."
+                f"among {len(labels)}. Candidates: more pictures, to choose from; Similarity(pictures of the partners)."
             )
         source[places] = np.roll(places, -1)
     return labels, source

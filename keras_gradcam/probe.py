@@ -15,18 +15,25 @@ from .drift import Region
 from .engine.base import Structure
 from .render import displayed, no_larger_than_a_cell
 
+# A dataset is read this many times as far as there are probes, in search of pairs.
+_FAR = 32
+# So many pictures of an identity are taken while there are others: each pair is another one then.
+_OF_EACH = 4
+
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """The first pictures of what the user gave, copied.
+    """Some pictures of what the user gave, copied.
 
     Attributes:
         images: What the model takes, N samples.
         labels: int (N,), or None.
+        places: int (N,), where they stand in what was given.
     """
 
     images: Structure
     labels: np.ndarray | None
+    places: np.ndarray
 
     def __len__(self) -> int:
         import keras
@@ -34,13 +41,14 @@ class Probe:
         return len(keras.tree.flatten(self.images)[0])
 
 
-def take_probe(probe: Any, limit: int) -> Probe:
-    """Takes the first ``limit`` samples out of anything that Keras trains on.
+def take_probe(probe: Any, limit: int, paired: bool = False) -> Probe:
+    """Takes samples out of anything that Keras trains on: the first ``limit``, or those that make pairs.
 
     Args:
         probe: An array of images; ``(images, labels)``; a ``tf.data.Dataset`` of either, batched or not; a
             ``keras.utils.PyDataset``. Images of a model with several inputs are a list or dict of arrays.
         limit: How many samples to take.
+        paired: Whether each should have another one of its label, where there are more samples than ``limit``.
 
     Raises:
         ValueError: If it is none of these, holds nothing, or labels are neither integers nor one-hot.
@@ -49,16 +57,18 @@ def take_probe(probe: Any, limit: int) -> Probe:
         >>> import numpy as np
         >>> take_probe((np.zeros((9, 8, 8, 3)), np.eye(3)[[2, 0, 1] * 3]), 4).labels
         array([2, 0, 1, 2])
+        >>> take_probe((np.zeros((6, 8, 8, 3)), [5, 1, 2, 3, 1, 5]), 4, paired=True).places
+        array([0, 1, 4, 5])
     """
     import keras
 
     if hasattr(probe, "element_spec") or isinstance(probe, keras.utils.PyDataset):
-        images, labels = _gathered(batches(probe), limit)
+        images, labels = _gathered(batches(probe), limit, paired)
     else:
         images, labels = separated(probe)
     if isinstance(images, (list, tuple)) and images and all(np.ndim(one) == 3 for one in images):
         images = np.stack([np.asarray(one) for one in images])  # a list of pictures
-    images = keras.tree.map_structure(lambda array: np.array(_array(array)[:limit]), images)
+    images = keras.tree.map_structure(_array, images)
     flat = keras.tree.flatten(images)
     if not flat or any(array.dtype.kind in "OSU" for array in flat) or not len(flat[0]):
         raise ValueError(
@@ -66,16 +76,59 @@ def take_probe(probe: Any, limit: int) -> Probe:
             f"Received: {_described(probe)}. "
             "Candidates: images, (images, labels), a tf.data.Dataset or a PyDataset of either."
         )
-    if not all(np.isfinite(array).all() for array in flat):
+    count = len(flat[0])
+    places = np.arange(min(limit, count))
+    if labels is not None:
+        labels = _integers(_array(labels))
+        if len(labels) != count:
+            raise ValueError(
+                f"`probe` must have one label per picture. Received: {len(labels)} labels for {count} pictures."
+            )
+        if paired and count > limit:
+            places = paired_places(labels, limit)
+        labels = labels[places]
+    images = keras.tree.map_structure(lambda array: array[places], images)
+    if not all(np.isfinite(array).all() for array in keras.tree.flatten(images)):
         warnings.warn("`probe` holds values that are not finite; what is shown for them says nothing.", stacklevel=3)
-    if labels is None:
-        return Probe(images, None)
-    labels = _integers(_array(labels)[:limit])
-    if len(labels) != len(flat[0]):
+    return Probe(images, labels, places)
+
+
+def paired_places(labels: np.ndarray, limit: int) -> np.ndarray:
+    """Chooses labels that occur more than once: of as many values as there is room for four times, the first ones.
+
+    Args:
+        labels: int (N,).
+        limit: How many to choose at most.
+
+    Returns:
+        int, at most ``limit`` positions, ascending.
+
+    Raises:
+        ValueError: If no label occurs twice.
+
+    Example:
+        >>> import numpy as np
+        >>> paired_places(np.array([1, 1, 1, 1, 1, 2, 3, 2]), 6)
+        array([0, 1, 2, 3, 5, 7])
+    """
+    found: dict[int, list[int]] = {}
+    for place, label in enumerate(labels.tolist()):
+        found.setdefault(label, []).append(place)
+    # In the order in which they become pairs, which does not depend on how far a dataset was read.
+    groups = sorted((places for places in found.values() if len(places) > 1), key=lambda places: places[1])
+    if not groups or limit < 2:
         raise ValueError(
-            f"`probe` must have one label per picture. Received: {len(labels)} labels for {len(flat[0])} pictures."
+            "`probe` must hold two pictures of an identity, to pair them. "
+            f"Received: {len(labels)} pictures of {len(found)} identities, max_probes={limit}. "
+            "Candidates: pictures sorted by identity, Similarity(pictures of the partners)."
         )
-    return Probe(images, labels)
+    chosen: list[int] = []
+    for places in groups:
+        room = min(limit - len(chosen), _OF_EACH)
+        if room > 1:  # one alone would have no partner
+            chosen += places[:room]
+    more = sorted(place for places in groups for place in places[_OF_EACH:] if places[0] in chosen)
+    return np.sort(chosen + more[: limit - len(chosen)])
 
 
 def names_by_number(names: Sequence[str] | Mapping[int, str] | None) -> dict[int, str]:
@@ -135,27 +188,30 @@ class Display:
         return no_larger_than_a_cell(displayed(np.concatenate([self._images, images]))[len(self._images) :])
 
 
-def given_pictures(images: Any, samples: int) -> np.ndarray | None:
-    """The given pictures, one per probe, ready for display."""
+def given_pictures(images: Any, places: Sequence[int] | np.ndarray) -> np.ndarray | None:
+    """The given pictures at the places of the probes, ready for display."""
     if images is None:
         return None
     pictures = np.asarray(images)
     single = pictures.ndim == 3 and pictures.shape[-1] in (1, 3, 4)
-    if pictures.ndim not in (3, 4) or single or len(pictures) < samples:
+    if pictures.ndim not in (3, 4) or single or len(pictures) <= max(places):
         raise ValueError(
-            f"`display_images` must hold one picture per probe, shape ({samples}, H, W, 3). "
-            f"Received: shape {pictures.shape}."
+            f"`display_images` must hold one picture per probe, shape ({max(places) + 1}, H, W, 3). "
+            f"Received: shape {pictures.shape}.{_explained_places(places)}"
         )
-    return displayed(pictures[:samples])
+    return displayed(pictures[places])
 
 
-def given_regions(regions: Sequence[Region] | np.ndarray | None, samples: int) -> list[Region] | None:
-    """The given regions, one per probe."""
+def given_regions(
+    regions: Sequence[Region] | np.ndarray | None, places: Sequence[int] | np.ndarray
+) -> list[Region] | None:
+    """The given regions at the places of the probes."""
     if regions is None:
         return None
-    if len(regions) < samples:
+    if len(regions) <= max(places):
         raise ValueError(
-            f"`regions` must hold one box or mask per probe. Received: {len(regions)} for {samples} probes."
+            f"`regions` must hold one box or mask per probe. Received: {len(regions)} for {max(places) + 1} probes."
+            f"{_explained_places(places)}"
         )
     for region in regions:
         box = np.asarray(region, dtype=float)
@@ -164,7 +220,15 @@ def given_regions(regions: Sequence[Region] | np.ndarray | None, samples: int) -
                 "`regions` must be boxes (x0, y0, x1, y1) in pixels of the input, not in fractions of it. "
                 f"Received: {box.tolist()}."
             )
-    return [regions[number] for number in range(samples)]
+    return [regions[place] for place in places]
+
+
+def _explained_places(places: Sequence[int] | np.ndarray) -> str:
+    if max(places) < len(places):
+        return ""
+    return (
+        f" The probes are {len(places)} of the pictures given, chosen to make pairs; the last is number {max(places)}."
+    )
 
 
 def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -206,7 +270,7 @@ def batches(data: Any) -> Iterator[tuple[Structure, Any]]:
             yield one, None if labels is None else np.asarray(labels)[None]
 
 
-def _gathered(batches: Iterator[tuple[Structure, Any]], limit: int) -> tuple[Structure, Any]:
+def _gathered(batches: Iterator[tuple[Structure, Any]], limit: int, paired: bool) -> tuple[Structure, Any]:
     import keras
 
     parts: list[Structure] = []
@@ -217,12 +281,18 @@ def _gathered(batches: Iterator[tuple[Structure, Any]], limit: int) -> tuple[Str
         if truth is not None:
             labels.append(np.asarray(truth))
         count += len(keras.tree.flatten(parts[-1])[0])
-        if count >= limit:
+        if count >= limit and (not paired or not labels or count >= limit * _FAR or _suffice(labels, limit)):
             break
     if not parts:
         return np.zeros((0,)), None
     joined = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
     return joined, np.concatenate(labels) if labels else None
+
+
+def _suffice(labels: Sequence[np.ndarray], limit: int) -> bool:
+    """Whether there are enough pairs among them, of several labels."""
+    _, counts = np.unique(_integers(np.concatenate(labels)), return_counts=True)
+    return int(np.minimum(counts[counts > 1], _OF_EACH).sum()) >= limit
 
 
 def _array(value: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ from keras_gradcam import (
     Triplet,
     explain,
 )
+from keras_gradcam.drift import mass_inside
 from keras_gradcam.reid import Gallery, rank
 
 N = 24
@@ -101,6 +102,30 @@ def test_both_pictures_of_a_pair_are_explained_with_the_weights_of_the_moment(pi
     assert totals["similarity_positive"][-1] == pytest.approx(np.mean(positive), abs=1e-5)
     assert totals["similarity_negative"][-1] == pytest.approx(np.mean(negative), abs=1e-5)
     assert totals["similarity_gap"][-1] == pytest.approx(np.mean(positive) - np.mean(negative), abs=1e-5)
+
+
+def test_pairs_are_chosen_from_all_pictures_given_with_their_regions(pictures, tmp_path):
+    order = np.random.default_rng(1).permutation(N)
+    boxes = [(0, 0, 12, 1 + number % 19) for number in range(N)]
+    callback = GuidedGradCAMCallback(
+        (pictures[order], IDENTITIES[order]),
+        tmp_path,
+        target=Similarity(),
+        regions=boxes,
+        methods="gradcam",
+        max_probes=8,
+    )
+    model = fit(pictures, callback, epochs=1)
+    labels, taken = IDENTITIES[order], callback._probe.places
+    assert len(taken) == 8
+    assert min(np.bincount(labels[taken])[labels[taken]]) > 1
+    later = [[*taken[number + 1 :], *taken[:number]] for number in range(8)]
+    partners = [next(p for p in after if labels[p] == labels[place]) for place, after in zip(taken, later, strict=True)]
+    expected = explain(model, pictures[order][taken], target=Similarity(pictures[order][partners]), methods="gradcam")
+    history = callback.history
+    np.testing.assert_allclose(history.numbers["score"][-1], expected.scores, rtol=1e-5)
+    inside = [mass_inside(one, boxes[place], (20, 12)) for one, place in zip(expected.gradcam, taken, strict=True)]
+    np.testing.assert_allclose(history.numbers["mass_inside"][-1], inside, rtol=1e-3, atol=1e-6)
 
 
 def test_pairs_are_logged_as_pictures_scalars_and_for_the_tab(pictures, tmp_path):

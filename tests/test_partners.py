@@ -14,11 +14,15 @@ from keras_gradcam.probe import Probe
 PICTURES = np.arange(6 * 4 * 2 * 3, dtype=np.float32).reshape(6, 4, 2, 3)
 
 
+def made(pictures, labels):
+    return Probe(pictures, labels, np.arange(len(pictures)))
+
+
 def test_identities_pair_each_picture_with_the_next_of_its_own():
-    probe = Probe(PICTURES, np.array([7, 3, 7, 3, 7, 9])[:5])
+    probe = made(PICTURES, np.array([7, 3, 7, 3, 7, 9])[:5])
     with pytest.raises(ValueError, match="two pictures of each identity"):
-        take_partners(Similarity(), Probe(PICTURES, np.array([7, 3, 7, 3, 7, 9])))
-    target, partners = take_partners(Similarity(), Probe(PICTURES[:5], probe.labels))
+        take_partners(Similarity(), made(PICTURES, np.array([7, 3, 7, 3, 7, 9])))
+    target, partners = take_partners(Similarity(), made(PICTURES[:5], probe.labels))
     assert partners.source.tolist() == [2, 3, 4, 1, 0]
     np.testing.assert_array_equal(partners.pictures, PICTURES[[2, 3, 4, 1, 0]])
     np.testing.assert_array_equal(target.references[0], PICTURES[[2, 3, 4, 1, 0]])
@@ -31,7 +35,7 @@ def test_identities_pair_each_picture_with_the_next_of_its_own():
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
 def test_no_picture_is_its_own_partner_and_every_pair_counts_once(labels):
     labels = np.array(labels)
-    probe = Probe(np.zeros((len(labels), 2, 2, 1)), labels)
+    probe = made(np.zeros((len(labels), 2, 2, 1)), labels)
     if min(np.bincount(labels)[np.unique(labels)]) < 2:
         with pytest.raises(ValueError, match="`probe` must hold"):
             take_partners(Similarity(), probe)
@@ -47,24 +51,24 @@ def test_no_picture_is_its_own_partner_and_every_pair_counts_once(labels):
 
 
 def test_given_pictures_are_the_partners_as_many_as_there_are_probes():
-    target, partners = take_partners(Output("f", Distance(PICTURES)), Probe(PICTURES[:2] + 1, None))
+    target, partners = take_partners(Output("f", Distance(PICTURES)), made(PICTURES[:2] + 1, None))
     np.testing.assert_array_equal(partners.pictures, PICTURES[:2])
     assert isinstance(target, Output)
     assert isinstance(target.target, Distance)
     assert len(target.target.references[0]) == 2
     assert partners.source is None
     assert partners.positive.tolist() == [[True, False], [False, True]]
-    _, partners = take_partners(Similarity(PICTURES), Probe(PICTURES[:3] + 1, np.array([4, 4, 5])))
+    _, partners = take_partners(Similarity(PICTURES), made(PICTURES[:3] + 1, np.array([4, 4, 5])))
     # What the partners of labelled probes show is not known.
     assert not partners.positive.any()
     assert not partners.negative.any()
 
 
 def test_a_negative_target_makes_pairs_too():
-    target, partners = take_partners(-Similarity(), Probe(PICTURES[:2], np.array([1, 1])))
+    target, partners = take_partners(-Similarity(), made(PICTURES[:2], np.array([1, 1])))
     assert partners.name == "-Similarity"
     assert repr(target) == repr(partners.score(PICTURES[:2])) == "-Similarity(pictures (2, 4, 2, 3))"
-    assert take_partners(Similarity() - Similarity(), Probe(PICTURES, None))[1] is None
+    assert take_partners(Similarity() - Similarity(), made(PICTURES, None))[1] is None
 
 
 @pytest.mark.parametrize(
@@ -73,18 +77,18 @@ def test_a_negative_target_makes_pairs_too():
     ids=["class", "self", "embeddings", "one for all", "triplet"],
 )
 def test_other_targets_make_no_pairs(target):
-    same, partners = take_partners(target, Probe(PICTURES, np.arange(6) % 3))
+    same, partners = take_partners(target, made(PICTURES, np.arange(6) % 3))
     assert same is target
     assert partners is None
 
 
 def test_a_reference_cannot_be_made_up_without_identities():
     with pytest.raises(ValueError, match=r"`probe` must have identities .* Received: Similarity\(\)"):
-        take_partners(Similarity(), Probe(PICTURES, None))
+        take_partners(Similarity(), made(PICTURES, None))
 
 
 def test_separation_by_hand():
-    _, partners = take_partners(Similarity(PICTURES[:2]), Probe(PICTURES[:2] + 1, None))
+    _, partners = take_partners(Similarity(PICTURES[:2]), made(PICTURES[:2] + 1, None))
     one = np.array([[2.0, 0.0], [0.0, 3.0]])
     other = np.array([[1.0, 1.0], [-1.0, 0.0]])
     half = np.sqrt(0.5)
@@ -96,5 +100,5 @@ def test_separation_by_hand():
 
 
 def test_separation_of_one_identity_has_no_negatives_and_no_gap():
-    _, partners = take_partners(Similarity(), Probe(PICTURES[:2], np.array([1, 1])))
+    _, partners = take_partners(Similarity(), made(PICTURES[:2], np.array([1, 1])))
     assert set(separation(partners, np.eye(2), np.eye(2))) == {"similarity_positive"}
