@@ -89,15 +89,16 @@ def randomization_check(
 
     Maps are compared by Spearman's rank correlation over all values, signed ones by their absolute values, as in the
     paper. The class is the one predicted by the original model. Layers count from the last called; passed over are
-    those that learn nothing (preprocessing), whose shuffled weights would be the same (a new batch normalization), or
-    whose calls cannot be seen (inside a loop, unless a layer around it can). All steps share one compiled explainer.
+    those that learn nothing (preprocessing) and those whose shuffled weights would be the same (a new batch
+    normalization). Weights whose use cannot be seen (the model's own, or of layers called inside a loop) come first,
+    together, by the model's name. All steps share one compiled explainer.
 
     Args:
         model: A Keras model, whose weights are changed and restored bit for bit, also after an error or Ctrl-C; or an
             :class:`~keras_gradcam.Explainer`, whose layer, target and batch size are used. Must not be trained or
             called elsewhere meanwhile.
         images: The pictures, N samples of what the model takes.
-        method: "gradcam", "guided_backprop" or "guided_gradcam"; one that the explainer computes.
+        method: One of :data:`keras_gradcam.methods.METHODS`; of an explainer, one that it computes.
         order: "cascading", each layer together with all above it, or "independent", each alone.
         target: What to explain, by default the explainer's target, the predicted class.
         depth: How many layers to randomize, from the end; None for all.
@@ -157,8 +158,8 @@ def explainer_for(model: Explainer | Any, method: str, **options: Any) -> Explai
 def learned_layers(model: Any, images: Structure) -> list[tuple[str, list[Any]]]:
     """Paths and weights of the layers that have learned something, the last called first.
 
-    The weights of a layer are its own and those of layers inside it whose calls cannot be seen. The weights of a shared
-    layer appear once, at its last call.
+    The weights of a layer are its own and those of layers inside it whose calls cannot be seen; what belongs to the
+    model and to no layer comes first, by the model's name. The weights of a shared layer appear once, at its last call.
     """
     captures = current_engine().layer_calls(model, signature_of(images))
     seen = {id(capture.layer) for capture in captures}
@@ -174,7 +175,10 @@ def learned_layers(model: Any, images: Structure) -> list[tuple[str, list[Any]]]
             last[key] = (capture.info.path, [variable for part in new for variable in _learned(part)])
         else:
             last[key] = last.pop(key)
-    return [(path, variables) for path, variables in reversed(last.values()) if variables]
+    # What the outermost model owns itself, and layers called where nobody sees them; where it uses them is not known.
+    rest = [part for part in model._flatten_layers() if id(part) not in seen | taken]
+    own = model.name, [variable for part in rest for variable in _learned(part)]
+    return [(path, variables) for path, variables in (own, *reversed(last.values())) if variables]
 
 
 @contextmanager

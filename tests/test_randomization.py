@@ -218,6 +218,33 @@ def test_layers_whose_calls_cannot_be_seen_belong_to_the_layer_around():
         randomization_check(model, images())
 
 
+class WithOwnHead(keras.Model):
+    """The classes come from a weight of the model itself."""
+
+    def __init__(self):
+        super().__init__(name="whole")
+        self.conv = L.Conv2D(4, 3, activation="relu", name="conv")
+        self.head = self.add_weight(shape=(4, 3), initializer="glorot_uniform", name="head")
+
+    def call(self, x):
+        return keras.ops.matmul(keras.ops.mean(self.conv(x), axis=(1, 2)), self.head)
+
+
+def test_weights_of_the_model_itself_are_randomized_first():
+    model = WithOwnHead()
+    model(images())
+    randomised(model)
+    found = learned_layers(model, images())
+    assert [path for path, _ in found] == ["whole", "conv"]
+    assert found[0][1] == [model.head]
+    with unchanged(model):
+        check = randomization_check(model, images())
+    assert check.layers == ("whole", "conv")
+    # Other weights of the channels give other maps.
+    assert np.isfinite(check.correlations[0]).any()
+    assert check.correlations[0][np.isfinite(check.correlations[0])].max() < 1
+
+
 def test_layers_that_the_score_does_not_depend_on_have_no_number():
     inputs = keras.Input((*SIZE, 3))
     x = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu", name="conv")(inputs))
