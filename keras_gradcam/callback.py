@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .captions import Captions, title
+from .captions import Captions, quantity, title
 from .checks import check_whole_number
 from .drift import Region, mean_of_present, region_mask
 from .explainer import Explainer
@@ -26,7 +26,7 @@ from .observer import Observer
 from .panels import Film, Frame
 from .partners import lacks_reference, take_partners
 from .probe import Display, bounds, explained_pictures, given_pictures, given_regions, names_by_number, take_probe
-from .reid.ranking import Gallery
+from .reid.gallery import Gallery
 from .render import Style
 from .report import drift_report
 from .sinks.background import BackgroundSink
@@ -187,6 +187,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             per_frame=self._style.scale == "frame",
             label="identity" if self._target.is_embedding else "class",
             partners=run.partners,
+            quantity=quantity(self._target),
         )
         masks = None if self._regions is None else [region_mask(region, run.input_size) for region in self._regions]
         self._recorder.watch(masks, run.input_size)

@@ -15,6 +15,8 @@ import numpy as np
 LINE = 18
 PAPER, INK, FAINT, WRONG, RIGHT = (255, 255, 255), (33, 33, 33), (95, 95, 95), (198, 40, 40), (46, 125, 50)
 LINK = (128, 222, 234)
+# Smooth lines are drawn so many times as large.
+_FINE = 4
 
 
 def flowed(texts: Sequence[str], width: int) -> list[str]:
@@ -101,13 +103,36 @@ class Canvas:
             if point:
                 self._draw.ellipse((point[0] - 2, point[1] - 2, point[0] + 2, point[1] + 2), fill=color)
 
-    def link(self, start: tuple[float, float], end: tuple[float, float], width: float) -> None:
-        """A line between two dots, light on a dark rim, to be seen on pictures and paper alike."""
-        for color, rim in ((INK, 2), (LINK, 0)):
-            self._draw.line((*start, *end), fill=color, width=max(1, round(width) + rim))
-            for x, y in (start, end):
-                radius = 2.5 + rim / 2
-                self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
+    def link(self, start: tuple[float, float], end: tuple[float, float], width: float, bow: float = 0.0) -> None:
+        """A line, light on a dark rim, to be seen on pictures and paper alike; half way it is ``bow`` lower."""
+        along = np.linspace(0, 1, 33)
+        x, y = (one + (other - one) * along for one, other in zip(start, end, strict=True))
+        # Flatter in the middle than a parabola, so that lines part soon after their ends.
+        points = list(zip(x.tolist(), (y + bow * (1 - (2 * along - 1) ** 4)).tolist(), strict=True))
+        self._stroke(points, width + 2, INK)
+        self._stroke(points, width, LINK)
+
+    def dot(self, point: tuple[float, float]) -> None:
+        """A light dot with a dark rim."""
+        self._stroke([point], 10, INK)
+        self._stroke([point], 6, LINK)
+
+    def _stroke(self, points: Sequence[tuple[float, float]], width: float, color: tuple[int, int, int]) -> None:
+        """A line through the points with round ends, drawn large and shrunk, so that its edges are smooth."""
+        from PIL import Image, ImageDraw
+
+        left, top = (math.floor(min(place) - width) for place in zip(*points, strict=True))
+        right, bottom = (math.ceil(max(place) + width) for place in zip(*points, strict=True))
+        mask = Image.new("L", ((right - left) * _FINE, (bottom - top) * _FINE))
+        draw = ImageDraw.Draw(mask)
+        # The middle of a pixel is half a pixel from its corner.
+        fine = [((x - left + 0.5) * _FINE, (y - top + 0.5) * _FINE) for x, y in points]
+        radius = width * _FINE / 2
+        if len(fine) > 1:
+            draw.line(fine, fill=255, width=round(2 * radius), joint="curve")
+        for x, y in (fine[0], fine[-1]):
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+        self._image.paste(color, (left, top), mask.resize((right - left, bottom - top), Image.Resampling.BOX))
 
     def picture(self) -> np.ndarray:
         return np.asarray(self._image)

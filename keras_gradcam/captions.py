@@ -7,13 +7,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .embedding_targets import Distance, Dot, Similarity
 from .explanation import Explanation
 from .history import Moment
 from .methods import titled
 from .panels import Frame
+from .targets import Output, Target, _Sum
 
 # Class names longer than this are shortened in captions.
 _NAME_LENGTH = 28
+# What the scores of targets are, and what to multiply them with.
+_SCORE = "score", 1.0
+_QUANTITIES: dict[type[Target], tuple[str, float]] = {
+    Similarity: ("similarity", 1.0),
+    Dot: ("inner product", 1.0),
+    Distance: ("distance", -1.0),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +37,7 @@ class Captions:
         per_frame: Whether each map has a scale of its own.
         label: What a label is: "class" or "identity".
         partners: uint8 (N, H, W, 3), the partners where the probes are pairs.
+        quantity: What the score is, in words, and what to multiply it with; see :func:`quantity`.
     """
 
     pictures: np.ndarray
@@ -37,6 +47,7 @@ class Captions:
     per_frame: bool = False
     label: str = "class"
     partners: np.ndarray | None = None
+    quantity: tuple[str, float] = _SCORE
 
     def frames(
         self, explanation: Explanation, moment: Moment, tops: np.ndarray, partner_tops: np.ndarray
@@ -65,7 +76,7 @@ class Captions:
             caption.append(f"predicted: {said}")
         explained = moment.column("explained")[number]
         caption.append(f"explained: {self.target if np.isnan(explained) else self.name(explained)}")
-        caption += [title(moment), f"score {explanation.scores[number]:.3g}"]
+        caption += [title(moment), self._score(explanation.scores[number])]
         if explanation.cam is not None:
             caption.append(f"top {top:.3g}{' (this frame)' if self.per_frame else ''}")
         if wrong:
@@ -91,7 +102,7 @@ class Captions:
             return (f"{said} (truth: {self.name(self.labels[number])})",)
         if said:
             return (said,)
-        score = f"score {moment.column('score')[number]:.3g}"
+        score = self._score(moment.column("score")[number])
         return (score,) if self.label == "class" or self.labels is None else (self.name(self.labels[number]), score)
 
     def said(self, moment: Moment, number: int) -> tuple[str, bool]:
@@ -101,6 +112,10 @@ class Captions:
             return "", False
         wrong = self.labels is not None and int(predicted) != int(self.labels[number])
         return f"{self.name(predicted)} {confidence:.2f}", wrong
+
+    def _score(self, score: float) -> str:
+        name, factor = self.quantity
+        return f"{name} {factor * score + 0.0:.3g}"  # zero, not minus zero
 
     def full_name(self, number: float) -> str:
         """The name of a class or an identity."""
@@ -112,6 +127,22 @@ class Captions:
         if len(name) <= _NAME_LENGTH:
             return name
         return f"{name[: _NAME_LENGTH // 2]}…{name[-(_NAME_LENGTH // 2 - 1) :]}"
+
+
+def quantity(target: Target) -> tuple[str, float]:
+    """What the score of a target is, in words, and what to multiply it with, so that a distance reads as one.
+
+    Example:
+        >>> quantity(Distance()), quantity(-2 * Similarity()), quantity(Distance() - Similarity())
+        (('distance', -1.0), ('similarity', -0.5), ('score', 1.0))
+    """
+    if isinstance(target, Output):
+        return quantity(target.target)
+    if isinstance(target, _Sum) and len(target.terms) == 1:
+        ((weight, weighted),) = target.terms
+        name, factor = quantity(weighted)
+        return _SCORE if name == "score" or not weight else (name, factor / weight)
+    return _QUANTITIES.get(type(target), _SCORE)
 
 
 def title(moment: Moment) -> str:

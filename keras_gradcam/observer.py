@@ -14,7 +14,8 @@ from .explanation import Explanation
 from .filters import Filters, filter_pictures
 from .partners import Partners, separation
 from .probe import Probe
-from .reid.ranking import Gallery, RankList, check_gallery, rank
+from .reid.gallery import Gallery, check_gallery, rank_gallery
+from .reid.lists import RankList
 from .targets import Target
 
 # Places of the cumulative matching characteristic that are logged.
@@ -67,6 +68,7 @@ class Observer:
     ) -> None:
         self._explainer, self._probe, self._target, self._partners = explainer, probe, target, partners
         self._gallery, self._filters = None, filters
+        self._warned = False
         self.outputs = explainer.outputs(probe.images)
         if gallery is not None:
             query = gallery.query if gallery.query is not None else (probe.images, probe.labels)
@@ -97,9 +99,8 @@ class Observer:
         )
 
     def _ranked(self, gallery: Gallery) -> tuple[tuple[RankList, ...], dict[str, float]]:
-        ranking = rank(
-            gallery.query, gallery.pictures, self._explainer, top=gallery.top, explain=gallery.shown, progress=False
-        )
+        ranking = rank_gallery(gallery, self._explainer, warn=not self._warned)
+        self._warned = True
         found = {f"rank_{place}": float(ranking.cmc[place - 1]) for place in _PLACES if place <= len(ranking.cmc)}
         return ranking.explained, {"mean_ap": ranking.mean_ap, **found}
 

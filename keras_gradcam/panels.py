@@ -87,6 +87,18 @@ def _drawn(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
     return resized(frame.picture, size) if frame.gradcam is None else gradcam_cell(frame, size, style)
 
 
+def _title_partner(canvas: Canvas, frame: Frame, y: int, x: int, width: int) -> None:
+    """Says above a cell, ``width`` wide, which of the two pictures of a pair is the partner."""
+    if frame.partner is not None:
+        left = cell_size(*frame.picture.shape[:2])[1] + _PAIR_GAP
+        canvas.text(x + left, y, shortened("partner", width - left), FAINT)
+
+
+def _head(frames: Sequence[Frame]) -> int:
+    """The height of what stands above cells."""
+    return 0 if all(frame.partner is None for frame in frames) else LINE
+
+
 def panel(frame: Frame, style: Style | None = None) -> np.ndarray:
     """Draws one probe: picture, Grad-CAM overlay, guided backpropagation, guided Grad-CAM, and the caption below.
 
@@ -145,13 +157,16 @@ def overview(frames: Sequence[Frame], title: str = "", style: Style | None = Non
     height, width = max(one.shape[0] for one in cells), max(one.shape[1] for one in cells)
     columns = min(max(math.ceil(math.sqrt(len(frames) * height / width)), min(len(frames), 4)), 4096 // (width + _GAP))
     texts = [[shortened(line, width) for line in frame.short] for frame in frames]
-    row = height + LINE * max(len(lines) for lines in texts) + _GAP
+    head = _head(frames)
+    row = head + height + LINE * max(len(lines) for lines in texts) + _GAP
     top = _MARGIN + (LINE if title else 0)
     rows = math.ceil(len(frames) / columns)
     canvas = Canvas(top + rows * row + _MARGIN, 2 * _MARGIN + columns * (width + _GAP) - _GAP)
     canvas.text(_MARGIN, _MARGIN, shortened(title, columns * (width + _GAP) - _GAP))
     for number, (frame, one) in enumerate(zip(frames, cells, strict=True)):
         y, x = top + number // columns * row, _MARGIN + number % columns * (width + _GAP)
+        _title_partner(canvas, frame, y, x, one.shape[1])
+        y += head
         canvas.paste(one, y, x)
         if frame.wrong:
             canvas.border(WRONG, (y, x, *one.shape[:2]))
@@ -174,15 +189,17 @@ def filmstrip(film: Film, style: Style | None = None) -> np.ndarray:
     cells = [cell(frame, style or Style()) for frame in frames]
     size = cells[0].shape[:2]
     rows = max((len(lines) for lines in captions), default=0)
-    step, below = size[1] + _GAP, _MARGIN + size[0] + 2
+    top = _MARGIN + _head(frames)
+    step, below = size[1] + _GAP, top + size[0] + 2
     foot = below + rows * LINE
     canvas = Canvas(foot + _STRIP + _MARGIN, 2 * _MARGIN + len(frames) * step - _GAP)
     points: list[tuple[float, float] | None] = []
     for number, (frame, lines, value) in enumerate(zip(frames, captions, similarity, strict=True)):
         x = _MARGIN + number * step
-        canvas.paste(cells[number], _MARGIN, x)
+        _title_partner(canvas, frame, _MARGIN, x, size[1])
+        canvas.paste(cells[number], top, x)
         if frame.wrong:
-            canvas.border(WRONG, (_MARGIN, x, *size))
+            canvas.border(WRONG, (top, x, *size))
         for line, text in enumerate(lines):
             canvas.text(x, below + line * LINE, shortened(text, size[1]), WRONG if frame.wrong and line else INK)
         height = foot + _STRIP * (1 - np.clip(value, -1, 1)) / 2

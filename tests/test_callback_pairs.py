@@ -205,8 +205,9 @@ def test_a_gallery_is_ranked_every_few_epochs_and_at_the_end(pictures, tmp_path)
     expected = rank(query, gallery, model, top=3, progress=False)
     found = events(tmp_path)
     assert [event.step for event in found["gradcam_retrieval/mean_ap"]] == [1, 3, 4]
-    assert [event.step for event in found["gradcam_ranking/query_01"]] == [1, 3, 4]
-    assert "gradcam_ranking/query_02" not in found
+    # Of two identities: queries 0 and 1 are of one.
+    assert [event.step for event in found["gradcam_ranking/query_02"]] == [1, 3, 4]
+    assert "gradcam_ranking/query_01" not in found
     assert values(found, "gradcam_retrieval/mean_ap")[-1] == pytest.approx(expected.mean_ap)
     assert values(found, "gradcam_retrieval/rank_5")[-1] == pytest.approx(expected.cmc[4])
     assert len(history["gradcam_mean_ap"]) == 3
@@ -215,6 +216,18 @@ def test_a_gallery_is_ranked_every_few_epochs_and_at_the_end(pictures, tmp_path)
     assert "| mean ap |" in callback.report()
     manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())
     assert "ranking.png" in manifest["files"]
+
+
+def test_queries_without_a_right_match_are_told_of_once_in_a_training(pictures, tmp_path):
+    gallery = Gallery((pictures[14:], IDENTITIES[14:]), query=(pictures[10:14], IDENTITIES[10:14]))
+    callback = GuidedGradCAMCallback(
+        (pictures[:8], IDENTITIES[:8]), tmp_path, target=Similarity(), methods="gradcam", gallery=gallery
+    )
+    with pytest.warns(UserWarning, match="no right match") as caught:
+        fit(pictures, callback, epochs=3)
+    told = [str(one.message) for one in caught if "no right match" in str(one.message)]
+    assert told == ["2 of 4 queries have no right match in the gallery; CMC and mAP leave them out."]
+    assert len(callback.history.totals["mean_ap"]) == 3
 
 
 def test_the_probe_is_the_query_where_none_is_given(pictures, tmp_path):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from keras_gradcam.captions import Captions
+from keras_gradcam import Class, Distance, Dot, Output, Similarity, Triplet
+from keras_gradcam.captions import Captions, quantity
 from keras_gradcam.explanation import Explanation
 from keras_gradcam.history import Recorder
 from keras_gradcam.predictions import class_probabilities
 
 
-def frames(labels, names=None, per_frame=False, **said):
-    scores = np.array([1.5, 2.5])
+def frames(labels, names=None, per_frame=False, scores=(1.5, 2.5), target=None, **said):
+    scores = np.array(scores)
     moment = Recorder().add(4, np.ones((2, 2, 2)), {"score": scores, **said})
     captions = Captions(np.zeros((2, 4, 4, 3), np.uint8), labels, names or {}, "Unit(3)", per_frame)
+    if target is not None:
+        captions = replace(captions, quantity=quantity(target), label="identity")
     tops = np.array([1.0, 2.0])
     return captions.frames(Explanation(scores, None, maps={"gradcam": np.ones((2, 2, 2))}), moment, tops, tops)
 
@@ -40,6 +45,33 @@ def test_without_labels_nothing_is_wrong_and_without_classes_the_target_is_named
 
 def test_a_scale_per_frame_says_so():
     assert frames(None, per_frame=True)[0].caption[-1] == "top 1 (this frame)"
+
+
+@pytest.mark.parametrize(
+    ("target", "scores", "expected"),
+    [
+        (Similarity(), (0.834, -0.5), ("similarity 0.834", "similarity -0.5")),
+        (-Similarity(), (0.834, -0.5), ("similarity -0.834", "similarity 0.5")),
+        (Dot(), (12.0, -3.0), ("inner product 12", "inner product -3")),
+        (Distance(), (-3.2, -0.0), ("distance 3.2", "distance 0")),
+        (Distance(), (0.0, -1e-3), ("distance 0", "distance 0.001")),
+        (-Distance(), (3.2, 0.5), ("distance 3.2", "distance 0.5")),
+        (2 * Distance(), (-6.4, -1.0), ("distance 3.2", "distance 0.5")),
+        (Output("embedding", -0.5 * Distance()), (1.6, 0.25), ("distance 3.2", "distance 0.5")),
+        (-Output("embedding", Distance()), (3.2, 0.5), ("distance 3.2", "distance 0.5")),
+        (0 * Distance(), (0.0, 0.0), ("score 0", "score 0")),
+        (Distance() - Similarity(), (-3.2, 0.5), ("score -3.2", "score 0.5")),
+        (2 * Class(1), (-3.2, 0.5), ("score -3.2", "score 0.5")),
+        (Triplet([1.0], [2.0]), (-3.2, 0.5), ("score -3.2", "score 0.5")),
+    ],
+    ids=str,
+)
+def test_a_distance_reads_as_a_distance(target, scores, expected):
+    for labels, before in ((None, ()), (np.array([7, 8]), ("identity 7", "identity 8"))):
+        found = frames(labels, scores=scores, target=target)
+        for number, frame in enumerate(found):
+            assert frame.short == (*before[number : number + 1], expected[number])
+            assert frame.caption[-2] == expected[number]
 
 
 def test_long_names_are_shortened_in_the_middle():

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from keras_gradcam import panels, render
+from keras_gradcam.canvas import FAINT, PAPER
 from keras_gradcam.panels import Film, Frame
 from keras_gradcam.render import Style
 
@@ -92,6 +93,51 @@ def test_an_overview_holds_every_overlay():
 def test_an_overview_of_many_stays_below_4096_pixels():
     frames = [Frame(picture(64, 64), gradcam=np.eye(2), top=1.0)] * 300
     assert panels.overview(frames).shape[1] <= 4096
+
+
+def pair(height=64, width=32, partner=32, **options):
+    other = Frame(picture(height, partner, 1), gradcam=np.eye(2), top=1.0)
+    return Frame(picture(height, width), gradcam=np.eye(3), top=1.0, partner=other, **options)
+
+
+def faint(drawn):
+    """The columns in which something faint is written."""
+    assert drawn.min() >= FAINT[0]
+    return np.flatnonzero((drawn != PAPER).any(-1).any(0))
+
+
+def test_an_overview_says_above_the_right_one_of_a_pair_that_it_is_the_partner():
+    frames = [pair(short=("Ann",)), pair(short=("a long name that needs both pictures",)), Frame(picture(64, 32))]
+    drawn = panels.overview(frames, "epoch 3")
+    for number, frame in enumerate(frames):
+        x = 8 + number * (258 + 6)
+        one = panels.cell(frame, Style())
+        np.testing.assert_array_equal(drawn[44:300, x : x + one.shape[1]], one)
+        words = faint(drawn[26:44, x : x + 258])
+        if frame.partner is None:
+            assert not words.size
+        else:
+            assert words.min() >= 130
+            assert words.max() < 258
+    assert (drawn[300:318] == PAPER).all(-1).mean() > 0.9, "captions stay below"
+
+
+def test_a_filmstrip_says_so_above_each_frame():
+    strip = Film((pair(), pair(), pair()), (("epoch 0",),) * 3, (np.nan, 0.5, 0.5))
+    drawn = panels.filmstrip(strip)
+    for number, frame in enumerate(strip.frames):
+        x = 8 + number * 264
+        np.testing.assert_array_equal(drawn[26:282, x : x + 258], panels.cell(frame, Style()))
+        words = faint(drawn[8:26, x : x + 264])
+        assert words.min() >= 130
+        assert words.max() < 258
+
+
+def test_the_word_for_a_narrow_partner_is_no_wider_than_it():
+    drawn = panels.overview([pair(512, 128, 60), Frame(picture(512, 128))])
+    words = faint(drawn[8:26])
+    assert words.min() >= 8 + 66
+    assert words.max() < 8 + 66 + 30
 
 
 def film(count=3):

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_gradcam.canvas import LINK, PAPER, RIGHT, WRONG
+from keras_gradcam.canvas import FAINT, LINK, PAPER, RIGHT, WRONG
 from keras_gradcam.reid import RankList, SimilarityMaps, pair_figure, rank_list
-from keras_gradcam.render import Style, color_table, overlay, resized
+from keras_gradcam.reid.figures import _score
+from keras_gradcam.render import Style, cell_size, color_table, overlay, resized
 
 # The layout, in pixels.
 MARGIN, LINE, GAP, APART, BETWEEN, BORDER = 10, 18, 8, 28, 96, 3
@@ -218,6 +219,32 @@ def test_the_style_is_followed():
     np.testing.assert_array_equal(inside(grey.entry(0)), inside(expected))
 
 
+@pytest.mark.parametrize("size", [(64, 32), (64, 64), (512, 128)])
+def test_a_list_says_what_its_maps_are(size):
+    """Faintly, in the line below the identity of the query; the rest of the picture is the same."""
+    exact = ranked(size=size)
+    gradient = RankList(**{**vars(exact), "form": "gradient"})
+    one, other = rank_list(exact).astype(int), rank_list(gradient).astype(int)
+    height, width = cell_size(*size)
+    y = MARGIN + LINE + height + LINE
+    for drawn in (one, other):
+        words = drawn[y : y + LINE, MARGIN : MARGIN + width + APART]
+        assert words.min() == FAINT[0]
+        assert (words[:, -GAP:] == PAPER).all(), "the first of the list keeps its distance"
+    one[y : y + LINE, : MARGIN + width + APART] = other[y : y + LINE, : MARGIN + width + APART] = 0
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_distance_stands_without_its_minus_sign():
+    near = ranked(similarities=np.array([-0.25, -1.5, -0.0], np.float32))
+    assert [_score(RankList(**{**vars(near), "metric": "euclidean"}), place) for place in range(3)] == [
+        "0.250 apart",
+        "1.500 apart",
+        "0.000 apart",
+    ]
+    assert _score(near, 0) == "-0.250"
+
+
 def test_no_list_is_refused():
     with pytest.raises(ValueError, match="`lists` must hold at least one"):
         rank_list([])
@@ -271,7 +298,8 @@ class Pair:
 
     def crossings(self, column, row=0):
         """Where lines cross a column of what is between the pictures: (first, last) row of each."""
-        hit = (self.between(row)[:, column] == LINK).all(-1)
+        red, _, blue = np.moveaxis(self.between(row)[:, column].astype(int), -1, 0)
+        hit = blue - red > (LINK[2] - LINK[0]) / 2  # paper and rims are grey, and edges are mixed with them
         starts = np.flatnonzero(hit & ~np.r_[False, hit[:-1]])
         ends = np.flatnonzero(hit & ~np.r_[hit[1:], False])
         return list(zip(starts.tolist(), ends.tolist(), strict=True))
@@ -304,6 +332,53 @@ def test_a_line_joins_the_middles_of_two_cells():
         assert (cell[y, x] == LINK).all(), "a dot at either end"
     assert not (drawn.left()[:, :85] == LINK).all(-1).any()
     assert not (drawn.right()[:, 45:] == LINK).all(-1).any()
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_lines_between_the_same_rows_part_half_way(count):
+    """All would run along row 96 of 256; the ends stay where they are."""
+    found = [((1, one), (1, (one + 1) % 4), 0.9 - one / 10) for one in range(count)]
+    drawn = pair_figure(A, B, matches(*found, grid=(4, 4)))
+    lines = [np.mean(crossing) for crossing in Pair(drawn).crossings(48)]
+    expected = 96 + 9 * (np.arange(count) - (count - 1) / 2)
+    np.testing.assert_allclose(lines, expected, atol=1)
+    for (_, one), (_, other), _ in found:
+        for column in (MARGIN + 32 * one + 16, MARGIN + 128 + BETWEEN + 32 * other + 16):
+            assert (drawn[MARGIN + LINE + 96, column] == LINK).all()
+
+
+def test_many_lines_between_the_same_rows_stay_together():
+    """Twelve along row 32, in lanes 36 pixels wide in all."""
+    matrix = np.zeros((1, 1, 12, 1, 12))
+    matrix[0, 0, np.arange(12), 0, np.arange(12)] = 0.5
+    a = pictures(1, (64, 192))
+    drawn = pair_figure(a, a, paired(matrix), count=12)
+    between = drawn[MARGIN + LINE :, MARGIN + 192 + BETWEEN // 2]
+    (rows,) = np.nonzero((between[:64] != PAPER).any(-1))
+    assert rows.min() >= 32 - 18 - 3
+    assert rows.max() <= 32 + 18 + 3
+
+
+def test_lines_that_run_apart_or_cross_are_straight():
+    crossing = matches(((0, 0), (3, 0), 0.8), ((3, 0), (0, 0), 0.8))
+    lines = Pair(pair_figure(A, B, crossing)).crossings(20)
+    # From column 32 of the one to column 32 of the other picture, 224 pixels on: this is after 116 of them.
+    np.testing.assert_allclose(
+        [np.mean(line) for line in lines], [32 + 192 * (1 - 116 / 224), 32 + 192 * 116 / 224], atol=2
+    )
+
+
+def test_the_ends_of_lines_are_dots_with_a_dark_rim_that_no_line_covers():
+    """On maps of the brightest colour; a stronger line runs over an end of a weaker one."""
+    bright = np.ones((1, 4, 2))
+    matrix = np.zeros((1, 4, 2, 4, 2))
+    matrix[0, 1, 0, 1, 1], matrix[0, 1, 1, 1, 0] = 0.9, 0.1
+    drawn = Pair(pair_figure(A, B, SimilarityMaps(np.ones(1), bright, bright, matrix, "conv")))
+    for picture in (drawn.left(), drawn.right()):
+        for x in (32, 96):
+            assert (picture[95:98, x - 1 : x + 2] == LINK).all()
+            rim = np.concatenate([picture[[92, 100], x], picture[96, [x - 4, x + 4]]])
+            assert (rim < 60).all()
 
 
 def test_there_are_as_many_lines_as_asked_for_and_the_strongest_are_the_widest():

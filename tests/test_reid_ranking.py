@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from oracles_reid import cmc, cosine, distance, market1501
 
 from keras_gradcam import Distance, Explainer, Output, SelfSimilarity, Similarity
 from keras_gradcam.reid import Gallery, Ranking, rank, ranking, similarity_maps
+from keras_gradcam.reid.gallery import rank_gallery
 
 NO_MATCH = "ignore:.*no right match in the gallery"
 
@@ -418,6 +421,53 @@ def test_how_many_or_which_queries_are_explained(explainer):
     ):
         found = ranked(query, gallery, explainer, top=1, explain=explain).explained
         assert [one.index for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("identities", "shown", "expected"),
+    [
+        ([7, 7, 7, 3, 3, 9], 3, [0, 3, 5]),
+        ([7, 7, 7, 3, 3, 9], 2, [0, 3]),
+        ([7, 7, 7, 3, 3, 9], 5, [0, 1, 2, 3, 5]),
+        ([7, 7, 7, 3, 3, 9], 99, [0, 1, 2, 3, 4, 5]),
+        ([4, 4, 4], 2, [0, 1]),
+        ([5, -1, 2, 5], 3, [0, 1, 2]),
+    ],
+)
+@pytest.mark.parametrize("batch", [None, 2])
+@pytest.mark.filterwarnings(NO_MATCH)
+def test_a_gallery_is_ranked_as_it_is_and_queries_of_different_people_are_shown(
+    explainer, identities, shown, expected, batch
+):
+    columns = PICTURES[: len(identities)], np.array(identities)
+    query = columns if batch is None else dataset(*columns).batch(batch)
+    result = rank_gallery(Gallery((PICTURES, IDENTITIES), query=query, top=2, shown=shown), explainer)
+    assert [one.index for one in result.explained] == expected
+    assert [one.identity for one in result.explained] == [identities[number] for number in expected]
+    same = ranked(query, (PICTURES, IDENTITIES), explainer, top=2)
+    np.testing.assert_array_equal(result.indices, same.indices)
+    np.testing.assert_array_equal(result.cmc, same.cmc)
+    assert all(len(one.maps) == 2 for one in result.explained)
+
+
+def test_a_gallery_that_is_ranked_again_need_not_warn_again(explainer):
+    gallery = Gallery((PICTURES, IDENTITIES), query=(ASKED[:3], [0, 77, 88]), shown=1)
+    with pytest.warns(UserWarning, match="2 of 3 queries have no right match in the gallery") as told:
+        first = rank_gallery(gallery, explainer)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = rank_gallery(gallery, explainer, warn=False)
+    np.testing.assert_array_equal(again.average_precision, first.average_precision)
+
+
+def test_a_ranking_warns_once_and_points_to_its_caller():
+    with pytest.warns(UserWarning, match="no right match") as told:
+        rank((at(0, 90, 45), [7, 5, 6], [0, 0, 0]), GALLERY, progress=False)
+    assert [(str(one.message), one.filename) for one in told] == [
+        ("2 of 3 queries have no right match in the gallery; CMC and mAP leave them out.", __file__)
+    ]
 
 
 @pytest.mark.filterwarnings(NO_MATCH)

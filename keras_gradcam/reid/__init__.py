@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .figures import pair_figure, rank_list
+from .gallery import Gallery
+from .lists import RankList
 from .pairs import SimilarityMaps, activation_energy, similarity_maps
-from .ranking import Gallery, Ranking, RankList, rank
+from .ranking import Ranking, rank
 
 __all__ = [
     "Gallery",

@@ -9,20 +9,25 @@ import numpy as np
 from ..canvas import FAINT, INK, LINE, RIGHT, WRONG, Canvas, shortened
 from ..panels import Frame, gradcam_cell
 from ..render import Style, cell_size, displayed
+from .lists import RankList
 from .pairs import SimilarityMaps
-from .ranking import RankList
 
 _GAP, _MARGIN = 8, 10
 #: Between a query and its list.
 _APART = 28
 #: Between the two pictures of a pair; lines cross it.
 _BETWEEN = 96
+#: How far apart lines are half way that would run together.
+_LANE = 9
+#: What the maps of a list are.
+_FORMS = {"exact": "maps: exact shares", "gradient": "maps: gradient"}
 
 
 def rank_list(lists: RankList | Sequence[RankList], style: Style | None = None) -> np.ndarray:
     """Draws queries with the first of their lists: the map on each, right ones framed green, wrong ones red.
 
-    The maps of a list share one scale, so that they can be compared; the query's map has its own.
+    The maps of a list share one scale, so that they can be compared; the query's map has its own. Below the query
+    stands whether they are exact shares of the similarity or Grad-CAM of the score.
 
     Args:
         lists: Of :func:`keras_gradcam.reid.rank`, one or several; each is a row.
@@ -59,9 +64,11 @@ def rank_list(lists: RankList | Sequence[RankList], style: Style | None = None) 
             canvas.text(x, y, f"{place + 1}", FAINT)
             canvas.paste(_overlay(picture, row.maps[place], top, size, style), y + LINE, x)
             canvas.border(color, (y + LINE, x, *size))
-            said = f"id {row.identities[place]}", f"{row.similarities[place]:.3f}"
+            said = f"id {row.identities[place]}", _score(row, place)
             for line, text in enumerate(said):
                 canvas.text(x, y + LINE * (1 + line) + size[0] + 2, shortened(text, size[1]), color)
+        said_of_maps = shortened(_FORMS[row.form], size[1] + _APART - _GAP)
+        canvas.text(_MARGIN, y + LINE * 2 + size[0] + 2, said_of_maps, FAINT)
     return canvas.picture()
 
 
@@ -70,7 +77,7 @@ def pair_figure(
 ) -> np.ndarray:
     """Draws pairs of pictures with their maps and the strongest matches of cells as lines, as wide as their share.
 
-    Each cell belongs to one line at most.
+    Each cell belongs to one line at most; lines that run together part half way.
 
     Both maps of a pair share one scale.
 
@@ -108,10 +115,19 @@ def pair_figure(
             continue
         (matches,) = maps[number].matches(count, once=True)
         strongest = matches[0][2] if matches else 1.0
-        for cell_a, cell_b, share in reversed(matches):
-            start = _centre(cell_a, map_a.shape, sizes[0], (y + LINE, _MARGIN))
-            end = _centre(cell_b, map_b.shape, sizes[1], (y + LINE, right))
-            canvas.link(start, end, width=1 + 2 * share / strongest)
+        ends = [
+            (
+                _centre(cell_a, map_a.shape, sizes[0], (y + LINE, _MARGIN)),
+                _centre(cell_b, map_b.shape, sizes[1], (y + LINE, right)),
+            )
+            for cell_a, cell_b, _ in matches
+        ]
+        edges = _MARGIN + sizes[0][1], right
+        bows = _bows([(_height(*line, edges[0]), _height(*line, edges[1])) for line in ends])
+        for (start, end), (*_, share), bow in reversed(list(zip(ends, matches, bows, strict=True))):
+            canvas.link(start, end, width=1 + 2 * share / strongest, bow=bow)
+        for point in (point for pair in ends for point in pair):
+            canvas.dot(point)
         total = sum(share for *_, share in matches)
         foot = f"{len(matches)} of {map_a.size * map_b.size} pairs of cells: {total:.3f}"
         canvas.text(_MARGIN, y + LINE + height + 2, foot, INK)
@@ -124,6 +140,39 @@ def _overlay(picture: np.ndarray, one: np.ndarray, top: float, size: tuple[int, 
 
 def _top(maps: np.ndarray) -> float:
     return float(np.nan_to_num(maps).max(initial=0))
+
+
+def _score(row: RankList, place: int) -> str:
+    score = row.similarities[place]
+    return f"{score:.3f}" if row.metric == "cosine" else f"{0 - score:.3f} apart"
+
+
+def _bows(lines: Sequence[tuple[float, float]]) -> list[float]:
+    """How far to bend each line, so that those that run together part half way.
+
+    Args:
+        lines: Where each leaves the first picture and where it reaches the second one, from above.
+    """
+    bundles: list[list[int]] = []
+    for number, line in enumerate(lines):
+        near = (one for one in bundles if np.abs(np.subtract(lines[one[0]], line)).max() < _LANE)
+        bundle = next(near, None)
+        if bundle is None:
+            bundles.append([number])
+        else:
+            bundle.append(number)
+    bows = np.zeros(len(lines))
+    for bundle in bundles:
+        middles = np.mean([lines[number] for number in bundle], axis=1)
+        lanes = np.argsort(np.argsort(middles, kind="stable")) - (len(bundle) - 1) / 2
+        # Many lanes are narrower, so that they stay near their cells.
+        bows[bundle] = middles.mean() + min(_LANE, 4 * _LANE / max(len(bundle) - 1, 1)) * lanes - middles
+    return bows.tolist()
+
+
+def _height(start: tuple[float, float], end: tuple[float, float], x: float) -> float:
+    """Where a straight line crosses a column."""
+    return start[1] + (end[1] - start[1]) * (x - start[0]) / (end[0] - start[0])
 
 
 def _centre(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..history import History, Moment
 from ..panels import Film, Frame
-from ..reid.ranking import RankList
+from ..reid.lists import RankList
 
 
 @dataclass(frozen=True, eq=False)
