@@ -94,9 +94,9 @@ def _title_partner(canvas: Canvas, frame: Frame, y: int, x: int, width: int) -> 
         canvas.text(x + left, y, shortened("partner", width - left), FAINT)
 
 
-def _head(frames: Sequence[Frame]) -> int:
-    """The height of what stands above cells."""
-    return 0 if all(frame.partner is None for frame in frames) else LINE
+def _room(frames: Sequence[Frame]) -> tuple[int, int]:
+    """The height of what stands above cells, and the width between them: pairs stand further apart."""
+    return (0, _GAP) if all(frame.partner is None for frame in frames) else (LINE, 4 * _GAP)
 
 
 def panel(frame: Frame, style: Style | None = None) -> np.ndarray:
@@ -155,16 +155,16 @@ def overview(frames: Sequence[Frame], title: str = "", style: Style | None = Non
     """
     cells = [cell(frame, style or Style()) for frame in frames]
     height, width = max(one.shape[0] for one in cells), max(one.shape[1] for one in cells)
-    columns = min(max(math.ceil(math.sqrt(len(frames) * height / width)), min(len(frames), 4)), 4096 // (width + _GAP))
+    head, gap = _room(frames)
+    columns = min(max(math.ceil(math.sqrt(len(frames) * height / width)), min(len(frames), 4)), 4096 // (width + gap))
     texts = [[shortened(line, width) for line in frame.short] for frame in frames]
-    head = _head(frames)
     row = head + height + LINE * max(len(lines) for lines in texts) + _GAP
     top = _MARGIN + (LINE if title else 0)
     rows = math.ceil(len(frames) / columns)
-    canvas = Canvas(top + rows * row + _MARGIN, 2 * _MARGIN + columns * (width + _GAP) - _GAP)
-    canvas.text(_MARGIN, _MARGIN, shortened(title, columns * (width + _GAP) - _GAP))
+    canvas = Canvas(top + rows * row + _MARGIN, 2 * _MARGIN + columns * (width + gap) - gap)
+    canvas.text(_MARGIN, _MARGIN, shortened(title, columns * (width + gap) - gap))
     for number, (frame, one) in enumerate(zip(frames, cells, strict=True)):
-        y, x = top + number // columns * row, _MARGIN + number % columns * (width + _GAP)
+        y, x = top + number // columns * row, _MARGIN + number % columns * (width + gap)
         _title_partner(canvas, frame, y, x, one.shape[1])
         y += head
         canvas.paste(one, y, x)
@@ -189,10 +189,11 @@ def filmstrip(film: Film, style: Style | None = None) -> np.ndarray:
     cells = [cell(frame, style or Style()) for frame in frames]
     size = cells[0].shape[:2]
     rows = max((len(lines) for lines in captions), default=0)
-    top = _MARGIN + _head(frames)
-    step, below = size[1] + _GAP, top + size[0] + 2
+    head, gap = _room(frames)
+    top = _MARGIN + head
+    step, below = size[1] + gap, top + size[0] + 2
     foot = below + rows * LINE
-    canvas = Canvas(foot + _STRIP + _MARGIN, 2 * _MARGIN + len(frames) * step - _GAP)
+    canvas = Canvas(foot + _STRIP + _MARGIN, 2 * _MARGIN + len(frames) * step - gap)
     points: list[tuple[float, float] | None] = []
     for number, (frame, lines, value) in enumerate(zip(frames, captions, similarity, strict=True)):
         x = _MARGIN + number * step

@@ -110,7 +110,7 @@ def test_an_overview_says_above_the_right_one_of_a_pair_that_it_is_the_partner()
     frames = [pair(short=("Ann",)), pair(short=("a long name that needs both pictures",)), Frame(picture(64, 32))]
     drawn = panels.overview(frames, "epoch 3")
     for number, frame in enumerate(frames):
-        x = 8 + number * (258 + 6)
+        x = 8 + number * (258 + 24)
         one = panels.cell(frame, Style())
         np.testing.assert_array_equal(drawn[44:300, x : x + one.shape[1]], one)
         words = faint(drawn[26:44, x : x + 258])
@@ -126,7 +126,7 @@ def test_a_filmstrip_says_so_above_each_frame():
     strip = Film((pair(), pair(), pair()), (("epoch 0",),) * 3, (np.nan, 0.5, 0.5))
     drawn = panels.filmstrip(strip)
     for number, frame in enumerate(strip.frames):
-        x = 8 + number * 264
+        x = 8 + number * 282
         np.testing.assert_array_equal(drawn[26:282, x : x + 258], panels.cell(frame, Style()))
         words = faint(drawn[8:26, x : x + 264])
         assert words.min() >= 130
