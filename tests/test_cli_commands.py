@@ -262,6 +262,26 @@ def test_rank(people, tmp_path, capsys):
     assert np.abs(drawn.astype(int) - rank_list(shown)).mean() < 0.5
 
 
+def test_people_in_folders_of_their_own(people, tmp_path):
+    folder, embedder, _, gallery = people
+    for name in gallery[1:]:
+        identity, camera = name.split("_")[0], name.split("_c")[1][0]
+        target = tmp_path / "gallery" / identity / f"cam{camera}" / f"{name[-12:]}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((folder / "gallery" / name).read_bytes())
+    words = "--query", tmp_path / "gallery", "--gallery", tmp_path / "gallery", "--preprocess", "none", "--show", "3"
+    pattern = r"(?P<id>\d+)/cam(?P<camera>\d+)"
+    assert run("rank", folder / "reid.keras", *words, "--pattern", pattern, "--out", tmp_path / "out") == 0
+    given = columns(folder / "gallery", gallery[1:], lambda x: x)
+    with pytest.warns(UserWarning, match="have no right match"):
+        expected = rank(given, given, Explainer(embedder, methods=["gradcam"]), explain=[0, 1, 4], progress=False)
+    written = json.loads((tmp_path / "out" / "ranking.json").read_bytes())
+    assert written["mean_ap"] == pytest.approx(expected.mean_ap)
+    # Pictures 1, 2 and 3 are of one person.
+    drawn = np.asarray(Image.open(tmp_path / "out" / "rank_list.png"))
+    assert np.abs(drawn.astype(int) - rank_list(expected.explained)).mean() < 0.5
+
+
 def _with_pixels(one, prepared):
     from dataclasses import replace
 

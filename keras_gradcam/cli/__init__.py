@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .arguments import COMMANDS, parsed
-from .console import quieted, say, warnings_as_lines
+from .console import quieted, results_alone, say, warnings_as_lines
 from .errors import FAILED, INTERRUPTED, CommandError, in_one_line, in_options
 
 __all__ = ["main"]
@@ -27,11 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     try:
         options = parsed(words)
-        with quieted(debug), warnings_as_lines():
+        with quieted(debug), warnings_as_lines(), results_alone():
             # Only now, and only what the command needs: `--help` must not wait for TensorFlow.
-            code = importlib.import_module(f".{COMMANDS[options.command]}", __name__).run(options)
-            sys.stdout.flush()
-            return int(code)
+            return int(importlib.import_module(f".{COMMANDS[options.command]}", __name__).run(options))
     except CommandError as failure:
         return _failed(str(failure), debug)
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ COMMANDS = {
 _CODES = "exit codes: 0 all went well, 1 some pictures failed, 2 wrong usage or input, 130 interrupted"
 _MODEL = """MODEL is a .keras or .h5 file, or app:NAME for a network of keras.applications, such as app:MobileNetV2
 (ImageNet weights are downloaded once) or app:MobileNetV2?weights=none (random weights). Files are loaded in Keras'
-safe mode: one that holds pickled Python code is refused."""
+safe mode: one that holds pickled Python code is refused. Layers of your own come from the code that you --import."""
 _PICTURES = """IMAGES are files, folders (searched through) or patterns such as 'photos/**/*.jpg'. Pictures are turned
 as their camera says (EXIF), transparent ones laid on white, animations read as their first frame, 16 bits scaled to
 8, and resized as a whole to the size that the model takes."""
@@ -92,6 +92,7 @@ def _explain(commands: argparse._SubParsersAction[_Parser]) -> None:
             "app:MobileNetV2 photos/ --class top3 --out maps",
             "model.keras photos/ --labels names.txt --class cat --contrast dog --preprocess 1/127.5,-1",
             "model.h5 'photos/**/*.png' --method gradcam,layercam --layer block5_conv3 --format separate",
+            "model.keras photos/ --import my_layers.py",
         ],
     )
     _add_model(parser)
@@ -139,7 +140,7 @@ def _layers(commands: argparse._SubParsersAction[_Parser]) -> None:
         "layers",
         "list the layers that can be explained",
         f"{_MODEL}\n\nThe layer that is explained unless --layer names another is marked with *.",
-        ["model.keras", "app:ResNet50?weights=none"],
+        ["model.keras", "app:ResNet50?weights=none", "model.keras --import my_layers.py"],
     )
     _add_model(parser)
     _add_size(parser)
@@ -205,6 +206,7 @@ def _rank(commands: argparse._SubParsersAction[_Parser]) -> None:
         [
             "reid.keras --query market/query --gallery market/bounding_box_test",
             r"reid.keras --query q --gallery g --pattern '(?P<id>\d+)_cam(?P<camera>\d+)' --top 5 --show 10",
+            r"reid.keras --query q --gallery g --pattern '(?P<id>\d+)/'",
         ],
     )
     _add_model(parser)
@@ -214,12 +216,17 @@ def _rank(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--pattern",
         default=r"(?P<id>-?\d+)_c(?P<camera>\d+)",
         metavar="REGEX",
-        help="finds the groups 'id' and 'camera' (which may be missing) in names of files; by default Market-1501's",
+        help="finds the groups 'id' and 'camera' (which may be missing) in names of files, or else in their paths "
+        "within the folder; by default Market-1501's",
     )
     parser.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="cosine by default")
     parser.add_argument("--top", type=_count, default=10, metavar="N", help="how many of each list are kept (10)")
     parser.add_argument(
-        "--show", type=_natural, default=5, metavar="N", help="how many queries are drawn with maps (5)"
+        "--show",
+        type=_natural,
+        default=5,
+        metavar="N",
+        help="how many queries are drawn with maps (5), of different people as far as there are",
     )
     _add_layer(parser)
     parser.add_argument(
@@ -259,6 +266,15 @@ def _tensorboard(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or app:NAME")
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="Python code that defines layers, models and functions of your own which MODEL is made of: a .py file, or "
+        "a module such as package.layers that is found from the current folder; it is run; may be repeated",
+    )
 
 
 def _add_layer(parser: argparse._ActionsContainer, text: str = "") -> None:

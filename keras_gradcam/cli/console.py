@@ -14,11 +14,28 @@ from typing import Any, TextIO
 
 from .errors import in_options
 
+# Where results go while everything else that is printed goes to stderr.
+_results: TextIO | None = None
+
+
+@contextlib.contextmanager
+def results_alone() -> Iterator[None]:
+    """Keeps stdout for what :func:`tell` says: layers of the user's own print, and Keras when it downloads."""
+    global _results
+    _results = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        sys.stdout.flush()
+    finally:
+        _results = None
+
 
 def tell(text: str) -> None:
     """Prints a result, whatever letters the names in it have and the terminal has not."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
+    out = _results or sys.stdout
+    encoding = out.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=out)
 
 
 def say(text: str) -> None:

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _filters(options: argparse.Namespace) -> int:
     out = _drawing(options.out)
-    model = load(options.model).keras_model
+    model = load(options.model, options.imports).keras_model
     sort = None if options.sort == "none" else options.sort
     found = filter_pictures(model, options.layer, sort)
     replace_whole(out, encoded(found.picture("common" if options.common else "filter")))
@@ -44,7 +44,7 @@ def _top(options: argparse.Namespace) -> int:
     chosen = None if options.filters is None else _numbers(options.filters)
     out = _drawing(options.out)
     paths = find_pictures(options.images)
-    network = load(options.model)
+    network = load(options.model, options.imports)
     taken = intake(network, options.preprocess, options.size)
     progress = Progress(len(paths), shown=not options.quiet)
     stream = PictureStream(paths, taken, options.batch_size, progress)

@@ -51,6 +51,8 @@ def intake(network: Network, prepared: str | None = None, size: str | None = Non
         CommandError: If it does not take one picture, or not such a one.
     """
     shape, channels = _picture_shape(network.keras_model)
+    if size is not None and not declared_inputs(network.keras_model):
+        shape = None, None  # it was built with pictures of some size, and may take others
     chosen = None if prepared is None else preprocessing(prepared)
     found = Intake(_fitting(shape, size), channels, chosen or network.preprocessing or NONE)
     _check_weights(network.keras_model)
@@ -68,14 +70,23 @@ def intake(network: Network, prepared: str | None = None, size: str | None = Non
     return found
 
 
+def input_shapes(network: Any) -> list[tuple[int | None, ...]]:
+    """The shapes of a model's inputs; of a subclassed model, which declares none, the one that it was built with."""
+    shapes = [tuple(one.shape) for one in declared_inputs(network)]
+    built = (network.get_build_config() or {}).get("input_shape") if network.built and not shapes else None
+    if built and all(extent is None or isinstance(extent, int) for extent in built):
+        return [tuple(built)]
+    return shapes
+
+
 def _picture_shape(network: Any) -> tuple[tuple[int | None, int | None], int]:
-    inputs = declared_inputs(network)
-    if len(inputs) != 1:
-        what = f"{len(inputs)} inputs" if inputs else "no declared input"
+    shapes = input_shapes(network)
+    if len(shapes) != 1:
+        what = f"{len(shapes)} inputs" if shapes else "no declared input"
         raise CommandError(
             f"MODEL must take one picture. Received: a model with {what}. Candidates: keras_gradcam.explain in Python."
         )
-    shape = tuple(inputs[0].shape)
+    shape = shapes[0]
     if len(shape) != 4:
         raise CommandError(
             f"MODEL must take pictures, shape (batch, height, width, channels). Received: {shape}. "

@@ -249,16 +249,28 @@ def _line(entry: Mapping[str, Any]) -> bytes:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two headers do not share, in words; where a model lies does not matter."""
+    """What two headers do not share, in words; where a model and its code lie does not matter."""
     found = []
     if before["model"].get("sha256") != now["model"]["sha256"]:
         found.append(f"model: {before['model'].get('source')} of another content")
+    old_code, new_code = _code(before), _code(now)
+    old_names, new_names = ([name for name, _ in code] for code in (old_code, new_code))
+    if old_names != new_names:
+        found.append(f"import: {_short(old_names or None)}, not {_short(new_names or None)}")
+    elif old_code != new_code:
+        changed = sorted({name for name, _ in {*old_code} ^ {*new_code}})
+        found.append(f"import: {', '.join(changed)} of another content")
     for part in ("settings", "made_with"):
         for key in sorted({*before[part], *now[part]}):
             old, new = before[part].get(key), now[part].get(key)
             if old != new:
                 found.append(f"{key.replace('_', ' ')}: {_short(old)}, not {_short(new)}")
     return found
+
+
+def _code(header: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and digests of the files of the user's own code."""
+    return sorted((Path(path).name, digest) for path, digest in header["model"].get("imports", {}).items())
 
 
 def _short(value: Any) -> str:

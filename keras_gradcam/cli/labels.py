@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,8 +133,7 @@ def imagenet_labels() -> Labels:
     import numpy as np
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras says there that it downloads
-            decoded = keras.applications.imagenet_utils.decode_predictions(np.eye(1000, dtype=np.float32), top=1)
+        decoded = keras.applications.imagenet_utils.decode_predictions(np.eye(1000, dtype=np.float32), top=1)
     except Exception as error:  # whatever the network says
         raise CommandError(
             f"the names of ImageNet's classes could not be downloaded: {in_one_line(error)}. "

@@ -14,14 +14,14 @@ from ..explainer import Explainer
 from ..layers import list_layers
 from .console import tell
 from .errors import CommandError, in_options
-from .intake import SIZE, read_size
+from .intake import SIZE, input_shapes, read_size
 from .models import load
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints a table of layers; returns the exit code."""
-    model = load(options.model).keras_model
-    if not declared_inputs(model):
+    model = load(options.model, options.imports).keras_model
+    if not input_shapes(model):
         raise CommandError("MODEL must know the shape of its input. Candidates: keras_gradcam.list_layers in Python.")
     size = SIZE if options.size is None else read_size(options.size)
     images = _blank(model, size)
@@ -38,13 +38,17 @@ def _blank(model: Any, size: tuple[int, int]) -> Any:
     """One sample of zeros as the model takes it."""
     import keras
 
-    def zeros(tensor: Any) -> np.ndarray:
+    def zeros(shape: Sequence[int | None], dtype: Any = "float32") -> np.ndarray:
         free = iter(size)
-        shape = [1, *(next(free, size[-1]) if extent is None else extent for extent in tensor.shape[1:])]
-        return np.zeros(shape, keras.backend.standardize_dtype(tensor.dtype))
+        known = [1, *(next(free, size[-1]) if extent is None else extent for extent in shape[1:])]
+        return np.zeros(known, keras.backend.standardize_dtype(dtype))
 
     inputs = declared_inputs(model)
-    return zeros(inputs[0]) if len(inputs) == 1 else keras.tree.map_structure(zeros, model.input)
+    if not inputs:
+        return zeros(input_shapes(model)[0])
+    if len(inputs) == 1:
+        return zeros(inputs[0].shape, inputs[0].dtype)
+    return keras.tree.map_structure(lambda one: zeros(one.shape, one.dtype), model.input)
 
 
 def _chosen(model: Any, images: Any) -> tuple[str | None, str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import json
 import re
-import sys
 import urllib.parse
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import numpy as np
 
 from .console import import_keras
 from .errors import CommandError, in_one_line
+from .imports import check_files, import_all
 from .preprocessing import Preprocessing, modules, preprocessing
 
 
@@ -32,6 +31,7 @@ class Network:
         digest: SHA-256 of the file, or of the weights of a network of keras.applications.
         preprocessing: What a network of keras.applications wants to be done to pixels from 0 to 255, or None.
         is_imagenet: Whether it is known to have ImageNet's classes.
+        imports: Path of every file of the user's own code to its SHA-256.
     """
 
     keras_model: Any
@@ -39,23 +39,34 @@ class Network:
     digest: str
     preprocessing: Preprocessing | None = None
     is_imagenet: bool = False
+    imports: Mapping[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """What results say they are of."""
+        imports = {"imports": dict(self.imports)} if self.imports else {}
+        return {"source": self.source, "sha256": self.digest, **imports}
 
 
-def load(source: str) -> Network:
+def load(source: str, imports: Sequence[str] = ()) -> Network:
     """Loads a model.
 
     Args:
         source: A .keras or .h5 file, or app:NAME.
+        imports: Files and modules of the user's own that the model is made of.
 
     Raises:
         CommandError: If there is no such model, or it cannot be loaded safely.
     """
-    if source.startswith("app:"):
-        import_keras()
-        return _from_applications(source)
-    _check_file(source)
+    is_file = not source.startswith("app:")
+    if is_file:
+        _check_file(source)
+    check_files(imports)
     import_keras()
-    return Network(_from_file(source), str(Path(source).absolute()), _file_digest(source))
+    own = import_all(imports)
+    if not is_file:
+        return replace(_from_applications(source), imports=own.digests)
+    loaded = _from_file(source, own.objects, imports)
+    return Network(loaded, str(Path(source).absolute()), _file_digest(source), imports=own.digests)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -88,8 +99,21 @@ def _check_file(source: str) -> None:
         raise CommandError(
             f"MODEL cannot be read: {source!r} is no .keras file, or one that was not written to its end."
         )
-    if kind != ".keras":
+    if kind == ".keras":
+        _check_keras(path)
+    else:
         _check_hdf5(path)
+
+
+def _check_keras(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as file:
+            config = json.loads(file.read("config.json"))
+    except Exception:  # Keras says what is wrong
+        return
+    # Code that is imported can turn Keras' safe mode off for the whole process; this it cannot.
+    if _holds_code(config):
+        raise CommandError(_UNSAFE)
 
 
 def _check_hdf5(path: Path) -> None:
@@ -126,21 +150,33 @@ def _holds_code(config: Any) -> bool:
     return isinstance(config, list) and any(map(_holds_code, config))
 
 
-def _from_file(source: str) -> Any:
+# How releases of Keras say that they do not know something, in .keras and in HDF5 files.
+_UNKNOWN = re.compile(
+    r"(?:Could not (?:locate|deserialize) (?:class|function)|Unknown [a-z ]+:) '([^']+)'"
+    r"|Could not interpret [a-z ]+ identifier: (?:\{.*?'class_name': '(?:function', 'config': ')?)?([\w>]+)"
+)
+
+
+def _from_file(source: str, objects: Mapping[str, Any], imports: Sequence[str]) -> Any:
     import keras
 
     try:
         # Compiling would need the loss and the metrics of whoever trained the model, and is of no use here.
-        return keras.saving.load_model(source, compile=False, safe_mode=True)
+        return keras.saving.load_model(source, custom_objects=dict(objects), compile=False, safe_mode=True)
     except Exception as error:
         text = str(error)
         if "ambda" in text and "safe" in text:
             raise CommandError(_UNSAFE) from error
-        unknown = re.search(r"(?:Could not (?:locate|deserialize) (?:class|function)|Unknown layer:) '(\w+)'", text)
+        unknown = _UNKNOWN.search(text)
         if unknown:
+            name = (unknown[1] or unknown[2]).split(">")[-1]
+            # What was registered is known by that name alone, whatever it is called in Python.
+            registered = re.search(rf"'([^'>]+>{re.escape(name)})'", text)
+            known_as = f" (it was registered as {registered[1]!r})" if registered else ""
+            tried = f", not even after --import {' --import '.join(imports)}" if imports else ""
             raise CommandError(
-                f"MODEL is made of {unknown[1]!r}, which Keras does not know. "
-                "Candidates: load the model in Python, where that is defined, and call keras_gradcam.explain."
+                f"MODEL is made of {name!r}, which Keras does not know{tried}{known_as}. "
+                "Candidates: --import FILE.py (or a module), where it is defined."
             ) from error
         # Keras puts the whole configuration before what is wrong.
         raise CommandError(
@@ -182,8 +218,7 @@ def _from_applications(source: str) -> Network:
     # Random weights are the same each time, so that an interrupted run can go on.
     keras.utils.set_random_seed(0)
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras says there that it downloads
-            network = known[name](weights=None if weights == "none" else weights)
+        network = known[name](weights=None if weights == "none" else weights)
     except Exception as error:  # whatever the network says
         raise CommandError(
             f"the weights of {name} could not be downloaded: {in_one_line(error)}. "

@@ -16,6 +16,7 @@ import numpy as np
 from .. import __version__
 from ..explainer import Explainer
 from ..reid import Ranking, RankList, rank, rank_list
+from ..reid.gallery import of_different_people
 from ..render import Style, encoded
 from ..writing import replace_whole
 from .console import Progress, tell
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise CommandError(f"--out cannot be written to: {error.strerror}: {error.filename!r}.") from error
     style = Style(colormap=options.colormap)
-    network = load(options.model)
+    network = load(options.model, options.imports)
     taken = intake(network, options.preprocess, options.size)
     explainer = Explainer(network.keras_model, layer=options.layer, methods=["gradcam"], batch_size=options.batch_size)
     failures: dict[str, str] = {}
@@ -108,19 +109,18 @@ def _named(side: str, folder: str, pattern: re.Pattern[str]) -> _Named:
         raise CommandError(f"--{side} must be a folder. Received: {folder!r}.")
     found: _Named = []
     for path in find_pictures([folder]):
-        match = pattern.search(Path(path).name)
+        name = Path(path).name
+        match = pattern.search(name) or pattern.search(Path(path).relative_to(folder).as_posix())
         if match is None:
             raise CommandError(
-                f"--{side} holds {Path(path).name!r}, in whose name --pattern finds no identity. "
+                f"--{side} holds {name!r}, in whose name --pattern finds no identity. "
                 r"Candidates: --pattern '(?P<id>\d+)_cam(?P<camera>\d+)', a folder of pictures of people alone."
             )
         camera = match.groupdict().get("camera")
         try:
             found.append((path, int(match["id"]), None if camera is None else int(camera)))
         except ValueError as error:
-            raise CommandError(
-                f"--pattern must find numbers. Received: {match.groupdict()} in {Path(path).name!r}."
-            ) from error
+            raise CommandError(f"--pattern must find numbers. Received: {match.groupdict()} in {name!r}.") from error
     return found
 
 
@@ -160,11 +160,12 @@ def _explained(
     taken: Intake,
     options: argparse.Namespace,
 ) -> list[RankList]:
-    """The first queries with maps, of pictures that are read once more.
+    """Queries of different people with maps, of pictures that are read once more.
 
     The first of a list among the first of several lists are the same as among all, so that no others are needed.
     """
-    asked = [number for number in range(min(options.show, len(query.paths))) if ranking.indices[number, 0] >= 0]
+    asked = of_different_people(query.identities, options.show)
+    asked = [number for number in asked if ranking.indices[number, 0] >= 0]
     if not asked:
         return []
     wanted = {int(place) for number in asked for place in ranking.indices[number] if place >= 0}
@@ -216,7 +217,7 @@ def _said(
 ) -> Iterator[bytes]:
     header = {
         "made_with": {"keras_gradcam": __version__},
-        "model": {"source": network.source, "sha256": network.digest},
+        "model": network.identity(),
         "settings": {"metric": options.metric, "pattern": options.pattern, "preprocess": options.preprocess},
         "queries": len(query.paths),
         "gallery": len(gallery.paths),

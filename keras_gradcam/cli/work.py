@@ -64,7 +64,7 @@ class Work:
                 "keras": keras.__version__,
                 "tensorflow": tensorflow.__version__,
             },
-            "model": {"source": self.network.source, "sha256": self.network.digest},
+            "model": self.network.identity(),
             "settings": {
                 "class": self.question.written,
                 "contrast": self.question.contrast,
@@ -91,7 +91,7 @@ def prepare(options: argparse.Namespace) -> Work:
     methods = as_methods([name.strip() for text in options.method or () for name in text.split(",")] or DEFAULT_METHODS)
     style = Style(colormap=options.colormap)
     labels = Labels() if options.labels in (None, "imagenet") else read_labels(options.labels)
-    network = load(options.model)
+    network = load(options.model, options.imports)
     taken = intake(network, options.preprocess, options.size)
     explainer = Explainer(
         network.keras_model,

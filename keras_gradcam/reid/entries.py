@@ -150,7 +150,8 @@ def _labels(name: str, column: Any) -> np.ndarray:
     if numbers.ndim != 1 or numbers.dtype.kind not in "iub":
         raise ValueError(
             f"`{name}` must have whole numbers for identities and cameras. "
-            f"Received: dtype {numbers.dtype}, shape {numbers.shape}."
+            f"Received: dtype {numbers.dtype}, shape {numbers.shape}. "
+            "Candidates: np.unique(names, return_inverse=True)[1], of the names of query and gallery together."
         )
     return numbers.astype(np.int64)
 

@@ -54,7 +54,7 @@ def rank_gallery(gallery: Gallery, explainer: Explainer, warn: bool = True) -> R
         explainer,
         "cosine",
         gallery.top,
-        lambda people: _of_different_people(people, gallery.shown),
+        lambda people: of_different_people(people, gallery.shown),
         progress=False,
     )
     if warn:
@@ -93,7 +93,7 @@ def _warn_of_queries_in(gallery: Gallery) -> None:
         )
 
 
-def _of_different_people(identities: np.ndarray, count: int) -> list[int]:
+def of_different_people(identities: np.ndarray, count: int) -> list[int]:
     """The numbers of ``count`` queries: the first one of each identity, and then of the others."""
     firsts = np.sort(np.unique(identities, return_index=True)[1])
     others = np.setdiff1d(np.arange(len(identities)), firsts)
