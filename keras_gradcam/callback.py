@@ -185,9 +185,9 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             run.names,
             run.target,
             per_frame=self._style.scale == "frame",
-            label="identity" if self._target.is_embedding else "class",
+            label=run.label,
             partners=run.partners,
-            quantity=quantity(self._target),
+            quantity=run.quantity,
         )
         masks = None if self._regions is None else [region_mask(region, run.input_size) for region in self._regions]
         self._recorder.watch(masks, run.input_size)
@@ -370,6 +370,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             every=self._every,
             labels=self._probe.labels,
             names=self._class_names,
+            label="identity" if self._target.is_embedding else "class",
+            quantity=quantity(self._target),
             partners=partners,
             regions=boxes,
         )

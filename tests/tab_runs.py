@@ -94,13 +94,13 @@ def moving_maps(epochs, probes, grid=(14, 14), seed=0):
 
 
 def numbers_for(maps, previous, first, label, epoch, classes=3, regions=False):
-    """(N, columns) with a prediction that is wrong at first; with no classes only a score."""
+    """(N, columns) with a prediction that is wrong at first; with no classes only minus a distance."""
     rows = []
     for probe in range(len(maps)):
         right = epoch >= 3 + probe % 5 and probe % 7 != 6
         probability = min(0.35 + 0.02 * epoch, 0.98) if classes else np.nan
         values = {
-            "score": 0.1 * epoch + probe if classes else 0.5 + 0.03 * epoch + 0.01 * probe,
+            "score": 0.1 * epoch + probe if classes else -(0.5 + 0.03 * epoch + 0.01 * probe),
             "probability": probability,
             "confidence": probability,
             "predicted": (label[probe] + (not right)) % classes if classes else np.nan,

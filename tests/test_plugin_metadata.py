@@ -15,6 +15,8 @@ INFO = RunInfo(
     probes=(ProbeInfo(3, (1.0, 2.0, 10.5, 20.0)), ProbeInfo()),
     layer="conv",
     target="Class()",
+    quantity=("distance", -0.5),
+    label="identity",
     methods=("gradcam",),
     colormap="viridis",
     class_names={3: '<img src=x onerror="alert(1)">', 11: "كلب"},
@@ -48,6 +50,9 @@ def test_unknown_keys_and_missing_optional_ones_are_fine():
         {"class_names": {"cat": "cat"}},
         {"class_names": [1]},
         {"version": "new"},
+        {"quantity": "distance"},
+        {"quantity": ["distance", "far"]},
+        {"quantity": ["distance", float("nan")]},
     ],
 )
 def test_broken_descriptions_are_refused(change):

@@ -112,6 +112,7 @@ def logs(tmp_path_factory):
     tab_runs.write_run(
         logdir / "pairs" / "gradcam", probes=3, size=(128, 64), maps=pair_maps, partner_maps=partner_maps,
         partner_size=(96, 48), torn=(4,), classes=0, names={}, labels=[7, 12, None],
+        quantity=("distance", -1.0), label="identity",
     )  # fmt: skip
     tab_runs.write_run(logdir / "long" / "gradcam", epochs=60, probes=2, grid=(4, 4), size=(16, 16), guided=False)
     return logdir
@@ -430,7 +431,9 @@ def test_pairs_stand_side_by_side(tab):
     tab.open(PAIRS + "&p.gradcam.epoch=3")
     assert len(tab.all(".card")) == 3
     assert len(tab.all(".card canvas")) == 6
-    assert tab.texts(".card .said") == ["label 7\n·\nscore 0.59", "label 12\n·\nscore 0.60", "no label\n·\nscore 0.61"]
+    assert tab.texts(".card .said") == [
+        "identity 7\n·\ndistance 0.59", "identity 12\n·\ndistance 0.60", "no label\n·\ndistance 0.61"
+    ]  # fmt: skip
     assert tab.all(".wrong-word") == []
     assert tab.texts(".card .note") == [""] * 6
     for scale in ("run", "frame"):
@@ -454,6 +457,14 @@ def test_pairs_stand_side_by_side(tab):
     assert titles == ["probe", "partner"]
 
 
+def test_a_distance_is_drawn_without_its_minus_sign(tab):
+    tab.open(PAIRS + "&p.gradcam.epoch=4")
+    tab.all(".card .open")[1].click()
+    tab.until(lambda: tab.all(".large canvas"), "the detail")
+    assert tab.texts(".chart strong")[0] == "distance"
+    assert tab.texts(".chart .key")[0] == "0.63"
+
+
 def test_a_partner_without_a_map_is_plain(tab):
     tab.open(PAIRS + "&p.gradcam.epoch=4")
     plain = tab.pixels(".card canvas", 1)
@@ -466,7 +477,7 @@ def test_a_partner_without_a_map_is_plain(tab):
     def name():
         return tab.one(".card .open").get_attribute("aria-label")
 
-    assert name() == "probe 0, label 7 and its partner: open"
+    assert name() == "probe 0, identity 7 and its partner: open"
     for view in ("map", "picture", "guided"):
         tab.one(f"input[name=view][value={view}]").click()
         tab.until(lambda: "loading" not in tab.texts(".note"), "the guided pictures")
@@ -476,7 +487,7 @@ def test_a_partner_without_a_map_is_plain(tab):
         else:
             np.testing.assert_array_equal(tab.pixels(".card canvas", 1), plain)
     assert abs(tab.pixels(".card canvas").mean() - 128) < 12
-    assert name() == "probe 0, label 7 and its partner, which is shown plain: open"
+    assert name() == "probe 0, identity 7 and its partner, which is shown plain: open"
     assert tab.texts(".card .note") == [""] * 6
 
 
@@ -484,7 +495,7 @@ def test_pairs_beside_a_run_without_them(tab):
     tab.open("&p.gradcam.runs=clean%2Fgradcam,pairs%2Fgradcam&p.gradcam.sort=wrong&p.gradcam.epoch=4")
     assert [card.get_attribute("data-probe") for card in tab.all(".card")] == ["2", "3", "4", "0", "1", "5"]
     assert len(tab.all(".card[data-probe='0'] canvas")) == 3
-    assert tab.texts(".card[data-probe='0'] .said") == ["→\ncat\n0.43", "score 0.62"]
+    assert tab.texts(".card[data-probe='0'] .said") == ["→\ncat\n0.43", "distance 0.62"]
     assert tab.texts(".card[data-probe='5'] .note") == ["", *["no such probe in this run"] * 2]
     requests = tab.run(
         "return performance.getEntriesByType('resource').map(e => e.name).filter(n => /partner/.test(n))"
@@ -498,6 +509,9 @@ def test_pairs_beside_a_run_without_them(tab):
     tab.until(lambda: "loading" not in tab.texts(".note"), "the guided pictures")
     counts = tab.run("return [...document.querySelectorAll('.large')].map(e => e.querySelectorAll('canvas').length)")
     assert counts == [2, 3]
+    # A score and a distance have no better name in common, and are shown as logged.
+    assert tab.texts(".chart strong")[0] == "score"
+    assert tab.texts(".chart .key")[:2] == ["clean 1.40", "pairs -0.63"]
     strips = tab.run(
         "return [...document.querySelectorAll('.strip')]"
         ".map(e => e.querySelector('.frame').querySelectorAll('canvas').length)"

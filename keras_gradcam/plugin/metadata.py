@@ -85,6 +85,8 @@ class RunInfo:
         probes: One per picture.
         layer: Name of the explained layer.
         target: The explained score, in words.
+        quantity: What the score is, in a word, and what to multiply it with: a distance is logged with a minus sign.
+        label: What labels are: "class" or "identity".
         methods: What was computed.
         colormap: The colours the user chose for image summaries.
         class_names: Class index to name; may be empty.
@@ -102,6 +104,8 @@ class RunInfo:
     probes: tuple[ProbeInfo, ...]
     layer: str | None = None
     target: str = ""
+    quantity: tuple[str, float] = ("score", 1.0)
+    label: str = "class"
     methods: tuple[str, ...] = ()
     colormap: str = "inferno"
     class_names: Mapping[int, str] = field(default_factory=dict)
@@ -116,6 +120,8 @@ class RunInfo:
                 "version": VERSION,
                 "layer": self.layer,
                 "target": self.target,
+                "quantity": list(self.quantity),
+                "label": self.label,
                 "methods": list(self.methods),
                 "input_size": list(self.input_size),
                 "colormap": self.colormap,
@@ -146,6 +152,8 @@ class RunInfo:
                 probes=tuple(_probe(probe) for probe in stored["probes"]),
                 layer=None if stored.get("layer") is None else str(stored["layer"]),
                 target=str(stored.get("target") or ""),
+                quantity=_quantity(*stored.get("quantity", ("score", 1.0))),
+                label=str(stored.get("label") or "class"),
                 methods=tuple(str(method) for method in stored.get("methods", ())),
                 colormap=str(stored.get("colormap", "inferno")),
                 class_names={int(index): str(name) for index, name in stored.get("class_names", {}).items()},
@@ -160,6 +168,12 @@ class RunInfo:
                 f"The run was written by a later version of keras_gradcam (format {version}, this one reads {VERSION})."
             )
         return info
+
+
+def _quantity(name: Any, factor: Any) -> tuple[str, float]:
+    if not math.isfinite(factor):
+        raise ValueError(f"a factor of {factor}")
+    return str(name), float(factor)
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -26,6 +26,8 @@ class Run:
         every: Epochs from one logged epoch to the next.
         labels: int (N,), or None.
         names: Class number to name.
+        label: What a label is: "class" or "identity".
+        quantity: What the score is, in a word, and what to multiply it with.
         partners: uint8 (N, H, W, 3), the other pictures where the probes are pairs, or None.
         regions: One box (x0, y0, x1, y1) in input pixels per probe, the bounds of its region, or None.
     """
@@ -38,6 +40,8 @@ class Run:
     every: int = 1
     labels: np.ndarray | None = None
     names: Mapping[int, str] = field(default_factory=dict)
+    label: str = "class"
+    quantity: tuple[str, float] = ("score", 1.0)
     partners: np.ndarray | None = None
     regions: tuple[tuple[int, int, int, int], ...] | None = None
 

@@ -141,6 +141,8 @@ def _run_info(run: Run, style: Style) -> RunInfo:
         probes=tuple(ProbeInfo(label, region) for label, region in zip(labels, regions, strict=True)),
         layer=run.layer,
         target=run.target,
+        quantity=run.quantity,
+        label=run.label,
         methods=run.methods,
         colormap=style.colormap,
         class_names=run.names,

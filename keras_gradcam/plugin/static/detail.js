@@ -35,10 +35,17 @@ function charts(scene, probe) {
       points: run.curve(column, probe),
       className: several ? `run-${i}` : "",
     }));
+  // Runs that log different quantities have only their scores in common.
+  const { name: word, factor } = scene.runs[0].quantity;
+  const alike = scene.runs.every(({ quantity }) => quantity.name === word && quantity.factor === factor);
+  const scores = lines("score").map((line) => ({
+    ...line,
+    points: line.points.map(([step, score]) => /** @type {[number, number]} */ ([step, alike ? factor * score : score])),
+  }));
   const unit = /** @type {[number, number]} */ ([0, 1]);
   const regions = scene.runs.some((run) => run.info?.probes[probe]?.region);
   return [
-    { title: "score", lines: lines("score"), fixed: null, empty: "no scores were logged" },
+    { title: alike ? word : "score", lines: scores, fixed: null, empty: "no scores were logged" },
     { title: "probability", lines: lines("probability"), fixed: unit, empty: "no probabilities were logged" },
     {
       title: "similarity to previous",

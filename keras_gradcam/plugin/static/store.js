@@ -255,10 +255,18 @@ export class Run {
     return Object.hasOwn(names, String(index)) ? names[String(index)] : `${kind} ${index}`;
   }
 
-  /** The label in words, or null; without a classifier it may be the number of a person. @param {number} probe */
+  /** What the score is, and what to multiply it with: a distance is logged with a minus sign. */
+  get quantity() {
+    const [name, factor] = this.info?.quantity ?? ["score", 1];
+    return { name, factor };
+  }
+
+  /** The label in words, or null. @param {number} probe */
   label(probe) {
     const label = this.info?.probes[probe]?.label;
-    return label === null || label === undefined ? null : this.className(label, this.classifies ? "class" : "label");
+    if (label === null || label === undefined) return null;
+    const kind = this.info?.label ?? "class";
+    return this.className(label, kind === "class" && !this.classifies ? "label" : kind);
   }
 
   /**
@@ -273,7 +281,7 @@ export class Run {
     return {
       name: known ? this.className(predicted) : null,
       probability: this.number("confidence", step, probe),
-      score: this.number("score", step, probe),
+      score: this.quantity.factor * this.number("score", step, probe),
       wrong: known && label !== null && predicted !== label,
       flipped: this.#flipped(step, probe),
     };

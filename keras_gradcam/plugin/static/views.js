@@ -88,7 +88,7 @@ export function caption(line, run, step, probe, withLabel) {
   }
   if (said.name === null && Number.isFinite(said.score)) {
     if (withLabel) parts.push(element("span", { className: "arrow" }, "·"));
-    parts.push(element("span", { className: "p" }, `score ${formatted(said.score)}`));
+    parts.push(element("span", { className: "p" }, `${run.quantity.name} ${formatted(said.score)}`));
   } else {
     const name = element("span", { className: "class", dir: "auto", title: shortened(said.name ?? "", 300) });
     name.textContent = said.name === null ? "no prediction" : shortened(said.name, CAPTION);
