@@ -66,3 +66,15 @@ def warn_about_rectifiers(program: Program) -> None:
             UserWarning,
             stacklevel=4,
         )
+
+
+def warn_about_tokens(chosen: str, layers: int, candidates: Sequence[str]) -> None:
+    """Warns where the feature map that is explained without being named is what goes into a transformer."""
+    listed = ", ".join(f"layer={path!r}" for path in candidates)
+    warnings.warn(
+        f"Without a `layer` the map of {chosen!r} is explained, which goes into a transformer (layers of tokens that "
+        f"follow it: {layers}). Candidates: {listed}. Compare their maps, since a token may carry what lies elsewhere; "
+        "after the last attention maps are empty where the score is read from a class token.",
+        UserWarning,
+        stacklevel=4,
+    )

@@ -339,6 +339,7 @@ def _reference(name: str, given: Any) -> Any:
         raise ValueError(
             f"`{name}` must be pictures (N, H, W, C) or embeddings (N, D). "
             f"Received: {type(given).__name__}, dtype {array.dtype}, shape {array.shape}."
+            + (" Candidates: the pictures that those names stand for." if array.dtype.kind in "SUO" else "")
         )
     if array.ndim > 2:
         return array

@@ -10,14 +10,20 @@ from typing import Any
 import numpy as np
 
 from .attributions import Sampling, baseline_of, integrated_gradients, smoothgrad
-from .checks import check_channels_last, check_whole_number, warn_about_infinities, warn_about_rectifiers
+from .checks import (
+    check_channels_last,
+    check_whole_number,
+    warn_about_infinities,
+    warn_about_rectifiers,
+    warn_about_tokens,
+)
 from .embedding_targets import Norm, embeddings
 from .engine import current_engine
 from .engine.base import Capture, Outputs, Pass, Program, Request, Signature, Split, Structure
 from .engine.recording import declared_inputs
-from .explanation import Explanation, joined
+from .explanation import Explanation, joined, shortened
 from .inputs import flattened, floating, standardized
-from .layers import LayerLike, choose_layer, explained_input
+from .layers import LayerLike, Tokens, choose_layer, described, explained_input, tokens_after
 from .maps import guided_gradcam, saliency_map, upsample
 from .methods import CAMS, DEFAULT_METHODS, as_methods
 from .predictions import class_probabilities
@@ -37,9 +43,10 @@ class Explainer:
         model: Any Keras model: functional, sequential or subclassed, with nested models, several inputs or outputs.
             It is not changed.
         layer: The feature map to explain: a layer's name, a path such as "backbone/conv5_block3_out", the layer
-            itself, or None for the last feature map with spatial extent. See :func:`keras_gradcam.list_layers`.
-        target: What to explain: a class, one class per sample, a target such as ``Class(3) - Class(5)``, a function of
-            the outputs, or None for the predicted class.
+            itself, or None for the last feature map with the axes of the input. Of a transformer that is what goes into
+            it, so name a layer of tokens there. See :func:`keras_gradcam.list_layers`.
+        target: What to explain: a class, labels (class numbers or one-hot rows, one per sample), a target such as
+            ``Class(3) - Class(5)``, a function of the outputs, or None for the predicted class.
         methods: What to compute, of :data:`keras_gradcam.methods.METHODS`: "gradcam", "gradcam_plus_plus", "hirescam",
             "xgradcam", "layercam" on the layer's grid; "guided_backprop", "guided_gradcam", "saliency",
             "input_x_gradient", "smoothgrad", "integrated_gradients" at the size of the input. Only what is needed is
@@ -95,6 +102,9 @@ class Explainer:
         self._input_index = input_index
         self._engine = current_engine()
         self._programs = Programs(model, self._engine)
+        self._chosen = ""
+        self._tokens: Tokens | None = None
+        self._warned = False
 
     def __call__(self, images: Structure, target: TargetLike = None) -> Explanation:
         """Explains a batch of pictures of any length.
@@ -213,11 +223,17 @@ class Explainer:
         _, signature = flattened(standardized(images, self.model))
 
         def cut() -> Split:
-            return self._engine.split(
-                self.model, signature, self._request(signature, self.target.instead(Norm()), (), self._layer)
-            )
+            request = self._request(signature, self.target.instead(Norm()), (), self._layer)
+            made = self._engine.split(self.model, signature, request)
+            self._warn_about_tokens()
+            return made
 
         return self._programs.get(signature, "split", cut)
+
+    def __repr__(self) -> str:
+        layer = "the last feature map" if self._layer is None else described(self._layer)
+        target = shortened(repr(self.target))
+        return f"Explainer({self.model.name!r}, layer={layer}, target={target}, methods={self.methods})"
 
     # --- what there is to compute -----------------------------------------------------------------------------------
 
@@ -289,7 +305,16 @@ class Explainer:
                 f"Received: call {chosen.info.call} of {chosen.info.path!r}, and input_index={which}. "
                 f"Candidates: input_index={chosen.inputs[0]}, another layer_call."
             )
+        if layer is None:
+            self._chosen = chosen.info.path
+            self._tokens = tokens_after(chosen, captures, signature.leaves[which][0], which)
         return chosen
+
+    def _warn_about_tokens(self) -> None:
+        """Says once that the automatic choice is what goes into a transformer."""
+        if self._tokens is not None and not self._warned:
+            self._warned = True
+            warn_about_tokens(self._chosen, self._tokens.layers, self._tokens.candidates)
 
     # --- computing it -----------------------------------------------------------------------------------------------
 
@@ -309,6 +334,7 @@ class Explainer:
             program = self._engine.trace(self.model, signature, requests)
             if any(request.guided_backprop for request in requests):
                 warn_about_rectifiers(program)
+            self._warn_about_tokens()
             return program
 
         key = tuple((_key(request), _name(layer)) for request, layer in zip(requests, layers, strict=True))
@@ -396,6 +422,7 @@ class Explainer:
             maps={name: maps[name] for name in self.methods},
             images=pictures,
             completeness_error=completeness,
+            target=repr(request.target),
         )
 
     def _sampled(

@@ -17,6 +17,11 @@ from .methods import CAMS
 if TYPE_CHECKING:
     from .render import Style
 
+# A target may hold a class for each of a thousand samples.
+_LONGEST = 60
+# So many classes are listed.
+_LISTED = 8
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
@@ -36,6 +41,7 @@ class Explanation:
         images: (N, H, W, C), the explained input as the model takes it.
         completeness_error: float32 (N,), by how much the sum of integrated gradients differs from what the score gains
             from the baseline to the picture; None without them.
+        target: What was explained, as the target is written.
     """
 
     scores: np.ndarray
@@ -46,6 +52,7 @@ class Explanation:
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     images: np.ndarray | None = None
     completeness_error: np.ndarray | None = None
+    target: str | None = None
 
     @property
     def cam(self) -> np.ndarray | None:
@@ -140,7 +147,7 @@ class Explanation:
             **{
                 field.name: _map_arrays(lambda array: array[index], getattr(self, field.name))
                 for field in fields(self)
-                if field.name != "layer"
+                if field.name not in ("layer", "target")
             },
         )
 
@@ -148,8 +155,24 @@ class Explanation:
         return (self[position] for position in range(len(self)))
 
     def __repr__(self) -> str:
-        maps = ", ".join(f"{name} {array.shape}" for name, array in self.maps.items())
-        return f"Explanation({len(self)} samples, layer={self.layer!r}, {maps})"
+        maps = [f"{name} {array.shape}" for name, array in self.maps.items()]
+        samples = f"{len(self)} sample{'' if len(self) == 1 else 's'}"
+        return f"Explanation({', '.join([samples, *self._explained(), f'layer={self.layer!r}', *maps])})"
+
+    def _explained(self) -> list[str]:
+        """What was explained in these samples, in a few words."""
+        if self.classes is None:
+            return [] if self.target is None else [f"target={shortened(self.target)}"]
+        found = list(dict.fromkeys(np.asarray(self.classes).tolist()))
+        if len(found) > _LISTED:
+            return [f"{len(found)} classes"]
+        return [f"class{'' if len(found) == 1 else 'es'} {', '.join(map(str, found))}"] if found else []
+
+
+def shortened(text: str) -> str:
+    """A text of one line, without its middle where it is long."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 13]} ... {text[-8:]}"
 
 
 def _map_arrays(function: Any, structure: Structure) -> Structure:

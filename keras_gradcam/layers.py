@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Union
 
 from .engine import current_engine
 from .engine.base import Capture, LayerCall, Signature, Structure
-from .engine.grid import spatial_size
+from .engine.grid import spatial_size, token_grid
 from .engine.recording import declared_inputs, layer_paths
 
 #: What a function that takes a layer understands: a name, a path, a layer, or None for the automatic choice.
 LayerLike = Union[str, Any, None]
 
+# A grid of fewer tokens shows nothing, and a handful of vectors may look like one.
+_FEWEST_TOKENS = 9
+# So many layers of tokens are named as candidates.
+_CANDIDATES = 3
+
 
 def list_layers(model: Any, images: Structure | None = None) -> list[LayerCall]:
     """Lists the layers whose maps can be computed, in the order in which the model calls them.
 
-    Nested models are looked into; a layer that is called twice appears twice.
+    Nested models are looked into; a layer that is called twice appears twice. What an attention computes inside, head
+    by head, is no map and does not appear.
 
     Args:
         model: Any Keras model.
@@ -40,11 +49,7 @@ def list_layers(model: Any, images: Structure | None = None) -> list[LayerCall]:
     """
     signature = model_signature(model) if images is None else signature_of(images)
     shape = input_shape(signature)
-    return [
-        capture.info
-        for capture in current_engine().layer_calls(model, signature)
-        if spatial_size(shape, capture.info.output_shape)
-    ]
+    return [capture.info for capture in _feature_maps(current_engine().layer_calls(model, signature), shape)]
 
 
 def signature_of(images: Structure) -> Signature:
@@ -120,7 +125,7 @@ def choose_layer(
     Raises:
         ValueError: If there is no such layer, several have that name, or its output is no feature map.
     """
-    maps = [capture for capture in captures if spatial_size(shape, capture.info.output_shape)]
+    maps = _feature_maps(captures, shape)
     if layer is None:
         if layer_call is not None:
             raise ValueError(f"`layer_call` must come with `layer`. Received: layer=None, layer_call={layer_call!r}.")
@@ -129,7 +134,7 @@ def choose_layer(
     calls = [capture for capture in captures if id(capture.layer) in wanted]
     if not calls:
         raise _not_found(
-            f"{_described(layer)}, which the model does not call where its result could be seen "
+            f"{described(layer)}, which the model does not call where its result could be seen "
             "(not at all, or inside a loop)",
             layer,
             maps,
@@ -144,9 +149,49 @@ def choose_layer(
             f"`layer_call` must be one of the calls of {calls[0].info.path!r}. Received: {layer_call!r}. "
             f"Candidates: 0 to {len(calls) - 1}, or -{len(calls)} to -1 from the end."
         )
-    if spatial_size(shape, chosen.info.output_shape) is None:
-        raise _not_found(f"{_described(layer)}, whose output of shape {chosen.info.output_shape} has none", layer, maps)
+    if chosen not in maps:
+        raise _not_found(f"{described(layer)}, whose output of shape {chosen.info.output_shape} has none", layer, maps)
     return chosen
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens on the way from a feature map to the score.
+
+    Attributes:
+        layers: How many layers make them.
+        candidates: Paths of those worth explaining, best first.
+    """
+
+    layers: int
+    candidates: tuple[str, ...]
+
+
+def tokens_after(
+    chosen: Capture, captures: Sequence[Capture], shape: Sequence[int], explained: int = 0
+) -> Tokens | None:
+    """What a transformer makes of the feature map that :func:`choose_layer` chose by itself, or None without one.
+
+    Its choice is then a patch embedding, or the features that a convolutional stem hands to the transformer.
+
+    Candidates are the last normalisations before an attention, where every token still counts. A score that is read
+    from a class token depends on no other token after the last attention, so that maps are empty there.
+
+    Args:
+        chosen: The choice.
+        captures: All layer calls, in the order of execution.
+        shape: Shape of the explained input without the batch.
+        explained: Index of the explained input.
+    """
+    computed = [capture for capture in captures if explained in capture.inputs]
+    following = computed[computed.index(chosen) + 1 :] if chosen in computed else []
+    # Where the map is pooled into a vector it ends; what looks like tokens after that are parts of the vector.
+    way = list(itertools.takewhile(lambda capture: not _is_vector(capture), following))
+    tokens = _tokens(way, shape)
+    # Cells that are only laid out anew, or normalised, are still those of the map.
+    if not any(_learns(capture) and not _holds(capture, chosen) for capture in tokens):
+        return None
+    return Tokens(len(tokens), _candidates(tokens, way))
 
 
 def find_model(model: Any, name: Any) -> Any:
@@ -162,7 +207,7 @@ def find_model(model: Any, name: Any) -> Any:
     if len({id(layer) for layer in found}) != 1:
         raise ValueError(
             "`branch` must name one model within the model. "
-            f"Received: {_described(name)}{', which names several' if found else ''}. "
+            f"Received: {described(name)}{', which names several' if found else ''}. "
             f"Candidates: {_listed(list(inner))}."
         )
     return found[0]
@@ -170,6 +215,82 @@ def find_model(model: Any, name: Any) -> Any:
 
 def _sees(capture: Capture, explained: int) -> bool:
     return not capture.inputs or explained in capture.inputs
+
+
+def _feature_maps(captures: Sequence[Capture], shape: Sequence[int]) -> list[Capture]:
+    """The captures whose outputs are maps over the input."""
+    # Within attention, the axes of what looks like a map are heads and tokens: (batch, tokens, heads, ...).
+    attentions = tuple(
+        capture.info.path + "/" for capture in captures if _attends(capture) and len(capture.info.output_shape) == 3
+    )
+    maps, counts = [], set()
+    for capture in captures:
+        extents = capture.info.output_shape[1:-1]
+        if not spatial_size(shape, capture.info.output_shape):
+            continue
+        if len(extents) == 2 and capture.info.path.startswith(attentions):
+            continue
+        if len(shape) == 3 and len(extents) == 1:
+            counts.add(extents[0])
+        elif counts.intersection(extents) and not _in_proportion(extents, shape):
+            continue
+        maps.append(capture)
+    return maps
+
+
+def _in_proportion(extents: Sequence[int | None], size: Sequence[int]) -> bool:
+    tall, broad = extents
+    return tall is None or broad is None or tall * size[1] == broad * size[0]
+
+
+def _attends(capture: Capture) -> bool:
+    return "attention" in capture.info.layer_type.lower()
+
+
+def _normalizes(capture: Capture) -> bool:
+    return "norm" in capture.info.layer_type.lower()
+
+
+def _learns(capture: Capture) -> bool:
+    return bool(getattr(capture.layer, "weights", ())) and not _normalizes(capture)
+
+
+def _holds(outer: Capture, inner: Capture) -> bool:
+    return inner.info.path.startswith(outer.info.path + "/")
+
+
+def _is_vector(capture: Capture) -> bool:
+    """Whether it is a vector for each picture, on the way to the score."""
+    return len(capture.info.output_shape) < 3 and capture.influences_score
+
+
+def _tokens(captures: Sequence[Capture], shape: Sequence[int]) -> list[Capture]:
+    """Those that made tokens which lie on a grid and influence the score."""
+    made: dict[int, Capture] = {}
+    for capture in captures:
+        if _cells(capture, shape) >= _FEWEST_TOKENS and capture.influences_score:
+            made.setdefault(id(capture.output), capture)
+    return list(made.values())
+
+
+def _candidates(tokens: Sequence[Capture], way: Sequence[Capture]) -> tuple[str, ...]:
+    """Paths of the tokens to explain, best first: the last normalisations before the last attentions."""
+    attentions = [capture for capture in way if _attends(capture)]
+    # An attention may be a layer around another one.
+    inmost = [one for one in attentions if not any(_holds(one, other) for other in attentions)]
+    outside = [capture for capture in tokens if not any(_holds(one, capture) for one in inmost)]
+    norms = [capture for capture in outside if _normalizes(capture)]
+    before = [[capture for capture in outside if way.index(capture) < way.index(one)] for one in inmost]
+    found = [([one for one in earlier if one in norms] or earlier)[-1] for earlier in before if earlier]
+    # Attention that goes by another name: each block has two normalisations, and another one may stand at the end.
+    found = found or norms[-3::-2][::-1] or (norms or outside or list(tokens))[:1]
+    return tuple(dict.fromkeys(capture.info.path for capture in reversed(found)))[:_CANDIDATES]
+
+
+def _cells(capture: Capture, shape: Sequence[int]) -> int:
+    """How many tokens lie on a grid; 0 if none do."""
+    grid = token_grid(capture.info.output_shape, shape[:-1])
+    return 0 if grid is None else math.prod(grid)
 
 
 def _last_feature_map(maps: Sequence[Capture], shape: Sequence[int]) -> Capture:
@@ -185,10 +306,12 @@ def _last_feature_map(maps: Sequence[Capture], shape: Sequence[int]) -> Capture:
     for choice in (unpooled, inner):
         if choice:
             return choice[-1]
+    tokens = _tokens(maps, shape)
+    candidates = _candidates(tokens, maps) if tokens else [capture.info.path for capture in maps]
     raise ValueError(
         "`layer` must be named for a model in which no layer's output has the spatial axes of the input and "
         f"influences the target. Received: layer=None, input of shape {tuple(shape)}. "
-        f"Candidates: {_listed([capture.info.path for capture in maps])}."
+        f"Candidates: {_listed(candidates)}."
     )
 
 
@@ -197,7 +320,7 @@ def _find(model: Any, layer: LayerLike, maps: Sequence[Capture]) -> list[Any]:
     paths = layer_paths(model)
     if not isinstance(layer, str):
         if all(layer is not known for _, known in paths):
-            raise _not_found(_described(layer), layer, maps)
+            raise _not_found(described(layer), layer, maps)
         return [layer]
     # Names may hold backslashes themselves, so a name as it stands comes before one with escapes.
     for name in (layer, _unescaped(layer)):
@@ -218,7 +341,8 @@ def _unescaped(name: str) -> str:
     return re.sub(r"\\(.)", r"\1", name)
 
 
-def _described(layer: LayerLike) -> str:
+def described(layer: LayerLike) -> str:
+    """A layer in words: what the user has called it, or its class and name."""
     return repr(layer) if isinstance(layer, str) else f"{type(layer).__name__} {getattr(layer, 'name', layer)!r}"
 
 

@@ -15,10 +15,12 @@ import numpy as np
 
 from .engine.base import Outputs, Structure, Tensor
 
-#: What a function that takes a target understands: a target, a class, a class per sample, or a function.
+#: What a function that takes a target understands: a target, a class, labels (a class per sample), or a function.
 TargetLike = Union["Target", int, Sequence[int], np.ndarray, Callable[[Any], Any], None]
 
 _PREDICTED = -1
+# What is said to those who name classes by words.
+_NUMBERS = "class numbers, as the model counts its classes; names are only for captions (`class_names`)"
 
 
 class Target:
@@ -103,11 +105,12 @@ class Class(Target):
     is not edited. An output with one unit is read as the logit z of two classes: class 1 scores z, class 0 scores -z.
 
     Args:
-        index: The class, one class per sample, or None for the class that the model predicts for each sample.
+        index: The class; one class per sample, as labels come (see :func:`class_numbers`); or None for the class that
+            the model predicts for each sample.
         logits: False to explain the output as the model returns it (probabilities, where it ends in a softmax).
 
     Raises:
-        ValueError: If ``index`` is not a whole number >= 0 or a flat list of them.
+        ValueError: If ``index`` is not a whole number >= 0, nor labels.
 
     Example:
         >>> Class(), Class(3), Class([3, 1]), Class(3, logits=False)
@@ -117,7 +120,7 @@ class Class(Target):
     arity = 1
 
     def __init__(self, index: int | Sequence[int] | np.ndarray | None = None, *, logits: bool = True) -> None:
-        self.index = None if index is None else _whole_numbers("index", index)
+        self.index = None if index is None else _classes("index", index)
         self.logits = logits
 
     def key(self) -> Hashable:
@@ -465,15 +468,15 @@ def as_target(target: TargetLike) -> Target:
     """Returns the target that ``target`` stands for.
 
     Args:
-        target: A target; None for the predicted class; a class index or one per sample; or a function that takes
-            the model's outputs and returns one score per sample.
+        target: A target; None for the predicted class; a class index; labels, a class per sample, see
+            :func:`class_numbers`; or a function that takes the model's outputs and returns one score per sample.
 
     Raises:
         ValueError: If it is none of these.
 
     Example:
-        >>> as_target(None), as_target(3), as_target([3, 1])
-        (Class(), Class(3), Class([3, 1]))
+        >>> as_target(None), as_target(3), as_target([3, 1]), as_target(np.eye(4)[[3, 1]])
+        (Class(), Class(3), Class([3, 1]), Class([3, 1]))
     """
     if isinstance(target, Target):
         return target
@@ -485,6 +488,10 @@ def as_target(target: TargetLike) -> Target:
         return Class()
     if callable(target):
         return _Function(target)
+    if isinstance(target, str):
+        raise ValueError(f"`target` must not be a name. Received: {target!r}. Candidates: {_NUMBERS}.")
+    if isinstance(target, (list, tuple)) or len(getattr(target, "shape", ())):
+        return Class(class_numbers("target", target))
     try:
         return Class(target)
     except ValueError:
@@ -496,13 +503,68 @@ def as_target(target: TargetLike) -> Target:
         ) from None
 
 
+def class_numbers(name: str, labels: Any, soft: bool = False) -> np.ndarray:
+    """The classes that labels stand for, as data sets give them, int64 (N,).
+
+    Args:
+        name: The argument that errors are about.
+        labels: Whole numbers >= 0 of any dtype, (N,) or (N, 1), or one-hot rows (N, classes).
+        soft: Whether rows of shares, as mixing pictures or smoothing labels makes them, stand for the largest one.
+
+    Raises:
+        ValueError: If they are none of these.
+
+    Example:
+        >>> class_numbers("target", [[3], [1]]).tolist(), class_numbers("target", [[0.0, 1.0], [1.0, 0.0]]).tolist()
+        ([3, 1], [1, 0])
+    """
+    array = _array(name, labels)
+    column = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    candidates = "the number of a class for each sample"
+    if array.dtype.kind in "SUO":
+        candidates = f"{_NUMBERS}; for identities `np.unique(labels, return_inverse=True)[1]`"
+    elif array.dtype.kind in "biuf" and array.size and np.isfinite(array).all():
+        if column.ndim == 1:
+            numbers = column.astype(np.int64)
+            if (numbers == column).all() and (numbers >= 0).all():
+                return numbers
+        elif column.ndim == 2 and (column >= 0).all():
+            shares = np.allclose(column.sum(axis=1, dtype=np.float64), 1)
+            if shares and (soft or np.isin(column, (0, 1)).all()):
+                return column.argmax(axis=1)
+            if shares:
+                candidates = "labels.argmax(axis=1), the largest share of each soft label"
+    received = " ".join(repr(labels).split()) if array.size <= 8 else f"dtype {array.dtype}, shape {array.shape}"
+    raise ValueError(
+        f"`{name}` must be class numbers >= 0, one per sample, or one-hot rows (N, classes). "
+        f"Received: {received}. Candidates: {candidates}."
+    )
+
+
+def _classes(name: str, value: Any) -> np.ndarray:
+    """A class, or one per sample."""
+    array = _array(name, value)
+    if array.ndim:
+        return class_numbers(name, value)
+    if array.dtype.kind in "SU":
+        raise ValueError(f"`{name}` must be a whole number >= 0. Received: {value!r}. Candidates: {_NUMBERS}.")
+    return _whole_numbers(name, value)
+
+
 def _whole_numbers(name: str, value: Any) -> np.ndarray:
-    array = np.asarray(value)
+    array = _array(name, value)
     if array.dtype.kind not in "iu" or array.ndim > 1 or array.size == 0 or array.min() < 0:
         raise ValueError(
             f"`{name}` must be a whole number >= 0, or a flat list with one per sample. Received: {value!r}."
         )
     return array
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be an array of numbers. Received: {value!r} ({error}).") from error
 
 
 def _per_sample(array: np.ndarray, samples: int) -> np.ndarray:

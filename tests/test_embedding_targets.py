@@ -857,3 +857,9 @@ def test_similarity_and_distance_agree_on_what_is_the_same_picture():
     for make in (Similarity, Distance):
         with pytest.warns(UserWarning, match="SelfSimilarity"):
             explainer(PICTURES, make(near))
+
+
+@pytest.mark.parametrize("names", ["id7", ["id7", "id9"], np.array(["id7"], object)])
+def test_identities_are_no_references(names):
+    with pytest.raises(ValueError, match=r"`reference` must be pictures .* or embeddings.*Candidates: the pictures"):
+        Similarity(names)

@@ -612,9 +612,45 @@ def test_explanation_is_frozen():
 
 
 def test_explanation_says_what_it_holds():
-    assert (
-        repr(explanation()) == "Explanation(5 samples, layer='conv', gradcam (5, 2, 3), guided_backprop (5, 4, 6, 3))"
+    maps = "layer='conv', gradcam (5, 2, 3), guided_backprop (5, 4, 6, 3)"
+    whole = explanation()
+    assert repr(whole) == f"Explanation(5 samples, classes 0, 1, 2, 3, 4, {maps})"
+    assert repr(whole[3]) == f"Explanation(1 sample, class 3, {maps})".replace("(5,", "(1,")
+    assert repr(dataclasses.replace(whole, classes=np.full(5, 2))) == f"Explanation(5 samples, class 2, {maps})"
+    assert repr(dataclasses.replace(whole, classes=None)) == f"Explanation(5 samples, {maps})"
+    many = Explanation(np.zeros(20), None, np.arange(20) % 9)
+    assert repr(many) == "Explanation(20 samples, 9 classes, layer=None)"
+
+
+def test_explanation_says_what_was_explained(model):
+    against = explain(model, images(), target=Class(3) - Class(1), methods="gradcam")
+    assert against.target == "Class(3) - Class(1)"
+    assert repr(against[:2]) == "Explanation(2 samples, target=Class(3) - Class(1), layer='conv2', gradcam (2, 6, 5))"
+    assert "class 2, layer" in repr(explain(model, images(), target=2, methods="gradcam"))
+    one_each = explain(model, images(3), target=Class([3, 0, 1]) - Class([0, 1, 2]), methods="gradcam")
+    assert one_each[0].target == "Class([3, 0, 1]) - Class([0, 1, 2])"
+    long = explain(model, images(40), target=-Class([1] * 40), methods="gradcam")
+    assert len(repr(long)) < 150
+
+
+def test_explainer_says_what_it_explains(model):
+    assert repr(Explainer(model)) == (
+        f"Explainer({model.name!r}, layer=the last feature map, target=Class(), "
+        "methods=('gradcam', 'guided_backprop', 'guided_gradcam'))"
     )
+    chosen = Explainer(model, layer=model.get_layer("conv1"), target=3, methods="gradcam")
+    assert repr(chosen) == f"Explainer({model.name!r}, layer=Conv2D 'conv1', target=Class(3), methods=('gradcam',))"
+    many = Explainer(model, layer="conv1", target=np.arange(1000) % CLASSES)
+    assert "layer='conv1', target=Class([0, 1, " in repr(many)
+    assert len(repr(many)) < 200
+
+
+def test_labels_of_a_data_set_are_explained(model):
+    labels = np.array([3, 0, 1])
+    expected = explain(model, images(), target=Class(labels))
+    np.testing.assert_array_equal(expected.classes, labels)
+    for given in (labels[:, None], np.eye(CLASSES)[labels], np.eye(CLASSES, dtype=int)[labels], labels.astype(float)):
+        assert_same(explain(model, images(), target=given), expected)
 
 
 # --- inputs of other shapes -----------------------------------------------------------------------------------------

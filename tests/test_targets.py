@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_gradcam import Class, Output, Target, Unit
 from keras_gradcam.engine.base import Outputs
-from keras_gradcam.targets import as_target
+from keras_gradcam.targets import as_target, class_numbers
 
 LOGITS = np.array([[1.0, -2.0, 0.5, 3.0], [0.0, 4.0, -1.0, 2.0], [-3.0, -1.0, -2.0, -4.0]], "float32")
 PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
@@ -73,6 +73,10 @@ ROWS = np.arange(3)
         (ONE_EACH, LOGITS[ROWS, ONE_EACH]),
         (tuple(ONE_EACH), LOGITS[ROWS, ONE_EACH]),
         (np.array(ONE_EACH, "uint8"), LOGITS[ROWS, ONE_EACH]),
+        (np.eye(4)[ONE_EACH], LOGITS[ROWS, ONE_EACH]),
+        (Class(np.eye(4)[ONE_EACH], logits=False), PROBABILITIES[ROWS, ONE_EACH]),
+        (np.array(ONE_EACH)[:, None], LOGITS[ROWS, ONE_EACH]),
+        (Output("species", np.eye(4)[ONE_EACH]), LOGITS[ROWS, ONE_EACH]),
         (None, LOGITS.max(1)),
         (lambda predictions: predictions[:, 1] ** 2, PROBABILITIES[:, 1] ** 2),
         (Output("species", 2), LOGITS[:, 2]),
@@ -191,22 +195,95 @@ def test_infinite_logit_of_another_class_does_not_spoil_the_score():
 # --------------------------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize(
-    "index",
-    [-1, 1.0, 1.5, True, "cat", [], [1, -1], [1.0, 2.0], [[1, 2]], [True, False], np.array([0.5]), np.inf],
-    ids=repr,
-)
+@pytest.mark.parametrize("index", [-1, 1.0, 1.5, True, "cat", np.inf], ids=repr)
 @pytest.mark.parametrize("target", [Class, Unit])
-def test_index_must_be_whole_numbers(target, index):
+def test_index_must_be_a_whole_number(target, index):
     with pytest.raises(ValueError, match=r"`index` must be a whole number >= 0") as caught:
         target(index)
     assert repr(index) in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, True, "cat", [], [1.0, 2.0], Class, object(), {"a": 1}], ids=repr)
+@pytest.mark.parametrize(
+    "index", [[], [1, -1], [1.0, 2.0], [[1, 2]], [[0, 1]], [True, False], np.array([0.5])], ids=repr
+)
+def test_units_must_be_whole_numbers(index):
+    with pytest.raises(ValueError, match=r"`index` must be a whole number >= 0") as caught:
+        Unit(index)
+    assert repr(index) in str(caught.value)
+
+
+NO_LABELS = [
+    [],
+    [1, -1],
+    [1.0, 2.5],
+    [1.0, np.nan],
+    [1.0, np.inf],
+    np.array([0, 2**64 - 1], "uint64"),
+    [[1, 2]],
+    [[1, 1, 0]],
+    [[0, 0, 0]],
+    [[2, -1]],
+    [[True, True]],
+    np.zeros((0, 3)),
+    np.eye(3)[None],
+    [1 + 0j],
+    [[1], [1, 2]],
+]
+
+
+@pytest.mark.parametrize("index", NO_LABELS, ids=repr)
+def test_what_are_no_labels_is_refused(index):
+    with pytest.raises(ValueError, match=r"^`index` must be "):
+        Class(index)
+    with pytest.raises(ValueError, match=r"^`target` must be "):
+        as_target(index)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "cat", [], [0.5, 2.0], Class, object(), {"a": 1}], ids=repr)
 def test_what_is_no_target_is_refused(value):
     with pytest.raises(ValueError, match=r"`target` must"):
         as_target(value)
+
+
+@pytest.mark.parametrize("names", ["cat", ["cat", "dog"], ("id7", "id9"), np.array(["cat", "dog"]), np.array([b"cat"])])
+def test_names_of_classes_are_answered_with_numbers(names):
+    with pytest.raises(ValueError, match=r"^`target` must .*Candidates: class numbers.*`class_names`"):
+        as_target(names)
+    with pytest.raises(ValueError, match=r"^`index` must .*Candidates: class numbers.*`class_names`"):
+        Class(names)
+
+
+def test_names_of_identities_are_answered_with_a_way_to_number_them():
+    names = ["id7", "id3", "id7", "id9"]
+    with pytest.raises(ValueError, match=r"`probe` must be class numbers.*'id7'.*np\.unique\(labels, return_inverse"):
+        class_numbers("probe", names)
+
+
+def test_soft_labels_are_refused_with_the_way_to_harden_them():
+    soft = np.array([[0.1, 0.9], [0.6, 0.4]])
+    with pytest.raises(ValueError, match=r"one-hot rows.*Candidates: labels\.argmax\(axis=1\)"):
+        as_target(soft)
+    np.testing.assert_array_equal(class_numbers("probe", soft, soft=True), [1, 0])
+    with pytest.raises(ValueError, match=r"one-hot rows"):
+        class_numbers("probe", [[0.5, 0.9]], soft=True)
+
+
+@pytest.mark.parametrize(
+    "kind", ["int64", "uint8", "float32", "float16", "tensor", "list", "column", "one-hot", "bool"]
+)
+def test_labels_as_data_sets_have_them_mean_those_classes(kind):
+    labels = np.array([1, 0, 1, 1])
+    given = {
+        "tensor": tf.constant(labels),
+        "list": labels.tolist(),
+        "column": labels[:, None].astype("uint8"),
+        "one-hot": keras.utils.to_categorical(labels, 3),
+        "bool": labels.astype(bool),
+    }.get(kind)
+    given = labels.astype(kind) if given is None else given
+    for target in (Class(given), as_target(given)):
+        assert repr(target) == "Class([1, 0, 1, 1])"
+        np.testing.assert_array_equal(target.values(4)[0], labels)
 
 
 @pytest.mark.parametrize("index", [4, 400, [0, 1, 4], 2**40])
