@@ -14,6 +14,7 @@ from .canvas import printable
 from .drift import Region
 from .engine.base import Structure
 from .render import displayed, no_larger_than_a_cell
+from .targets import class_numbers
 
 # A dataset is read this many times as far as there are probes, in search of pairs.
 _FAR = 32
@@ -79,7 +80,7 @@ def take_probe(probe: Any, limit: int, paired: bool = False) -> Probe:
     count = len(flat[0])
     places = np.arange(min(limit, count))
     if labels is not None:
-        labels = _integers(_array(labels))
+        labels = class_numbers("probe[1]", labels, soft=True)
         if len(labels) != count:
             raise ValueError(
                 f"`probe` must have one label per picture. Received: {len(labels)} labels for {count} pictures."
@@ -291,7 +292,7 @@ def _gathered(batches: Iterator[tuple[Structure, Any]], limit: int, paired: bool
 
 def _suffice(labels: Sequence[np.ndarray], limit: int) -> bool:
     """Whether there are enough pairs among them, of several labels."""
-    _, counts = np.unique(_integers(np.concatenate(labels)), return_counts=True)
+    _, counts = np.unique(class_numbers("probe[1]", np.concatenate(labels), soft=True), return_counts=True)
     return int(np.minimum(counts[counts > 1], _OF_EACH).sum()) >= limit
 
 
@@ -300,22 +301,6 @@ def _array(value: Any) -> np.ndarray:
         return np.atleast_1d(np.asarray(value))
     except (TypeError, ValueError) as error:
         raise ValueError(f"`probe` must be made of arrays. Received: {_described(value)} ({error}).") from error
-
-
-def _integers(labels: np.ndarray) -> np.ndarray:
-    """Labels given as whole numbers or one-hot rows, as whole numbers."""
-    given = labels
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 2 and labels.dtype.kind in "biuf" and np.allclose(labels.sum(axis=1, dtype=np.float64), 1):
-        return labels.argmax(axis=1)
-    if labels.ndim == 1 and labels.dtype.kind in "biuf" and (labels == np.floor(labels)).all() and (labels >= 0).all():
-        return labels.astype(np.int64)
-    raise ValueError(
-        "`probe` must have labels that are class numbers, shape (N,), or one-hot, shape (N, classes). "
-        f"Received: dtype {given.dtype}, shape {given.shape}. "
-        "Candidates: the images alone, with `target=` for what is to be explained."
-    )
 
 
 def _described(value: Any) -> str:

@@ -532,7 +532,9 @@ def class_numbers(name: str, labels: Any, soft: bool = False) -> np.ndarray:
             shares = np.allclose(column.sum(axis=1, dtype=np.float64), 1)
             if shares and (soft or np.isin(column, (0, 1)).all()):
                 return column.argmax(axis=1)
-            if shares:
+            if not shares:
+                candidates += "; where a picture has several, no labels but a target such as `Class(0) + Class(3)`"
+            else:
                 candidates = "labels.argmax(axis=1), the largest share of each soft label"
     received = " ".join(repr(labels).split()) if array.size <= 8 else f"dtype {array.dtype}, shape {array.shape}"
     raise ValueError(

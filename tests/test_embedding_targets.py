@@ -264,22 +264,30 @@ def test_maps_in_sixteen_bits_are_near_those_in_thirty_two(policy):
 # ----------------------------------------------------------------------------------- gradients by a tape, large network
 
 
-@pytest.fixture(scope="module")
-def large():
-    """Six convolutions with batch norm, a shortcut, a batch norm neck, length one; for pictures of people (64, 32)."""
-    inputs = keras.Input((64, 32, 3))
-    x = inputs
+def shortcuts():
+    """Six convolutions with batch norm and a shortcut."""
+    x = inputs = keras.Input((64, 32, 3))
     for number, channels in enumerate((16, 16, 32, 32, 64, 64)):
         before = x
         x = L.Conv2D(channels, 3, 2 - number % 2, padding="same", use_bias=False)(x)
         x = L.BatchNormalization()(x)
         x = L.Add()([before, x]) if number % 2 else x
         x = L.ReLU(name=f"relu{number}")(x)
-    base = keras.Model(inputs, x)
-    x = L.BatchNormalization(name="neck")(L.GlobalAveragePooling2D()(x))
-    model = randomised(keras.Model(inputs, L.UnitNormalization()(x)))
+    return keras.Model(inputs, x)
+
+
+def mobilenet():
+    return keras.applications.MobileNetV2((128, 64, 3), alpha=0.35, include_top=False, weights=None)
+
+
+@pytest.fixture(scope="module", params=[shortcuts, mobilenet], ids=["shortcuts", "MobileNetV2"])
+def large(request):
+    """A backbone for pictures of people, and with batch norm neck and length one on it."""
+    base = request.param()
+    x = L.BatchNormalization(name="neck")(L.GlobalAveragePooling2D()(base.output))
+    model = randomised(keras.Model(base.input, L.UnitNormalization()(x)))
     # As after training: pictures are told apart by what differs from their mean.
-    pooled = base(images(16, (64, 32)), training=False).numpy().mean(axis=(1, 2))
+    pooled = base(images(16, base.input_shape[1:3]), training=False).numpy().mean(axis=(1, 2))
     gamma, beta, *_ = model.get_layer("neck").get_weights()
     model.get_layer("neck").set_weights([gamma, beta, pooled.mean(axis=0), pooled.var(axis=0)])
     return base, model
@@ -287,7 +295,8 @@ def large():
 
 def test_maps_of_a_large_network_equal_a_tape(large):
     base, model = large
-    pictures, positives, negative = (images(count, (64, 32), seed=seed) for count, seed in ((4, 5), (4, 6), (1, 7)))
+    size = base.input_shape[1:3]
+    pictures, positives, negative = (images(count, size, seed=seed) for count, seed in ((4, 5), (4, 6), (1, 7)))
     gamma, beta, moving_mean, variance = (tf.constant(w) for w in model.get_layer("neck").get_weights())
 
     def raw(features):
@@ -316,7 +325,7 @@ def test_maps_of_a_large_network_equal_a_tape(large):
         explain(model, pictures, target=target, methods="gradcam"),
         plain_gradcam(features, head, pictures),
     )
-    assert result.layer == "relu5"
+    assert result.layer == base.layers[-1].name
     assert_close(result.scores, expected.scores, 1e-4)
     assert_close(result.gradcam, expected.gradcam, 2e-3)
 

@@ -268,6 +268,11 @@ def test_soft_labels_are_refused_with_the_way_to_harden_them():
         class_numbers("probe", [[0.5, 0.9]], soft=True)
 
 
+def test_labels_of_several_classes_are_refused_with_the_target_that_says_so():
+    with pytest.raises(ValueError, match=r"one-hot rows.*Candidates: .*`Class\(0\) \+ Class\(3\)`"):
+        class_numbers("probe[1]", [[1, 0, 1], [0, 1, 0]], soft=True)
+
+
 @pytest.mark.parametrize(
     "kind", ["int64", "uint8", "float32", "float16", "tensor", "list", "column", "one-hot", "bool"]
 )
