@@ -23,7 +23,7 @@ from .engine.base import Capture, Outputs, Pass, Program, Request, Signature, Sp
 from .engine.recording import declared_inputs
 from .explanation import Explanation, joined, shortened
 from .inputs import flattened, floating, standardized
-from .layers import LayerLike, Tokens, choose_layer, described, explained_input, tokens_after
+from .layers import LayerLike, choose_layer, described, explained_input, sampled_calls, tokens_after
 from .maps import guided_gradcam, saliency_map, upsample
 from .methods import CAMS, DEFAULT_METHODS, as_methods
 from .predictions import class_probabilities
@@ -102,8 +102,7 @@ class Explainer:
         self._input_index = input_index
         self._engine = current_engine()
         self._programs = Programs(model, self._engine)
-        self._chosen = ""
-        self._tokens: Tokens | None = None
+        self._before_tokens = ""
         self._warned = False
 
     def __call__(self, images: Structure, target: TargetLike = None) -> Explanation:
@@ -201,7 +200,7 @@ class Explainer:
         return answer.features
 
     def outputs(self, images: Structure) -> Outputs:
-        """Traces the model for ``images`` and returns the shapes and endings of its outputs, without running it.
+        """Traces the model for ``images``, tries it on the first and returns the shapes and endings of its outputs.
 
         Raises:
             ValueError: As calling the explainer would.
@@ -209,7 +208,10 @@ class Explainer:
         return self._traced(images).outputs
 
     def layer_of(self, images: Structure) -> str | None:
-        """Traces the model for ``images`` and returns the path of the explained layer; None without any CAM."""
+        """Traces the model for ``images``, tries it on the first and returns the path of the explained layer, or None.
+
+        It is None without any method that explains a layer.
+        """
         (layer,) = self._traced(images).layers
         return None if layer is None else layer.path
 
@@ -225,7 +227,7 @@ class Explainer:
         def cut() -> Split:
             request = self._request(signature, self.target.instead(Norm()), (), self._layer)
             made = self._engine.split(self.model, signature, request)
-            self._warn_about_tokens()
+            self._warn_about_tokens(signature)
             return made
 
         return self._programs.get(signature, "split", cut)
@@ -305,24 +307,33 @@ class Explainer:
                 f"Received: call {chosen.info.call} of {chosen.info.path!r}, and input_index={which}. "
                 f"Candidates: input_index={chosen.inputs[0]}, another layer_call."
             )
-        if layer is None:
-            self._chosen = chosen.info.path
-            self._tokens = tokens_after(chosen, captures, signature.leaves[which][0], which)
+        if layer is None and tokens_after(chosen, captures, signature.leaves[which][0], which):
+            self._before_tokens = chosen.info.path
         return chosen
 
-    def _warn_about_tokens(self) -> None:
+    def _warn_about_tokens(self, signature: Signature) -> None:
         """Says once that the automatic choice is what goes into a transformer."""
-        if self._tokens is not None and not self._warned:
-            self._warned = True
-            warn_about_tokens(self._chosen, self._tokens.layers, self._tokens.candidates)
+        if self._warned or not self._before_tokens:
+            return
+        self._warned = True
+        # Looked at once more, with a batch that can be told from windows that a transformer lays into it.
+        captures = sampled_calls(self.model, signature)
+        which = self._which(signature, None)
+        chosen = [capture for capture in captures if capture.info.path == self._before_tokens][-1]
+        tokens = tokens_after(chosen, captures, signature.leaves[which][0], which)
+        if tokens is not None:
+            warn_about_tokens(chosen.info.path, tokens.layers, tokens.candidates)
 
     # --- computing it -----------------------------------------------------------------------------------------------
 
     def _traced(self, images: Structure) -> Program:
+        """The program for ``images``, tried on the first of them: only then is known what it gives for a sample."""
         flat, signature = flattened(standardized(images, self.model))
         target = self._chosen_target(None)
-        request = self._request(signature, target, target.values(len(flat[0])))
-        return self._program(signature, [self._with_maps(request)], [self._layer])
+        values = target.values(len(flat[0]))
+        program = self._program(signature, [self._with_maps(self._request(signature, target, values))], [self._layer])
+        program([array[:1] for array in flat], [[array[:1] for array in values]])
+        return program
 
     def _program(
         self, signature: Signature, requests: Sequence[Request], layers: Sequence[LayerLike] = (None,)
@@ -334,7 +345,7 @@ class Explainer:
             program = self._engine.trace(self.model, signature, requests)
             if any(request.guided_backprop for request in requests):
                 warn_about_rectifiers(program)
-            self._warn_about_tokens()
+            self._warn_about_tokens(signature)
             return program
 
         key = tuple((_key(request), _name(layer)) for request, layer in zip(requests, layers, strict=True))
@@ -373,7 +384,9 @@ class Explainer:
         for request, layer, answer in zip(requests, program.layers, self._passed(program, flat, values), strict=True):
             path = None if layer is None else layer.path
             explanation = self._explanation(request, answer, flat, signature, path, program.outputs)
-            remark = request.target.remark(explanation.scores) if isinstance(request.target, Target) else None
+            assert isinstance(request.target, Target)
+            said = replace(program.outputs, predictions=answer.predictions)
+            remark = request.target.remark(explanation.scores, said)
             if remark:
                 warnings.warn(remark, UserWarning, stacklevel=3)
             found.append(explanation)

@@ -22,6 +22,10 @@ LayerLike = Union[str, Any, None]
 _FEWEST_TOKENS = 9
 # So many layers of tokens are named as candidates.
 _CANDIDATES = 3
+# A number of samples that is no usual extent of a map, so that a batch can be told from other axes.
+_SAMPLES = 13
+# Layers that only lay out anew what they are given.
+_LAYOUTS = ("Reshape", "Permute", "Flatten")
 
 
 def list_layers(model: Any, images: Structure | None = None) -> list[LayerCall]:
@@ -47,9 +51,24 @@ def list_layers(model: Any, images: Structure | None = None) -> list[LayerCall]:
         >>> list_layers(model)
         [LayerCall(path='conv', layer_type='Conv2D', output_shape=(None, 6, 6, 4), call=0)]
     """
+    import keras
+
     signature = model_signature(model) if images is None else signature_of(images)
-    shape = input_shape(signature)
-    return [capture.info for capture in _feature_maps(current_engine().layer_calls(model, signature), shape)]
+    captures = sampled_calls(model, signature, 0 if images is None else len(keras.tree.flatten(images)[0]))
+    return [one.info for one in _feature_maps(captures, input_shape(signature)) if _is_per_sample(one)]
+
+
+def sampled_calls(model: Any, signature: Signature, samples: int = 0) -> list[Capture]:
+    """All layer calls for a number of samples, by which one sees whether outputs keep the batch.
+
+    Args:
+        model: Any Keras model.
+        signature: Of its inputs.
+        samples: How many; where they are fewer than two, as many as the model's inputs are declared for, or any.
+    """
+    fixed = {leaf.shape[0] for leaf in declared_inputs(model)} - {None}
+    count = samples if samples > 1 else next(iter(fixed), _SAMPLES)
+    return current_engine().layer_calls(model, signature, count)
 
 
 def signature_of(images: Structure) -> Signature:
@@ -187,28 +206,36 @@ def tokens_after(
     following = computed[computed.index(chosen) + 1 :] if chosen in computed else []
     # Where the map is pooled into a vector it ends; what looks like tokens after that are parts of the vector.
     way = list(itertools.takewhile(lambda capture: not _is_vector(capture), following))
-    tokens = _tokens(way, shape)
-    # Cells that are only laid out anew, or normalised, are still those of the map.
-    if not any(_learns(capture) and not _holds(capture, chosen) for capture in tokens):
+    tokens = [capture for capture in _tokens(way, shape) if capture.inputs == (explained,)]
+    # Cells that are laid out anew, or of which each is seen by itself (a dense layer), are still those of the map.
+    attended = any(_attends(capture) and capture.inputs == (explained,) for capture in way)
+    learned = any(_learns(capture) and not _holds(capture, chosen) for capture in tokens)
+    if not attended and not (learned and sum(_normalizes(capture) for capture in tokens) > 1):
         return None
-    return Tokens(len(tokens), _candidates(tokens, way))
+    candidates = _candidates(tokens, way)
+    return Tokens(len(tokens), candidates) if candidates else None
 
 
 def find_model(model: Any, name: Any) -> Any:
-    """A model within ``model``, by its name, its path or itself.
+    """A model within ``model``, by its name, its path or itself; or one made of the same layers.
 
     Raises:
         ValueError: If there is none, or several have that name.
     """
     import keras
 
+    if isinstance(name, keras.Model) and name.weights:
+        known = {id(weight) for weight in model.weights}
+        if all(id(weight) in known for weight in name.weights):
+            return name
+
     inner = {path: layer for path, layer in layer_paths(model) if isinstance(layer, keras.Model)}
     found = [layer for path, layer in inner.items() if layer is name or name in (path, layer.name)]
     if len({id(layer) for layer in found}) != 1:
         raise ValueError(
-            "`branch` must name one model within the model. "
+            "`branch` must name one model within the model, or be a model made of its layers. "
             f"Received: {described(name)}{', which names several' if found else ''}. "
-            f"Candidates: {_listed(list(inner))}."
+            f"Candidates: {_listed(list(inner))}; keras.Model(model.input, model.get_layer('embedding').output)."
         )
     return found[0]
 
@@ -230,6 +257,8 @@ def _feature_maps(captures: Sequence[Capture], shape: Sequence[int]) -> list[Cap
             continue
         if len(extents) == 2 and capture.info.path.startswith(attentions):
             continue
+        if capture.info.layer_type == "Permute" and sorted(capture.layer.dims) != list(capture.layer.dims):
+            continue  # a map with rows for columns
         if len(shape) == 3 and len(extents) == 1:
             counts.add(extents[0])
         elif counts.intersection(extents) and not _in_proportion(extents, shape):
@@ -248,7 +277,12 @@ def _attends(capture: Capture) -> bool:
 
 
 def _normalizes(capture: Capture) -> bool:
-    return "norm" in capture.info.layer_type.lower()
+    kind = capture.info.layer_type.lower()
+    return "norm" in kind and "batch" not in kind
+
+
+def _is_per_sample(capture: Capture) -> bool:
+    return capture.info.output_shape[:1] == (None,)
 
 
 def _learns(capture: Capture) -> bool:
@@ -268,7 +302,7 @@ def _tokens(captures: Sequence[Capture], shape: Sequence[int]) -> list[Capture]:
     """Those that made tokens which lie on a grid and influence the score."""
     made: dict[int, Capture] = {}
     for capture in captures:
-        if _cells(capture, shape) >= _FEWEST_TOKENS and capture.influences_score:
+        if _cells(capture, shape) >= _FEWEST_TOKENS and capture.influences_score and _is_per_sample(capture):
             made.setdefault(id(capture.output), capture)
     return list(made.values())
 
@@ -278,12 +312,13 @@ def _candidates(tokens: Sequence[Capture], way: Sequence[Capture]) -> tuple[str,
     attentions = [capture for capture in way if _attends(capture)]
     # An attention may be a layer around another one.
     inmost = [one for one in attentions if not any(_holds(one, other) for other in attentions)]
-    outside = [capture for capture in tokens if not any(_holds(one, capture) for one in inmost)]
+    changed = [capture for capture in tokens if capture.info.layer_type not in _LAYOUTS]
+    outside = [capture for capture in changed if not any(_holds(one, capture) for one in inmost)]
     norms = [capture for capture in outside if _normalizes(capture)]
     before = [[capture for capture in outside if way.index(capture) < way.index(one)] for one in inmost]
     found = [([one for one in earlier if one in norms] or earlier)[-1] for earlier in before if earlier]
     # Attention that goes by another name: each block has two normalisations, and another one may stand at the end.
-    found = found or norms[-3::-2][::-1] or (norms or outside or list(tokens))[:1]
+    found = found or norms[-3::-2][::-1] or (norms or outside or changed)[:1]
     return tuple(dict.fromkeys(capture.info.path for capture in reversed(found)))[:_CANDIDATES]
 
 

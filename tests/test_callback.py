@@ -444,6 +444,17 @@ def test_training_does_not_begin_with_what_cannot_work(data, tmp_path, case):
         np.testing.assert_array_equal(one, other)
 
 
+def test_training_does_not_begin_with_maps_of_anything_but_the_pictures(data, tmp_path):
+    inputs = keras.Input(data[0].shape[1:])
+    both = keras.ops.concatenate([inputs, keras.ops.flip(inputs, 2)], axis=0)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu", name="conv")(both))
+    model = keras.Model(inputs, sum(keras.ops.split(keras.layers.Dense(3)(x), 2, axis=0)))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(ValueError, match="`layer` must give one map per sample"):
+        model.fit(*data, verbose=0, callbacks=[GuidedGradCAMCallback(data, tmp_path)])
+    assert model.optimizer.iterations == 0
+
+
 @pytest.mark.parametrize("where", ["compute", "write"])
 def test_a_failure_in_the_middle_warns_once_and_training_goes_on(data, tmp_path, monkeypatch, where):
     callback = GuidedGradCAMCallback(data, tmp_path, max_probes=1)

@@ -8,11 +8,11 @@ import pytest
 from keras import layers as L  # noqa: N812
 from models import SIZE, ConvnetByCall, convnet, convnet_in_sequence, images, nested_convnet
 
-from keras_gradcam import LayerCall, explain, list_layers
+from keras_gradcam import Explainer, LayerCall, explain, list_layers
 from keras_gradcam.engine import current_engine
 from keras_gradcam.engine.base import Capture
 from keras_gradcam.engine.grid import token_grid
-from keras_gradcam.layers import choose_layer, explained_input, input_shape, model_signature, signature_of
+from keras_gradcam.layers import choose_layer, explained_input, find_model, input_shape, model_signature, signature_of
 
 # -------------------------------------------------------------------------------------------------------------- listing
 
@@ -24,6 +24,58 @@ def test_functional_model_is_listed_without_pictures():
         LayerCall("conv2", "Conv2D", (None, 6, 5, 5)),
         LayerCall("act2", "ReLU", (None, 6, 5, 5)),
     ]
+
+
+def in_parts(size=(24, 20)):
+    """Each picture is cut into an upper and a lower half, which are convolved as pictures of their own."""
+    inputs = keras.Input((*size, 3))
+    x = L.Conv2D(4, 3, padding="same", activation="relu", name="whole")(inputs)
+    halves = keras.ops.reshape(x, (-1, size[0] // 2, size[1], 4))
+    halves = L.Conv2D(4, 3, padding="same", activation="relu", name="half")(halves)
+    x = keras.ops.reshape(halves, (-1, *size, 4))
+    return keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
+
+
+def doubled():
+    """Looks at each picture and at its mirror image in one batch."""
+    inputs = keras.Input((*SIZE, 3))
+    both = keras.ops.concatenate([inputs, keras.ops.flip(inputs, 2)], axis=0)
+    x = L.Dense(3)(L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu", name="conv")(both)))
+    return keras.Model(inputs, sum(keras.ops.split(x, 2, axis=0)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_maps_of_anything_but_the_pictures_are_refused(count):
+    pictures = images(count, SIZE)
+    for model, layer in ((in_parts(SIZE), "half"), (doubled(), "conv")):
+        message = rf"`layer` must give one map per sample.*'{layer}', which gives {2 * count} for {count}"
+        explainer = Explainer(model)
+        for ask in (explainer, explainer.features, explainer.outputs if count == 1 else explainer):
+            with pytest.raises(ValueError, match=message):
+                ask(pictures)
+    assert explain(in_parts(SIZE), pictures, layer="whole", methods="gradcam").gradcam.shape == (count, *SIZE)
+
+
+def test_maps_of_anything_but_the_pictures_are_not_listed():
+    assert [call.path for call in list_layers(in_parts())] == ["whole"]
+    assert list_layers(doubled()) == list_layers(doubled(), images(2, SIZE)) == []
+
+
+def test_a_batch_of_fixed_size_is_no_other_axis():
+    inputs = keras.Input(batch_shape=(2, *SIZE, 3))
+    x = L.Conv2D(4, 3, padding="same", activation="relu", name="conv")(inputs)
+    x = L.Conv2D(4, 3, activation="relu", name="last")(keras.ops.reshape(x, (2, *SIZE, 4)))
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
+    assert [call.path for call in list_layers(model)] == ["conv", "last"]
+    assert [call.path for call in list_layers(model, images(2, SIZE))] == ["conv", "last"]
+
+
+def test_a_branch_may_be_a_model_of_the_same_layers():
+    model = convnet(lambda position: L.ReLU(name=f"act{position}"))
+    within = keras.Model(model.input, model.get_layer("act2").output)
+    assert find_model(model, within) is within
+    with pytest.raises(ValueError, match=r"`branch` must .*made of its layers.*Candidates: .*get_layer\('embedding'\)"):
+        find_model(model, convnet(lambda position: L.ReLU()))
 
 
 def test_nested_models_are_looked_into():

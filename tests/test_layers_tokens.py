@@ -344,10 +344,34 @@ class Laid(L.Layer):
         return keras.ops.reshape(self.conv(x), (-1, CELLS, 8))
 
 
+def attention_pooled(x):
+    tokens = L.Reshape((CELLS, 8))(x)
+    return keras.ops.sum(tokens * L.Softmax(axis=1)(L.Dense(1)(tokens)), axis=1)
+
+
+def netvlad(x):
+    tokens = L.Reshape((CELLS, 8))(x)
+    return L.Flatten()(keras.ops.transpose(L.Softmax()(L.Dense(4)(tokens)), (0, 2, 1)) @ tokens)
+
+
+def read_in_order(x):
+    return mean(L.Bidirectional(L.GRU(4, return_sequences=True))(L.Reshape((CELLS, 8))(x)))
+
+
+def seen_cell_by_cell(x):
+    tokens = L.BatchNormalization()(L.Dense(8, activation="relu")(L.Reshape((CELLS, 8))(x)))
+    return mean(L.BatchNormalization()(L.Dense(8, activation="relu")(tokens)))
+
+
 @pytest.mark.parametrize(
     ("build", "layer"),
     [
         (windowed, "last"),
+        (attention_pooled, "conv"),
+        (netvlad, "conv"),
+        (read_in_order, "conv"),
+        (seen_cell_by_cell, "conv"),
+        (lambda x: L.GRU(4)(L.Reshape((GRID[1], -1))(L.Permute((2, 1, 3))(x))), "conv"),
         (squeezed, "last"),
         (attended_vectors(16), "conv"),
         (attended_vectors(CELLS), "conv"),
@@ -356,10 +380,48 @@ class Laid(L.Layer):
         (lambda x: mean(L.Activation("relu")(L.LayerNormalization()(L.Reshape((CELLS, 8))(x)))), "conv"),
         (lambda x: mean(Laid(name="laid")(x)), "laid/inner"),
     ],
-    ids=["windows", "squeeze", "parts", "as-many-parts", "regions", "laid-out", "normalised", "laid-out-within"],
+    ids=[
+        "windows",
+        "pooled",
+        "netvlad",
+        "recurrent",
+        "dense",
+        "turned",
+        "squeeze",
+        "parts",
+        "as-many-parts",
+        "regions",
+        "laid-out",
+        "normalised",
+        "laid-out-within",
+    ],
 )
 def test_map_that_no_transformer_follows_is_explained_without_a_word(build, layer):
     assert chosen_and_warned(on_map(build)) == (layer, [])
+
+
+def test_words_that_attend_to_a_map_are_no_transformer_of_it():
+    inputs, words = keras.Input((*SIZE, 3)), keras.Input((CELLS, 8))
+    x = L.Conv2D(8, 3, strides=4, padding="same", activation="relu", name="conv")(inputs)
+    asked = L.LayerNormalization()(L.MultiHeadAttention(2, 2)(words, L.Reshape((CELLS, 8))(x)))
+    model = randomised(keras.Model([inputs, words], L.Dense(3)(mean(L.LayerNormalization()(L.Dense(8)(asked))))))
+    given = [pictures(), np.ones((2, CELLS, 8), "float32")]
+    assert explain(model, given, target=0, methods="gradcam").layer == "conv"
+
+
+def test_windows_are_not_proposed():
+    """Their tokens are those of a part of the picture, many times as many as there are pictures."""
+
+    def block_of(x, name):
+        windows = keras.ops.reshape(L.LayerNormalization(name=f"{name}_norm")(x), (-1, 9, WIDTH))
+        windows = L.MultiHeadAttention(2, 2, name=f"{name}_attention")(windows, windows)
+        return L.Add(name=f"{name}_add")([x, keras.ops.reshape(windows, (-1, CELLS, WIDTH))])
+
+    model = transformer(block_of, read=mean)
+    assert chosen_and_warned(model) == ("patches", ["b1_norm", "b0_norm"])
+    assert not {"b0_attention", "b1_attention"} & {call.path for call in list_layers(model)}
+    with pytest.raises(ValueError, match=r"`layer` must give one map per sample.*'b1_attention', which gives 4 for 2"):
+        explain(model, pictures(), layer="b1_attention", methods="gradcam")
 
 
 def test_series_keep_their_last_layer():

@@ -283,7 +283,9 @@ class TensorFlowProgram:
                 break
             for index in overflown:
                 scales[index] += 1
-        for answer in results["answers"]:
+        for answer, layer in zip(results["answers"], self.layers, strict=True):
+            for array in (*answer.get("cams", {}).values(), *([answer["features"]] if "features" in answer else [])):
+                _check_batch(layer, len(array), len(inputs[0]))
             if "scores" in answer and len(answer["scores"]) != len(inputs[0]):
                 raise ValueError(
                     "`target` must give one score per sample. "
@@ -349,6 +351,15 @@ def _finite(structure: Any) -> bool:
     return all(np.isfinite(array).all() for array in tf.nest.flatten(structure) if array is not None)
 
 
+def _check_batch(layer: LayerCall | None, maps: int, samples: int) -> None:
+    if layer is not None and maps != samples:
+        raise ValueError(
+            "`layer` must give one map per sample. "
+            f"Received: {layer.path!r}, which gives {maps} for {samples}: the model lays something else into the "
+            "batch there. Candidates: those of list_layers(model)."
+        )
+
+
 class TensorFlowSplit:
     """A compiled model cut at a layer; see :class:`keras_gradcam.engine.base.Split`."""
 
@@ -382,6 +393,7 @@ class TensorFlowSplit:
 
     def body(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         features, embedding = self._body(*(tf.convert_to_tensor(array) for array in inputs))
+        _check_batch(self.layer, len(features), len(inputs[0]))
         return _float32(features), _float32(embedding)
 
     def head(self, features: np.ndarray) -> np.ndarray:
@@ -441,7 +453,7 @@ class TensorFlowEngine:
     def split(self, model: Any, signature: Signature, request: Request) -> TensorFlowSplit:
         return TensorFlowSplit(model, signature, request)
 
-    def layer_calls(self, model: Any, signature: Signature) -> list[Capture]:
+    def layer_calls(self, model: Any, signature: Signature, samples: int | None = None) -> list[Capture]:
         self.build(model, signature)
         found: list[Capture] = []
 
@@ -452,12 +464,17 @@ class TensorFlowEngine:
             found.extend(_marked(captures, tf.nest.flatten(outputs.predictions), outputs, inputs))
             return tf.constant(0)
 
-        _compiled(forward, [_specs(signature)])
-        return found
+        _compiled(forward, [_specs(signature, samples)])
+        return [
+            replace(capture, info=replace(capture.info, output_shape=(None, *capture.info.output_shape[1:])))
+            if samples is not None and capture.info.output_shape[:1] == (samples,)
+            else capture
+            for capture in found
+        ]
 
 
-def _specs(signature: Signature) -> list[tf.TensorSpec]:
-    return [tf.TensorSpec((None, *shape), dtype) for shape, dtype in signature.leaves]
+def _specs(signature: Signature, samples: int | None = None) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec((samples, *shape), dtype) for shape, dtype in signature.leaves]
 
 
 def _compiled(function: Any, specs: Sequence[Any]) -> Any:
