@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ import numpy as np
 
 from .captions import Captions, quantity, title
 from .checks import check_whole_number
+from .class_names import ClassNames, names_by_number
 from .drift import Region, mean_of_present, region_mask
 from .explainer import Explainer
 from .filters import Filters
@@ -25,7 +26,7 @@ from .methods import DEFAULT_METHODS
 from .observer import Observer
 from .panels import Film, Frame
 from .partners import lacks_reference, take_partners
-from .probe import Display, bounds, explained_pictures, given_pictures, given_regions, names_by_number, take_probe
+from .probe import Display, bounds, explained_pictures, given_pictures, given_regions, take_probe
 from .reid.gallery import Gallery
 from .render import Style
 from .report import drift_report
@@ -119,7 +120,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         target: TargetLike = None,
         gallery: Any = None,
         filters: Filters | bool = False,
-        class_names: Sequence[str] | Mapping[int, str] | None = None,
+        class_names: ClassNames = None,
         display_images: Any = None,
         regions: Sequence[Region] | np.ndarray | None = None,
         methods: str | Sequence[str] = DEFAULT_METHODS,

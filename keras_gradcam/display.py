@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .class_names import ClassNames, names_by_number
 from .methods import CAMS, titled
 from .panels import Frame, panel
 from .render import Style, displayed, encoded, overlay
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _SHOWN = 8
 
 
-def frames(explanation: Explanation, names: Mapping[int, str] | None = None) -> list[Frame]:
+def frames(explanation: Explanation, class_names: ClassNames = None) -> list[Frame]:
     """One frame per sample with all its maps, each map on a scale of its own.
 
     Raises:
@@ -35,7 +36,8 @@ def frames(explanation: Explanation, names: Mapping[int, str] | None = None) -> 
         shape = None if images is None else images.shape
         raise ValueError(f"`explanation` must be one of pictures, (N, H, W, C), to be drawn. Received: {shape}.")
     pictures = displayed(np.asarray(images))
-    return [_frame(explanation, number, picture, names or {}) for number, picture in enumerate(pictures)]
+    names = names_by_number(class_names)
+    return [_frame(explanation, number, picture, names) for number, picture in enumerate(pictures)]
 
 
 def drawable(explanation: Explanation) -> bool:
@@ -85,11 +87,11 @@ def overlays(explanation: Explanation, style: Style | None = None) -> np.ndarray
     return np.stack(drawn)
 
 
-def figure(explanation: Explanation, names: Mapping[int, str] | None = None, style: Style | None = None) -> Any:
+def figure(explanation: Explanation, class_names: ClassNames = None, style: Style | None = None) -> Any:
     """A matplotlib figure with a panel per sample, one below the other."""
     from matplotlib.figure import Figure
 
-    panels = [panel(frame, style) for frame in frames(explanation, names)]
+    panels = [panel(frame, style) for frame in frames(explanation, class_names)]
     width, height = max(one.shape[1] for one in panels), sum(one.shape[0] for one in panels)
     drawn = Figure(figsize=(width / 100, height / 100), dpi=100)
     top = 1.0
@@ -118,7 +120,7 @@ def _tag(picture: np.ndarray, alternative: str) -> str:
 def save(
     explanation: Explanation,
     directory: str | Path,
-    names: Mapping[int, str] | None = None,
+    class_names: ClassNames = None,
     style: Style | None = None,
 ) -> Path:
     """Writes a panel per sample, the raw maps and, last, a manifest.
@@ -129,7 +131,7 @@ def save(
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, bytes] = {}
-    for number, frame in enumerate(frames(explanation, names)):
+    for number, frame in enumerate(frames(explanation, class_names)):
         files[f"sample_{number:03d}.png"] = encoded(panel(frame, style))
     arrays = {"scores": explanation.scores, **explanation.maps}
     for name in ("classes", "probabilities", "completeness_error"):

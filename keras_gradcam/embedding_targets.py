@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from .engine.base import Outputs, Structure, Tensor
-from .targets import Target, check_one_output
+from .targets import Target, check_one_output, more_than_probes
 
 # In float32 two embeddings are the same where their cosine is this close to one, or their distance to zero, as a share
-# of their length: what gradient there is comes from rounding errors, which add up in deep networks.
-_SAME, _SAME_PLACE = 1e-6, 3e-4
+# of their length: what gradient there is comes from rounding errors. Those of one picture in batches of other sizes
+# differ by a millionth.
+_SAME, _SAME_PLACE = 1e-6, 1e-5
 
 
 def embeddings(outputs: Outputs, target: Target) -> np.ndarray:
@@ -72,6 +73,7 @@ class _Compared(Target):
         if len(rows) not in (1, samples):
             raise ValueError(
                 f"`{name}` must be one for all pictures or one for each. Received: {len(rows)} for {samples} pictures."
+                + more_than_probes(len(rows), samples)
             )
         return np.ascontiguousarray(np.broadcast_to(rows, (samples, rows.shape[1])))
 
@@ -96,6 +98,19 @@ class _Compared(Target):
 
     def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def remark(self, scores: np.ndarray, outputs: Outputs) -> str | None:
+        if "softmax" in str(outputs.endings):
+            return (
+                f"The model ends in a softmax, so that {type(self).__name__} compares class probabilities. Explain the "
+                "model that ends in the embedding: keras.Model(model.input, model.get_layer('embedding').output), in a "
+                "callback as `branch`."
+            )
+        return self._remark_on_likeness(scores, outputs)
+
+    def _remark_on_likeness(self, scores: np.ndarray, outputs: Outputs) -> str | None:
+        """What is said where a picture is compared with itself."""
+        return None
 
     def __repr__(self) -> str:
         given = ", ".join(_described(rows) for rows in self._rows.values() if rows is not None)
@@ -131,7 +146,7 @@ class Similarity(_Compared):
     def __init__(self, reference: Any = None) -> None:
         super().__init__(reference=reference)
 
-    def remark(self, scores: np.ndarray) -> str | None:
+    def _remark_on_likeness(self, scores: np.ndarray, outputs: Outputs) -> str | None:
         if (scores >= 1 - _SAME).any():
             return (
                 "A picture is compared with its own embedding, or with one of the same direction: Similarity is at its "
@@ -170,7 +185,22 @@ class Dot(_Compared):
         return ops.sum(embedding * references[0], axis=1)
 
 
-class Distance(_Compared):
+class _Apart(_Compared):
+    """A score made of Euclidean distances."""
+
+    def _remark_on_likeness(self, scores: np.ndarray, outputs: Outputs) -> str | None:
+        found = embeddings(outputs, self)
+        for name, rows in self._rows.items():
+            if (np.linalg.norm(found - rows, axis=1) <= _SAME_PLACE * np.linalg.norm(rows, axis=1)).any():
+                return (
+                    "A picture is compared with its own embedding, or one that only rounding errors tell from it "
+                    f"(`{name}`): that distance has no gradient, and what it adds to the map is empty. Use "
+                    "SelfSimilarity() for what shapes a picture's embedding."
+                )
+        return None
+
+
+class Distance(_Apart):
     r"""The Euclidean distance from a reference, with a minus sign: a higher score is a better match.
 
     .. math:: Y = -|f - r|
@@ -189,20 +219,11 @@ class Distance(_Compared):
     def __init__(self, reference: Any = None) -> None:
         super().__init__(reference=reference)
 
-    def remark(self, scores: np.ndarray) -> str | None:
-        lengths = np.linalg.norm(self._rows["reference"], axis=1)
-        if (-scores <= _SAME_PLACE * lengths).any():
-            return (
-                "A picture is compared with its own embedding: its Distance is zero, and its map empty. Use "
-                "SelfSimilarity() for what shapes a picture's embedding."
-            )
-        return None
-
     def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
         return 0 - _distance(embedding, references[0])
 
 
-class Triplet(_Compared):
+class Triplet(_Apart):
     r"""How much nearer a picture is to one of its own identity than to one of another.
 
     .. math:: Y = |f - n| - |f - p|
@@ -245,7 +266,7 @@ class Norm(Target):
     def key(self) -> Hashable:
         return ("embedding", type(self))
 
-    def remark(self, scores: np.ndarray) -> str | None:
+    def remark(self, scores: np.ndarray, outputs: Outputs) -> str | None:
         if len(scores) > 1 and scores.any() and np.ptp(scores) <= _SAME * np.abs(scores).max():
             return (
                 "All embeddings have one length, as after a normalisation that is not recognised. Where it cannot "

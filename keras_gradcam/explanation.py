@@ -15,6 +15,7 @@ from .maps import upsample
 from .methods import CAMS
 
 if TYPE_CHECKING:
+    from .class_names import ClassNames
     from .render import Style
 
 # A target may hold a class for each of a thousand samples.
@@ -93,11 +94,11 @@ class Explanation:
 
         return overlays(self, style)
 
-    def figure(self, names: Mapping[int, str] | None = None, style: Style | None = None) -> Any:
+    def figure(self, class_names: ClassNames = None, style: Style | None = None) -> Any:
         """A matplotlib figure: for each sample the picture and all its maps.
 
         Args:
-            names: Class number to name.
+            class_names: A list of names in the order of the classes, or a dict {number: name}.
             style: How maps are drawn.
 
         Raises:
@@ -105,14 +106,14 @@ class Explanation:
         """
         from .display import figure
 
-        return figure(self, names, style)
+        return figure(self, class_names, style)
 
-    def save(self, directory: str | Path, names: Mapping[int, str] | None = None, style: Style | None = None) -> Path:
+    def save(self, directory: str | Path, class_names: ClassNames = None, style: Style | None = None) -> Path:
         """Writes a picture per sample, the raw maps and, last, a manifest.
 
         Args:
             directory: Any folder; made when needed.
-            names: Class number to name.
+            class_names: A list of names in the order of the classes, or a dict {number: name}.
             style: How maps are drawn.
 
         Returns:
@@ -123,7 +124,7 @@ class Explanation:
         """
         from .display import save
 
-        return save(self, directory, names, style)
+        return save(self, directory, class_names, style)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it by name, arrays as they are."""
@@ -142,6 +143,8 @@ class Explanation:
             # Through range(), so that an index out of range is an error and the batch axis stays.
             position = range(len(self))[index]
             index = slice(position, position + 1)
+        elif not isinstance(index, (slice, list, np.ndarray)):
+            raise TypeError(f"An explanation is indexed by a number, a slice, a list or an array. Received: {index!r}.")
         return replace(
             self,
             **{

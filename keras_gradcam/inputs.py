@@ -33,7 +33,8 @@ def standardized(images: Structure, model: Any) -> Structure:
         raise ValueError(
             f"`images` must hold one array for each of the model's {len(expected)} inputs. "
             f"Received: {len(flat)} arrays. "
-            "Candidates: the pictures alone; where pictures come with labels, a tuple `(images, labels)`."
+            "Candidates: the pictures alone, np.stack(images) for a list of them; where pictures come with labels, a "
+            "tuple `(images, labels)`."
         )
     if expected:
         for array, shape in zip(flat, expected, strict=True):

@@ -71,6 +71,11 @@ class Observer:
         self._warned = False
         self.outputs = explainer.outputs(probe.images)
         if gallery is not None:
+            if gallery.query is None and probe.labels is None:
+                raise ValueError(
+                    "`gallery` must come with queries where the probe has no identities. Received: neither. "
+                    "Candidates: Gallery(..., query=(pictures, identities)), a probe (pictures, identities)."
+                )
             query = gallery.query if gallery.query is not None else (probe.images, probe.labels)
             self._gallery = replace(gallery, query=query)
             check_gallery(self._gallery, explainer)

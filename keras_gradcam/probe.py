@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .canvas import printable
 from .drift import Region
 from .engine.base import Structure
 from .render import displayed, no_larger_than_a_cell
@@ -132,20 +131,6 @@ def paired_places(labels: np.ndarray, limit: int) -> np.ndarray:
     return np.sort(chosen + more[: limit - len(chosen)])
 
 
-def names_by_number(names: Sequence[str] | Mapping[int, str] | None) -> dict[int, str]:
-    """Class names as a dict, from a list or a dict of them."""
-    if names is None:
-        return {}
-    if not isinstance(names, (Mapping, Sequence, np.ndarray)) or isinstance(names, str):
-        raise ValueError(
-            f"`class_names` must be a list of names or a dict {{number: name}}. Received: {type(names).__name__}."
-        )
-    items: list[tuple[Any, Any]] = list(names.items()) if isinstance(names, Mapping) else list(enumerate(names))
-    if items and all(isinstance(name, str) and not isinstance(number, str) for name, number in items):
-        items = [(number, name) for name, number in items]  # {name: number}, as Keras' `class_indices` are
-    return {int(number): printable(str(name)).strip() for number, name in items}
-
-
 def explained_pictures(name: str, images: Structure, which: int) -> np.ndarray:
     """Of what a model takes, the input that is explained.
 
@@ -262,13 +247,19 @@ def batches(data: Any) -> Iterator[tuple[Structure, Any]]:
     for sample in data:
         images, labels = separated(sample)
         shape = max((tuple(array.shape) for array in keras.tree.flatten(images)), key=len)
-        # (28, 28, 3) is one picture, unless as many labels come with it.
+        # (28, 28, 3) is one picture, unless as many labels come with it; a one-hot row is not many labels.
         many_labels = len(shape) == 3 and labels is not None and tuple(np.shape(labels))[:1] == shape[:1]
-        if len(shape) >= 4 or many_labels:
+        if len(shape) >= 4 or (many_labels and not (shape[-1] in (1, 3, 4) and _is_one_hot(labels))):
             yield images, labels
         else:
             one = keras.tree.map_structure(lambda array: np.asarray(array)[None], images)
             yield one, None if labels is None else np.asarray(labels)[None]
+
+
+def _is_one_hot(labels: Any) -> bool:
+    """Whether labels are the shares of the classes of one picture."""
+    row = np.asarray(labels)
+    return row.ndim == 1 and row.dtype.kind == "f" and bool((row >= 0).all()) and np.isclose(row.sum(), 1)
 
 
 def _gathered(batches: Iterator[tuple[Structure, Any]], limit: int, paired: bool) -> tuple[Structure, Any]:

@@ -77,8 +77,8 @@ class Target:
         """This target with its pictures, where it holds some, replaced by what the model, ``embed``, makes of them."""
         return self
 
-    def remark(self, scores: np.ndarray) -> str | None:
-        """What a user should be warned of when the target gave these scores."""
+    def remark(self, scores: np.ndarray, outputs: Outputs) -> str | None:
+        """What a user should be warned of when the target gave these scores for these outputs (arrays)."""
         return None
 
     def __neg__(self) -> Target:
@@ -334,8 +334,8 @@ class Output(Target):
     def embedded(self, embed: Callable[[Structure], Outputs]) -> Target:
         return Output(self.which, self.target.embedded(lambda pictures: self._narrow(embed(pictures))))
 
-    def remark(self, scores: np.ndarray) -> str | None:
-        return self.target.remark(scores)
+    def remark(self, scores: np.ndarray, outputs: Outputs) -> str | None:
+        return self.target.remark(scores, self._narrow(outputs))
 
     def _narrow(self, outputs: Outputs) -> Outputs:
         structure = outputs.predictions
@@ -443,9 +443,9 @@ class _Sum(Target):
     def instead(self, other: Target) -> Target:
         return self.terms[0][1].instead(other)
 
-    def remark(self, scores: np.ndarray) -> str | None:
+    def remark(self, scores: np.ndarray, outputs: Outputs) -> str | None:
         (factor, target), *others = self.terms
-        return target.remark(scores / factor) if factor and not others else None
+        return target.remark(scores / factor, outputs) if factor and not others else None
 
     def embedded(self, embed: Callable[[Structure], Outputs]) -> Target:
         return _Sum([(factor, target.embedded(embed)) for factor, target in self.terms])
@@ -576,9 +576,14 @@ def _per_sample(array: np.ndarray, samples: int) -> np.ndarray:
     if len(array) != samples:
         raise ValueError(
             f"`target` must have one class or unit for all pictures or one for each. Received: {len(array)} for "
-            f"{samples} pictures."
+            f"{samples} pictures.{more_than_probes(len(array), samples)}"
         )
     return array
+
+
+def more_than_probes(given: int, samples: int) -> str:
+    """The way out where there are more than pictures, as where a callback keeps the first of its probes only."""
+    return f" Candidates: those of the pictures alone; in a callback, max_probes={given}." if given > samples else ""
 
 
 def check_one_output(outputs: Outputs, target: Target) -> None:

@@ -282,6 +282,10 @@ def test_a_gallery_that_cannot_be_read_does_not_cost_the_maps(pictures, tmp_path
         ({"gallery": (np.zeros((4, 20, 12, 3)), np.arange(3))}, "one identity and one camera per picture"),
         ({"gallery": np.zeros((4, 20, 12, 3))}, "`gallery` must be"),
         ({"branch": "backbone"}, "`branch` must name one model"),
+        (
+            {"target": SelfSimilarity(), "probe": "pictures", "gallery": (np.zeros((4, 20, 12, 3)), np.arange(4))},
+            r"`gallery` must come with queries.*Candidates: Gallery\(\.\.\., query=",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_training(pictures, tmp_path, options, message):
@@ -377,6 +381,19 @@ def test_the_shared_network_alone_is_watched_by_naming_the_branch(pictures, tmp_
     fit_siamese(model, pictures, callback)
     expected = explain(backbone, pictures[:8], target=Similarity(pictures[[1, 2, 3, 0, 5, 6, 7, 4]]))
     np.testing.assert_allclose(callback.history.maps[-1], expected.gradcam, rtol=2e-3, atol=1e-6)
+
+
+def test_the_embedding_within_a_classifier_is_watched_as_a_model_of_its_layers(pictures, tmp_path):
+    classifier = keras.Sequential([keras.Input((20, 12, 3)), *layers(), keras.layers.Dense(6, activation="softmax")])
+    classifier.compile("adam", "sparse_categorical_crossentropy")
+    within = keras.Model(classifier.inputs, classifier.layers[-2].output)
+    callback = GuidedGradCAMCallback(
+        (pictures[:8], IDENTITIES[:8]), tmp_path, branch=within, target=Similarity(), on_error="raise"
+    )
+    classifier.fit(pictures, IDENTITIES, epochs=2, verbose=0, callbacks=[callback])
+    expected = explain(within, pictures[:8], target=Similarity(pictures[[1, 2, 3, 0, 5, 6, 7, 4]]))
+    np.testing.assert_allclose(callback.history.maps[-1], expected.gradcam, rtol=2e-3, atol=1e-6)
+    np.testing.assert_allclose(callback.history.numbers["score"][-1], expected.scores, rtol=1e-4)
 
 
 def test_one_output_of_several_can_be_the_embedding(pictures, tmp_path):

@@ -262,14 +262,15 @@ def test_rank(people, tmp_path, capsys):
     assert np.abs(drawn.astype(int) - rank_list(shown)).mean() < 0.5
 
 
-def test_people_in_folders_of_their_own(people, tmp_path):
+def test_people_in_folders_of_their_own(people, tmp_path, monkeypatch):
     folder, embedder, _, gallery = people
     for name in gallery[1:]:
         identity, camera = name.split("_")[0], name.split("_c")[1][0]
         target = tmp_path / "gallery" / identity / f"cam{camera}" / f"{name[-12:]}"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((folder / "gallery" / name).read_bytes())
-    words = "--query", tmp_path / "gallery", "--gallery", tmp_path / "gallery", "--preprocess", "none", "--show", "3"
+    monkeypatch.chdir(tmp_path)
+    words = "--query", "gallery/", "--gallery", tmp_path / "gallery", "--preprocess", "none", "--show", "3"
     pattern = r"(?P<id>\d+)/cam(?P<camera>\d+)"
     assert run("rank", folder / "reid.keras", *words, "--pattern", pattern, "--out", tmp_path / "out") == 0
     given = columns(folder / "gallery", gallery[1:], lambda x: x)

@@ -428,6 +428,14 @@ def test_new_code_is_run_whatever_python_has_cached(model, folder, capsys, monke
 # --- what is printed ------------------------------------------------------------------------------------------------
 
 
+def test_what_paths_are_relative_to_is_no_affair_of_the_code(model, folder, tmp_path_factory, capsys):
+    (folder / "going.py").write_text(
+        f"from own import *\nimport os\nos.chdir({str(tmp_path_factory.mktemp('away'))!r})\n"
+    )
+    assert run("explain", "m.keras", "pictures", "--import", "going.py", *FAST, "--out", "out") == 0
+    assert manifest(folder / "out")["pictures"]
+
+
 def test_what_a_module_prints_is_no_result(model, folder, capsys):
     assert run("layers", model, "--import", "own.py") == 0
     captured = capsys.readouterr()

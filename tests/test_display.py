@@ -103,3 +103,14 @@ def test_gradients_alone_are_laid_on_nothing(explanation):
     )
     with pytest.raises(ValueError, match="`methods` must name one"):
         only.overlay()
+
+
+def test_names_are_a_list_or_a_dict(explanation):
+    by_list, by_dict = (
+        display.frames(explanation, names)[3] for names in (["cat", "dog", "cow"], {2: "cow", 1: "dog", 0: "cat"})
+    )
+    assert by_list.caption == by_dict.caption
+    assert any("cat" in line or "dog" in line or "cow" in line for line in by_list.caption)
+    explanation.figure(class_names=["cat", "dog", "cow"])
+    with pytest.raises(ValueError, match="`class_names` must be a list of names or a dict"):
+        explanation.figure(class_names="cat")

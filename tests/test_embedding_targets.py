@@ -580,7 +580,7 @@ def test_a_reference_of_zero_is_similar_to_nothing(explainer):
 
 
 def test_a_distance_of_zero_has_a_finite_map_and_a_warning(model, explainer):
-    with pytest.warns(UserWarning, match="Distance is zero"):
+    with pytest.warns(UserWarning, match=r"own embedding.*\(`reference`\).*no gradient"):
         result = explainer(PICTURES, Distance(explainer.embed(PICTURES)))
     np.testing.assert_array_equal(result.scores, 0)
     np.testing.assert_array_equal(result.gradcam, 0)
@@ -809,13 +809,51 @@ def test_a_rounding_error_away_from_oneself_is_distance_zero(make):
     own = Explainer(model).embed(PICTURES)
     near = np.nextafter(own, np.float32(np.inf))
     explainer = Explainer(model, methods="gradcam")
+    with pytest.warns(UserWarning, match="SelfSimilarity"):
+        result = explainer(PICTURES, make(near))
     if make is Distance:
-        with pytest.warns(UserWarning, match="SelfSimilarity"):
-            result = explainer(PICTURES, make(near))
         np.testing.assert_array_equal(result.gradcam, 0)
     else:
-        expected = explainer(PICTURES, Triplet(own, -near))
-        np.testing.assert_allclose(explainer(PICTURES, make(near)).gradcam, expected.gradcam, rtol=1e-3, atol=1e-6)
+        with pytest.warns(UserWarning, match=r"`positive`.*SelfSimilarity"):
+            expected = explainer(PICTURES, Triplet(own, -near))
+        np.testing.assert_allclose(result.gradcam, expected.gradcam, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [1e-4, 1e-3, 3e-2])
+def test_distances_that_are_small_beside_the_embeddings_have_maps(share):
+    """As in a network whose embeddings have much in common."""
+    model = tiny(dense)
+    head = model.layers[-1]
+    kernel, bias = head.get_weights()
+    typical = np.linalg.norm(Explainer(model).embed(PICTURES) - bias, axis=1).mean()
+    head.set_weights([kernel, np.full_like(bias, typical / share / len(bias) ** 0.5)])
+    explainer = Explainer(model, methods="gradcam")
+    own, other = explainer.embed(PICTURES), explainer.embed(OTHERS)
+    target = Triplet(np.roll(own, 1, 0), other)
+    features = explainer.features(PICTURES)
+
+    def score(f):
+        z = tf.reduce_mean(f, axis=(1, 2)) @ kernel + head.bias
+        positive, negative = (tf.norm(z - r, axis=1) for r in (np.roll(own, 1, 0), other))
+        return negative - positive
+
+    expected = plain_gradcam(lambda given: given, score, tf.constant(features))
+    result = explainer(PICTURES, target)
+    assert_close(result.gradcam, expected.gradcam, 0.05)
+    assert result.gradcam.any()
+
+
+def test_class_probabilities_are_no_embeddings():
+    model = tiny(lambda z: L.Softmax()(L.Dense(D, name="logits")(z)))
+    explainer = Explainer(model, methods="gradcam")
+    for target in (Similarity(OTHERS), Distance(OTHERS), Triplet(OTHERS, np.roll(OTHERS, 1, 0))):
+        with pytest.warns(UserWarning, match=f"softmax, so that {type(target).__name__} compares class probabilities"):
+            explainer(PICTURES, target)
+
+
+def test_more_references_than_pictures_name_the_way_out(explainer):
+    with pytest.raises(ValueError, match=r"Received: 4 for 3 pictures\. Candidates: .*max_probes=4"):
+        explainer(PICTURES, Similarity(np.ones((4, D))))
 
 
 @pytest.mark.parametrize(
@@ -862,7 +900,7 @@ def test_a_normalisation_is_found_behind_a_learned_factor():
 def test_similarity_and_distance_agree_on_what_is_the_same_picture():
     model = tiny(HEADS["UnitNormalization"])
     explainer = Explainer(model, methods="gradcam")
-    near = explainer.embed(PICTURES) + np.float32(1e-4) * np.eye(D, dtype="float32")[:3]
+    near = explainer.embed(PICTURES) + np.float32(1e-6) * np.eye(D, dtype="float32")[:3]
     for make in (Similarity, Distance):
         with pytest.warns(UserWarning, match="SelfSimilarity"):
             explainer(PICTURES, make(near))

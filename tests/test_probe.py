@@ -48,6 +48,17 @@ def test_four_of_each_identity_in_the_order_in_which_they_become_pairs():
     assert paired_places(np.array([1, 1, 2, 2, 3, 3, 2, 2]), 5).tolist() == [0, 1, 2, 3, 6]
 
 
+@pytest.mark.parametrize("classes", [4, 5], ids=["as many as rows", "others"])
+@pytest.mark.parametrize("batched", [False, True], ids=["single", "batched"])
+def test_one_hot_rows_are_labels_of_one_picture(classes, batched):
+    labels = np.array([1, 3, 0, 2, 2, 1])
+    images = np.random.default_rng(0).random((6, 4, 2, 3), np.float32)
+    dataset = tf.data.Dataset.from_tensor_slices((images, np.eye(classes, dtype=np.float32)[labels]))
+    probe = take_probe(dataset.batch(3) if batched else dataset, 16)
+    np.testing.assert_array_equal(probe.images, images)
+    np.testing.assert_array_equal(probe.labels, labels)
+
+
 @pytest.mark.parametrize("batched", [False, True], ids=["single", "batched"])
 def test_a_dataset_is_read_until_there_are_enough_pairs(batched):
     read = []

@@ -657,6 +657,35 @@ def test_a_shuffled_dataset_is_not_explained_however_short_the_embeddings(model)
         ranked(shuffled(ASKED, WANTED), (PICTURES, IDENTITIES), short, explain=5)
 
 
+@pytest.mark.parametrize("told_by", ["identities", "embeddings"])
+def test_a_shuffled_dataset_is_not_explained_however_close_the_embeddings(told_by):
+    alike = net(seed=0)
+    kernel, bias = alike.get_layer("dense").get_weights()
+    alike.get_layer("dense").set_weights([kernel, bias + 300])
+    identities = IDENTITIES if told_by == "identities" else np.zeros_like(IDENTITIES)
+    with pytest.raises(ValueError, match="same pictures in the same order"):
+        ranked((PICTURES, identities, CAMERAS), shuffled_with(PICTURES, identities, CAMERAS), alike, explain=2)
+    fixed = shuffled_with(PICTURES, identities, CAMERAS, again=False)
+    assert len(ranked((PICTURES, identities, CAMERAS), fixed, alike, explain=2).explained) == 2
+
+
+def shuffled_with(*columns, again=True):
+    return tf.data.Dataset.from_tensor_slices(columns).shuffle(100, seed=1, reshuffle_each_iteration=again).batch(4)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ((np.zeros((0, 4)), []), "`query` must hold at least one picture"),
+        ((np.zeros(3), [1, 2, 3]), r"`query` must hold pictures or embeddings \(N, D\)\. Received: shape \(3,\)"),
+    ],
+    ids=["none", "numbers"],
+)
+def test_what_is_neither_pictures_nor_embeddings_is_said_so(query, message):
+    with pytest.raises(ValueError, match=message):
+        ranked(query, (np.eye(4, dtype="float32"), [1, 2, 3, 4]))
+
+
 @pytest.mark.filterwarnings(NO_MATCH)
 def test_where_no_query_has_anything_to_show_nothing_is_explained(explainer):
     query, gallery = (ASKED[:1], [1], [0]), (PICTURES[:3], [1, 1, 1], [0, 0, 0])

@@ -115,11 +115,16 @@ def _from_file(path: Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _searched(folders: Sequence[str]) -> Iterator[None]:
-    """Lets modules be found in ``folders`` first; later, when layers may import more, last."""
+    """Lets modules be found in ``folders`` first; later, when layers may import more, last.
+
+    A module that goes to another folder does not take along what is meant by relative paths.
+    """
+    here = os.getcwd()
     sys.path[:0] = folders
     try:
         yield
     finally:
+        os.chdir(here)
         for folder in folders:
             with contextlib.suppress(ValueError):  # the module may have changed the list
                 sys.path.remove(folder)

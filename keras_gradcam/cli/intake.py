@@ -58,8 +58,8 @@ def intake(network: Network, prepared: str | None = None, size: str | None = Non
     _check_weights(network.keras_model)
     if chosen is None and network.preprocessing is None and not _scales_pixels(network.keras_model):
         say(
-            "warning: the model has no layer that scales pixels, and is given values from 0 to 255. If it was trained "
-            "on others, say so: --preprocess 1/255,0; 1/127.5,-1; mobilenet_v2; or none, if this is right."
+            "warning: the model has no layer of Keras that scales pixels, and is given values from 0 to 255. If it was "
+            "trained on others, say so: --preprocess 1/255,0; 1/127.5,-1; mobilenet_v2; or none, if this is right."
         )
     try:
         found.blank()

@@ -110,7 +110,7 @@ def _named(side: str, folder: str, pattern: re.Pattern[str]) -> _Named:
     found: _Named = []
     for path in find_pictures([folder]):
         name = Path(path).name
-        match = pattern.search(name) or pattern.search(Path(path).relative_to(folder).as_posix())
+        match = pattern.search(name) or pattern.search(Path(path).relative_to(os.path.abspath(folder)).as_posix())
         if match is None:
             raise CommandError(
                 f"--{side} holds {name!r}, in whose name --pattern finds no identity. "

@@ -40,13 +40,17 @@ class Entries:
         """
         if not wanted:
             return {}
+        same = True
         if isinstance(self.given, (tuple, list)):
             found = {place: np.asarray(self.given[0][place]) for place in wanted}
         else:
             found, position = {}, 0
-            for pictures, _, _ in portions(self.name, self.given, explainer.batch_size):
+            for pictures, people, views in portions(self.name, self.given, explainer.batch_size):
+                part = slice(position, position + len(pictures))
+                same = same and np.array_equal(people, self.identities[part])
+                same = same and (views is None or self.cameras is None or np.array_equal(views, self.cameras[part]))
                 found.update(
-                    {place: pictures[place - position] for place in wanted if 0 <= place - position < len(pictures)}
+                    {place: pictures[place - position] for place in wanted.intersection(range(len(self))[part])}
                 )
                 position += len(pictures)
                 if len(found) == len(wanted):
@@ -55,13 +59,23 @@ class Entries:
             raise ValueError(f"`{self.name}` must hold pictures to be explained. Received: embeddings.")
         places = sorted(found)
         again = explainer.embed(np.stack([found[place] for place in places]))
-        before = self.vectors[places]
-        if len(found) < len(wanted) or not np.allclose(again, before, rtol=1e-2, atol=1e-3 * np.abs(before).max()):
+        if not same or len(found) < len(wanted) or not self._are_at(again, places):
             raise ValueError(
                 f"`{self.name}` must give the same pictures in the same order each time it is read, to be explained. "
                 "Received: a dataset that does not. Candidates: a dataset without shuffling and augmentation."
             )
         return found
+
+    def _are_at(self, again: np.ndarray, places: list[int]) -> bool:
+        """Whether embeddings are those at some places: alike, and nowhere nearer to others that may lie close."""
+        before = self.vectors[places]
+        centre = self.vectors.mean(axis=0)
+        rows, found = self.vectors - centre, again - centre
+        lengths = np.square(rows).sum(axis=1)
+        squares = lengths - 2 * found @ rows.T  # of the distances, but for the length of what was found
+        own = squares[np.arange(len(places)), places]
+        alike = np.allclose(again, before, rtol=1e-2, atol=1e-3 * np.abs(before).max())
+        return alike and bool((own <= squares.min(axis=1) + 1e-3 * lengths.max()).all())
 
 
 def embedded(name: str, given: Any, explainer: Explainer | None, progress: bool) -> Entries:
@@ -99,6 +113,8 @@ def vectors_of(name: str, pictures: np.ndarray, explainer: Explainer | None) -> 
     """(N, D), embeddings of pictures; embeddings stay as they are."""
     if pictures.ndim == 2:
         return pictures.astype(np.float32)
+    if pictures.ndim == 1:
+        raise ValueError(f"`{name}` must hold pictures or embeddings (N, D). Received: shape {pictures.shape}.")
     if explainer is None:
         raise ValueError(f"`model` must be given to embed pictures. Received: None, and pictures as `{name}`.")
     return explainer.embed(pictures)
@@ -118,6 +134,8 @@ def portions(name: str, given: Any, size: int) -> Iterator[tuple[np.ndarray, np.
                 f"`{name}` must hold pictures or embeddings as an array. Received: {type(pictures).__name__}. "
                 "Candidates: a NumPy array, a tf.data.Dataset of (pictures, identities, cameras)."
             )
+        if not len(pictures):
+            raise ValueError(f"`{name}` must hold at least one picture. Received: none.")
         columns = [_labels(name, column) for column in labels]
         if any(len(column) != len(pictures) for column in columns):
             raise ValueError(
