@@ -341,10 +341,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                 frames.append(
                     Frame(self._captions.pictures[number], gradcam=gradcam, top=top, wrong=wrong, partner=partner)
                 )
-            captions = tuple(
-                (title(moment), *self._captions.short(moment, number), f"map similarity {value:.2f}")
-                for moment, value in zip(moments, similarity[:, number], strict=True)
-            )
+            captions = tuple(self._captions.film(moment, number) for moment in moments)
             films.append(Film(tuple(frames), captions, tuple(float(value) for value in similarity[:, number])))
         return tuple(films)
 

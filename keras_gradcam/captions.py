@@ -105,6 +105,12 @@ class Captions:
         score = self._score(moment.column("score")[number])
         return (score,) if self.label == "class" or self.labels is None else (self.name(self.labels[number]), score)
 
+    def film(self, moment: Moment, number: int) -> tuple[str, ...]:
+        """The lines below a frame of a filmstrip; nothing of a similarity that is not known."""
+        similarity = moment.column("similarity_previous")[number]
+        known = () if np.isnan(similarity) else (f"map similarity {similarity:.2f}",)
+        return (title(moment), *self.short(moment, number), *known)
+
     def said(self, moment: Moment, number: int) -> tuple[str, bool]:
         """The predicted class with its probability, and whether it is wrong; empty for a model without classes."""
         predicted, confidence = moment.column("predicted")[number], moment.column("confidence")[number]

@@ -12,6 +12,8 @@ from .plugin.metadata import COLUMNS
 
 #: The columns that say something about attention, in the order in which they are reported.
 DRIFT_COLUMNS = COLUMNS[5:]
+#: Those of them that compare a map with an earlier one.
+COMPARED = ("similarity_previous", "similarity_first", "center_shift")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,6 +88,28 @@ def compact(maps: np.ndarray) -> np.ndarray:
     return maps.astype(np.float16 if fits else np.float32)
 
 
+def compared(maps: np.ndarray, previous: np.ndarray | None, first: np.ndarray | None) -> dict[str, np.ndarray]:
+    """What compares maps (N, h, w) with earlier ones, all of them compact, so that an unchanged map is exactly so.
+
+    Maps of another grid (another model in a second training) cannot be compared cell by cell.
+
+    Args:
+        maps: Of an epoch.
+        previous: Of the epoch logged before it, or None.
+        first: Of the start of the run, or None.
+
+    Returns:
+        Name to (N,), those of :data:`COMPARED` that are known.
+    """
+    numbers = {}
+    if previous is not None and previous.shape == maps.shape:
+        numbers["similarity_previous"] = drift.rank_correlation(previous, maps)
+        numbers["center_shift"] = drift.center_shift(previous, maps)
+    if first is not None and first.shape == maps.shape:
+        numbers["similarity_first"] = drift.rank_correlation(first, maps)
+    return numbers
+
+
 class Recorder:
     """Collects moments and computes their drift.
 
@@ -149,13 +173,8 @@ class Recorder:
     def _drift(self, maps: np.ndarray, kept: np.ndarray) -> dict[str, np.ndarray]:
         numbers = {"focus": drift.focus(maps), "mass": drift.mass(maps)}
         seen = [moment for moment in (self.start, *self.moments) if moment is not None]
-        # Maps of another grid (another model in a second training) cannot be compared cell by cell. Earlier maps
-        # are known in compact form, so both sides are compared in it: an unchanged map is then exactly unchanged.
-        if seen and seen[-1].maps is not None and seen[-1].maps.shape == kept.shape:
-            numbers["similarity_previous"] = drift.rank_correlation(seen[-1].maps, kept)
-            numbers["center_shift"] = drift.center_shift(seen[-1].maps, kept)
-        if seen and seen[0].maps is not None and seen[0].maps.shape == kept.shape:
-            numbers["similarity_first"] = drift.rank_correlation(seen[0].maps, kept)
+        if seen:
+            numbers |= compared(kept, seen[-1].maps, seen[0].maps)
         if self._regions is not None:
             pairs = list(zip(maps, self._regions, strict=True))
             numbers["mass_inside"] = np.array([drift.mass_inside(a, r, self._input_size) for a, r in pairs])

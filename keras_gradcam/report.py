@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .drift import mean_of_present, settled_epoch
-from .history import DRIFT_COLUMNS, History
+from .drift import mean_of_present, rank_correlation, settled_epoch
+from .history import COMPARED, DRIFT_COLUMNS, History
 
 
 def drift_report(history: History, label: Callable[[int], str]) -> str:
@@ -25,26 +25,31 @@ def drift_report(history: History, label: Callable[[int], str]) -> str:
         return "No epoch was logged.\n"
     epochs, numbers = history.epochs, history.numbers
     probes = numbers["score"].shape[1]
-    lines = [f"{len(epochs)} epochs logged, {epochs[0]} to {epochs[-1]}; {probes} probes. Epochs count from 0.", ""]
+    if len(epochs) == 1:
+        logged = f"1 epoch logged, epoch {epochs[0]}"
+    else:
+        logged = f"{len(epochs)} epochs logged, {epochs[0]} to {epochs[-1]}"
+    lines = [f"{logged}; {probes} probe{'s' if probes != 1 else ''}. Epochs count from 0.", ""]
     reported = ("score", "probability", *DRIFT_COLUMNS)
     before = {} if history.start is None else {name: history.start.column(name) for name in reported}
+    expected = _expected(history)
     lines += ["| mean over probes | start | first epoch | last epoch | missing at the end |", "|---|---|---|---|---|"]
     for name in reported:
         values = numbers[name]
-        mean, missing = mean_of_present(values[-1])
-        if np.isnan(values).all():
+        if np.isnan(values).all() and name not in expected:
             continue
+        mean, missing = mean_of_present(values[-1])
         begin = mean_of_present(before[name])[0] if name in before else float("nan")
         lines.append(
             f"| {name.replace('_', ' ')} | {_number(begin)} | {_number(mean_of_present(values[0])[0])} "
             f"| {_number(mean)} | {missing} |"
         )
     for name, over_time in history.totals.items():
-        known = over_time[~np.isnan(over_time)]
         begin = float("nan") if history.start is None else history.start.totals.get(name, float("nan"))
-        lines.append(
-            f"| {name.replace('_', ' ')} | {_number(begin)} | {_number(known[0])} | {_number(known[-1])} | 0 |"
-        )
+        known = np.flatnonzero(~np.isnan(over_time))
+        first, last = (_dated(history, over_time, known[end], end) for end in (0, -1)) if len(known) else ("-", "-")
+        lines.append(f"| {name.replace('_', ' ')} | {_number(begin)} | {first} | {last} | - |")
+    lines += _empty_first_maps(history)
     lines += [
         "",
         "The probes, the one that moved most first:",
@@ -65,6 +70,39 @@ def drift_report(history: History, label: Callable[[int], str]) -> str:
         "stayed within a total variation of 0.1 of the last one.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _expected(history: History) -> set[str]:
+    """The columns that have values unless maps are missing: those that compare need a map to compare with."""
+    if history.maps is None:
+        return set()
+    earlier = len(history.maps) - 1 + (history.start is not None and history.start.maps is not None)
+    return {"focus", "mass", *(COMPARED if earlier else ())}
+
+
+def _empty_first_maps(history: History) -> list[str]:
+    """Why probes have no similarity to the first map, if that is what is wrong with it."""
+    if history.maps is None or "similarity_first" not in _expected(history):
+        return []
+    start = history.start
+    first = history.maps[0] if start is None else start.maps
+    if first is None:
+        return []
+    empty = np.isnan(rank_correlation(first, first))
+    if not empty.any():
+        return []
+    which = f"epoch {history.epochs[0]}" if start is None else "start"
+    why = "zero everywhere" if not first[empty].any() else "the same everywhere or not finite"
+    return [
+        "",
+        f"The first map ({which}) of {empty.sum()} of {len(empty)} probes is {why}: they have no similarity to it.",
+    ]
+
+
+def _dated(history: History, over_time: np.ndarray, at: int, end: int) -> str:
+    """A number for the column of an end of the run; one of another epoch says of which."""
+    shown = _number(over_time[at])
+    return shown if at == range(len(over_time))[end] else f"{shown} (epoch {history.epochs[at]})"
 
 
 def _moved(similarity: np.ndarray) -> float:

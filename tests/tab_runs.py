@@ -93,14 +93,14 @@ def moving_maps(epochs, probes, grid=(14, 14), seed=0):
     return maps
 
 
-def numbers_for(maps, previous, first, label, epoch, classes=3, regions=False):
+def numbers_for(maps, previous, first, label, epoch, classes=3, regions=False, spread=1):
     """(N, columns) with a prediction that is wrong at first; with no classes only minus a distance."""
     rows = []
     for probe in range(len(maps)):
         right = epoch >= 3 + probe % 5 and probe % 7 != 6
         probability = min(0.35 + 0.02 * epoch, 0.98) if classes else np.nan
         values = {
-            "score": 0.1 * epoch + probe if classes else -(0.5 + 0.03 * epoch + 0.01 * probe),
+            "score": 0.1 * epoch + probe if classes else -(0.5 + spread * (0.03 * epoch + 0.01 * probe)),
             "probability": probability,
             "confidence": probability,
             "predicted": (label[probe] + (not right)) % classes if classes else np.nan,
@@ -139,7 +139,8 @@ def run_info(probes=4, size=(96, 96), names=NAMES, regions=False, labels=None, *
 
 def write_run(
     directory, epochs=6, probes=4, grid=(14, 14), size=(96, 96), guided=True, start=True, seed=0, begin=0, maps=None,
-    close=True, session=True, classes=3, partner_maps=None, partner_size=(96, 96), torn=(), **options,
+    close=True, session=True, classes=3, partner_maps=None, partner_size=(96, 96), torn=(), spread=1, first_picture=0,
+    forget_first=False, **options,
 ):  # fmt: skip
     """A whole run; returns its maps, (epochs + 1, N, h, w), the start first.
 
@@ -151,11 +152,11 @@ def write_run(
     regions = info.probes[0].region is not None if info.probes else False
     writer = RunWriter(directory, begin, session)
     writer.add(0, summary.run_summary(info))
-    writer.add(0, summary.pictures_summary([png(picture(number, size)) for number in range(probes)]))
+    writer.add(0, summary.pictures_summary([png(picture(first_picture + number, size)) for number in range(probes)]))
     if partner_maps is not None:
         writer.add(0, summary.partners_summary([png(partner(number, partner_size)) for number in range(probes)]))
     if start:
-        numbers = numbers_for(maps[0], None, None, label, 0, classes, regions)
+        numbers = numbers_for(maps[0], None, None, label, 0, classes, regions, spread)
         writer.add(0, summary.maps_summary(maps[0], start=True), summary.numbers_summary(numbers, start=True))
         if partner_maps is not None:
             writer.add(0, summary.partner_maps_summary(partner_maps[0], start=True))
@@ -163,7 +164,9 @@ def write_run(
             writer.add(0, summary.guided_summary(guided_pictures(maps[0], size), start=True))
     for epoch in range(begin, len(maps) - 1):
         now, before = maps[epoch + 1], maps[epoch]
-        numbers = numbers_for(now, before if epoch else None, maps[1], label, epoch, classes, regions)
+        numbers = numbers_for(
+            now, before if epoch else None, None if forget_first else maps[1], label, epoch, classes, regions, spread
+        )
         writer.add(epoch, summary.maps_summary(now), summary.numbers_summary(numbers))
         if partner_maps is not None and epoch not in torn:
             writer.add(epoch, summary.partner_maps_summary(partner_maps[epoch + 1]))

@@ -101,3 +101,16 @@ def test_probabilities_from_every_kind_of_output(outputs, ending, expected):
 def test_outputs_that_are_no_classes_have_no_probabilities():
     assert class_probabilities(np.zeros((2, 3, 3)), "") is None
     assert class_probabilities([np.zeros((2, 3))], "") is None
+
+
+def test_a_filmstrip_says_nothing_of_a_similarity_that_is_not_known():
+    recorder, captions = Recorder(), Captions(np.zeros((2, 4, 4, 3), np.uint8), None, {}, "Unit(3)")
+    shown = []
+    for epoch in range(2):
+        maps = np.stack([np.eye(2), np.eye(2) * epoch])
+        moment = recorder.add(epoch, maps, {"score": np.full(2, 1.5)})
+        shown.append([captions.film(moment, number) for number in range(2)])
+    assert shown == [
+        [("epoch 0", "score 1.5"), ("epoch 0", "score 1.5")],
+        [("epoch 1", "score 1.5", "map similarity 1.00"), ("epoch 1", "score 1.5")],
+    ]

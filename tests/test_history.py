@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_gradcam import drift
-from keras_gradcam.history import COLUMNS, Recorder
+from keras_gradcam.history import COLUMNS, COMPARED, Recorder, compared
 
 
 def spot(*cells, strength=1.0):
@@ -100,3 +100,12 @@ def test_a_long_run_stays_small():
     assert stored + history.maps.nbytes + sys.getsizeof(recorder.moments) < 20e6
     assert history.maps.shape == (1000, 16, 7, 7)
     assert set(history.numbers) == set(COLUMNS)
+
+
+def test_maps_are_compared_with_what_there_is():
+    maps, other = np.arange(4.0).reshape(1, 2, 2), np.arange(6.0).reshape(1, 2, 3)
+    assert compared(maps, None, None) == {}
+    assert compared(maps, other, other) == {}
+    assert set(compared(maps, maps, None)) == {"similarity_previous", "center_shift"}
+    assert set(compared(maps, other, maps)) == {"similarity_first"}
+    assert set(compared(maps, maps, maps)) == set(COMPARED)

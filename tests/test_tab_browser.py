@@ -114,6 +114,13 @@ def logs(tmp_path_factory):
         partner_size=(96, 48), torn=(4,), classes=0, names={}, labels=[7, 12, None],
         quantity=("distance", -1.0), label="identity",
     )  # fmt: skip
+    tab_runs.write_run(
+        logdir / "reid" / "gradcam", epochs=12, probes=3, seed=3, first_picture=50, classes=0, names={},
+        labels=[7, 1, None], quantity=("similarity", 1.0), label="identity", spread=-0.01,
+    )  # fmt: skip
+    empty = tab_runs.moving_maps(3, 2, (4, 4))
+    empty[0, 0] = 0
+    tab_runs.write_run(logdir / "empty" / "gradcam", probes=2, maps=empty, forget_first=True)
     tab_runs.write_run(logdir / "long" / "gradcam", epochs=60, probes=2, grid=(4, 4), size=(16, 16), guided=False)
     return logdir
 
@@ -417,6 +424,51 @@ def test_comparison(tab):
     assert "this run has no regions" in tab.texts(".large .more")[2]
 
 
+def test_runs_of_other_pictures_are_not_compared(tab):
+    tab.open(BOTH + ",reid%2Fgradcam&p.gradcam.epoch=6")
+    assert tab.texts(".card .head .class") == ["", "", "", "cat", "dog", "horse"]
+    expected = [("cat", "identity 7", "label"), ("dog", "identity 1", "picture"), ("horse", "no label", "label")]
+    for probe, (label, other, why) in enumerate(expected):
+        card = f".card[data-probe='{probe}'] "
+        said = tab.texts(card + ".said")
+        assert [line.split("\n")[0] for line in said] == [label, label, other]
+        assert " similar to clean" in tab.texts(card + ".more")[1]
+        assert tab.texts(card + ".more")[2] == f"not compared: another {why}"
+    assert tab.one(".card .open").get_attribute("aria-label") == "probe 0, cat / identity 7: open"
+    assert tab.texts(".card[data-probe='4'] .said")[2] == "→\nno prediction"
+    widths = tab.run("return [...document.querySelectorAll('.card')].map(c=>[c.scrollWidth,c.clientWidth])")
+    assert all(scroll <= client for scroll, client in widths)
+    tab.set("#filter", "identity 7")
+    assert [card.get_attribute("data-probe") for card in tab.all(".card")] == ["0"]
+    tab.all(".card .open")[0].click()
+    tab.until(lambda: len(tab.all(".large")) == 3, "three runs")
+    assert tab.text("h1") == "#0 cat / identity 7"
+
+
+def test_runs_of_other_pictures_with_one_label_are_not_compared(tab):
+    tab.open(CLEAN + ",other%2Fgradcam&p.gradcam.epoch=2")
+    assert [line.split("\n")[0] for line in tab.texts(".card[data-probe='1'] .said")] == ["dog", "dog"]
+    assert tab.texts(".card[data-probe='1'] .more")[1].split("\n")[0] == "not compared: another picture"
+
+
+def test_scores_that_differ_little_are_told_apart(tab):
+    tab.open("&p.gradcam.runs=reid%2Fgradcam&p.gradcam.epoch=11")
+    shown = [text.split()[-1] for text in tab.texts(".card .said")]
+    assert shown == ["-0.4967", "-0.4966", "-0.4965"]
+    tab.all(".card .open")[0].click()
+    tab.until(lambda: tab.all(".large canvas"), "the detail")
+    assert tab.texts(".chart .limit")[:2] == ["-0.4967", "-0.5000"]
+    assert tab.texts(".chart .key")[0] == "-0.4967"
+
+
+def test_without_a_first_map_the_curve_says_why(tab):
+    reasons = {0: "no similarity: the first map is zero", 1: "no similarity was logged"}
+    for probe, reason in reasons.items():
+        tab.open(f"&p.gradcam.runs=empty%2Fgradcam&p.gradcam.probe={probe}", ".large canvas")
+        (chart,) = [text for text in tab.texts(".chart") if text.startswith("similarity to first")]
+        assert chart.split("\n")[1] == reason
+
+
 PAIRS = "&p.gradcam.runs=pairs%2Fgradcam"
 
 
@@ -495,7 +547,11 @@ def test_pairs_beside_a_run_without_them(tab):
     tab.open("&p.gradcam.runs=clean%2Fgradcam,pairs%2Fgradcam&p.gradcam.sort=wrong&p.gradcam.epoch=4")
     assert [card.get_attribute("data-probe") for card in tab.all(".card")] == ["2", "3", "4", "0", "1", "5"]
     assert len(tab.all(".card[data-probe='0'] canvas")) == 3
-    assert tab.texts(".card[data-probe='0'] .said") == ["→\ncat\n0.43", "distance 0.62"]
+    assert tab.texts(".card[data-probe='0'] .said") == [
+        "cat\n→\ncat\n0.43", "identity 7\n·\ndistance 0.62"
+    ]  # fmt: skip
+    assert tab.texts(".card[data-probe='0'] .head .class") == [""]
+    assert tab.texts(".card[data-probe='0'] .more")[1] == "not compared: another label"
     assert tab.texts(".card[data-probe='5'] .note") == ["", *["no such probe in this run"] * 2]
     requests = tab.run(
         "return performance.getEntriesByType('resource').map(e => e.name).filter(n => /partner/.test(n))"

@@ -115,6 +115,41 @@ test("pictures of people standing fit one place, others take two", async () => {
   assert.equal(figure.places((await loaded(PAIRS, wide)).run), 2);
 });
 
+test("maps are compared where label and pictures are the same", async () => {
+  const labelled = async (labels, has = ALONE, answers = {}) => {
+    const { run } = await loaded(has, answers);
+    run.info.probes = labels.map((label) => ({ label, region: null }));
+    return run;
+  };
+  const run = await labelled([0, 1]);
+  const unlike = (other, probe = 0) => store.unlike(run, other, probe);
+  assert.equal(unlike(await labelled([0, 1])), "");
+  assert.equal(unlike(await labelled([1, 1])), "another label");
+  assert.equal(unlike(await labelled([null, 1])), "another label");
+  assert.equal(unlike(await labelled([1, 1]), 1), "");
+  assert.equal(unlike(await labelled([0, 1], ALONE, { pictures: pictures([8, 4], [8, 5]) })), "");
+  assert.equal(unlike(await labelled([0, 1], ALONE, { pictures: pictures([8, 4], [8, 5]) }), 1), "another picture");
+  assert.equal(unlike(await labelled([0, 1], { maps: true })), "no picture was logged");
+  assert.equal(unlike(await labelled([0, 1]), 2), "no such probe");
+  // A run without partners has nothing against one with them.
+  const pair = await labelled([0, 1], PAIRS);
+  assert.equal(unlike(pair), "");
+  const others = await labelled([0, 1], PAIRS, { partners: pictures([8, 4], [6, 7]) });
+  assert.deepEqual([0, 1].map((probe) => store.unlike(pair, others, probe)), ["", "another partner"]); // prettier-ignore
+});
+
+test("scores have the decimals that tell them apart", async () => {
+  const decimals = async (first, second) => {
+    const numbers = series([first, second].map((scores, i) => [i, [2, 2], [NaN, scores[0], NaN, scores[1]]]));
+    return [...(await loaded(ALONE, { numbers })).run.scoreDecimals.values()];
+  };
+  assert.deepEqual(await decimals([0.9961, 0.9993], [0.9975, 0.998]), [4, 4]);
+  assert.deepEqual(await decimals([0.1, 0.9], [0.5, 0.7]), [2, 2]);
+  // Alike at first, apart later.
+  assert.deepEqual(await decimals([0.9961, 0.9993], [0.2, 0.7]), [3, 2]);
+  assert.deepEqual(await decimals([NaN, NaN], [NaN, NaN]), [0, 0]);
+});
+
 test("a run predicts classes unless its numbers say that it never did", async () => {
   const never = { numbers: series([[0, [2, 2], [NaN, 0.8, NaN, 0.9]]]) };
   const once = { numbers: series([[0, [2, 2], [NaN, 0.8, NaN, 0.9]], [1, [2, 2], [NaN, 1, 3, 1]]]) }; // prettier-ignore

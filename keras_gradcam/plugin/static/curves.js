@@ -1,7 +1,7 @@
 // @ts-check
 // Small curves as SVG. All of them share one horizontal axis: the position of a step among the steps of the slider.
 
-import { formatted } from "./model.js";
+import { decimals, formatted } from "./model.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 1000;
@@ -103,11 +103,10 @@ export function chart(content, steps, chosen) {
   title.textContent = content.title;
   caption.append(title);
   root.append(caption);
-  const limits = range(
-    content.lines.map((line) => line.points),
-    content.fixed,
-  );
-  if (!limits) {
+  const points = content.lines.map((line) => line.points);
+  const limits = range(points, content.fixed);
+  const known = range(points, null);
+  if (!limits || !known) {
     const empty = document.createElement("p");
     empty.className = "empty";
     empty.textContent = content.empty;
@@ -127,7 +126,7 @@ export function chart(content, steps, chosen) {
   const [high, low] = [limits[1], limits[0]].map((limit) => {
     const mark = document.createElement("span");
     mark.className = "limit";
-    mark.textContent = formatted(limit);
+    mark.textContent = formatted(limit, decimals(...limits));
     return mark;
   });
   area.append(high, low, picture);
@@ -142,7 +141,7 @@ export function chart(content, steps, chosen) {
     move: (/** @type {number} */ position) => {
       move(position);
       for (const { key, name, byStep } of values)
-        key.textContent = `${name} ${formatted(byStep.get(steps[position]) ?? NaN)}`.trim();
+        key.textContent = `${name} ${formatted(byStep.get(steps[position]) ?? NaN, decimals(...known))}`.trim();
     },
   };
 }

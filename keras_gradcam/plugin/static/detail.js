@@ -4,9 +4,9 @@
 import { element, epochName } from "./controls.js";
 import { chart } from "./curves.js";
 import { figure, places } from "./figure.js";
-import { formatted, shortened } from "./model.js";
+import { formatted, remark, shortened } from "./model.js";
 import { topOf } from "./paint.js";
-import { caption, runStep } from "./views.js";
+import { caption, labels, runStep } from "./views.js";
 
 /**
  * @typedef {import("./store.js").Run} Run
@@ -19,6 +19,17 @@ const STRIP = 72;
 /** The guided picture has a place of its own here. @param {import("./paint.js").Look} look */
 function besideGuided(look) {
   return look.view === "guided" ? { ...look, view: /** @type {const} */ ("overlay") } : look;
+}
+
+/**
+ * Why nothing is known of a probe's similarity to the first map.
+ * @param {Run} run
+ * @param {number} probe
+ */
+function noFirst(run, probe) {
+  const cells = run.own.cells(run.own.maps.steps[0], probe);
+  const why = cells && (remark(cells.map) || (cells.map.every((value) => value === cells.map[0]) && "map is flat"));
+  return why ? `no similarity: the first ${why}` : "no similarity was logged";
 }
 
 /**
@@ -53,7 +64,12 @@ function charts(scene, probe) {
       fixed: unit,
       empty: "no similarity was logged",
     },
-    { title: "similarity to first", lines: lines("similarity_first"), fixed: unit, empty: "no similarity was logged" },
+    {
+      title: "similarity to first",
+      lines: lines("similarity_first"),
+      fixed: unit,
+      empty: [...new Set(scene.runs.map((run) => noFirst(run, probe)))].join("; "),
+    },
     { title: "focus", lines: lines("focus"), fixed: unit, empty: "no focus was logged" },
     {
       title: "mass inside the region",
@@ -220,7 +236,7 @@ export function detailView(actions) {
    * @param {number} probe
    */
   function build(scene, probe) {
-    const label = scene.runs[0].label(probe) ?? "no label";
+    const label = labels(scene.runs, probe).join(" / ");
     const back = element("button", { type: "button", className: "back", title: "Escape" }, "← All probes");
     back.addEventListener("click", actions.close);
     const title = element(

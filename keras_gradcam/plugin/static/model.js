@@ -294,12 +294,32 @@ export function shortened(text, length = 120) {
   return [...characters.slice(0, head), "…", ...characters.slice(characters.length - (length - 1 - head))].join("");
 }
 
-/** "0.83", "1.2e-5"; "–" for what is not known. @param {number} value */
-export function formatted(value) {
+/**
+ * "0.83", "1.2e-5"; "–" for what is not known.
+ * @param {number} value
+ * @param {number} [needed] decimals, see `decimals`; numbers below 100 have at least two
+ */
+export function formatted(value, needed = 0) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 0.005 || size >= 1e5)) return value.toExponential(1);
-  return size >= 100 ? value.toFixed(0) : value.toFixed(2);
+  const digits = size >= 100 ? needed : Math.max(needed, 2);
+  if (size !== 0 && (size < 0.5 * 10 ** -digits || size >= 1e5)) return value.toExponential(1);
+  return value.toFixed(digits);
+}
+
+/**
+ * How many decimals tell numbers apart that go from `low` to `high`, at most four.
+ * @param {number} low
+ * @param {number} high
+ */
+export function decimals(low, high) {
+  const needed = high > low ? Math.ceil(-Math.log10(high - low)) + 1 : 0;
+  return Math.min(Math.max(needed, 0), 4);
+}
+
+/** @param {Uint8Array} a @param {Uint8Array} b */
+export function sameBytes(a, b) {
+  return a.length === b.length && a.every((value, i) => value === b[i]);
 }
 
 /** "0.83" for a share or a correlation; "–" for what is not known. @param {number} value */

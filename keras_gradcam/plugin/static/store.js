@@ -1,7 +1,7 @@
 // @ts-check
 // The data of the chosen runs: fetched, decoded, asked for by run, step and probe.
 
-import { START, decodeSeries, meanKnown, peak, union, unpack } from "./model.js";
+import { START, decimals, decodeSeries, meanKnown, peak, sameBytes, union, unpack } from "./model.js";
 
 /**
  * @typedef {import("./model.js").Series} Series
@@ -53,14 +53,17 @@ async function fetchBinary(route, run, more = "") {
   return (await fetched(`./${route}?run=${encodeURIComponent(run)}${more}`)).arrayBuffer();
 }
 
+/** The encoded pictures of an answer. @param {ArrayBuffer} buffer */
+function encodedPictures(buffer) {
+  return unpack(buffer).parts.map(({ offset, length }) => new Uint8Array(buffer, offset, length));
+}
+
 /**
- * @param {ArrayBuffer} buffer
+ * @param {Uint8Array<ArrayBuffer>[]} encoded
  * @returns {Promise<(ImageBitmap | null)[]>} null for what is no picture
  */
-function decodePictures(buffer) {
-  const decode = ({ offset, length }) =>
-    createImageBitmap(new Blob([new Uint8Array(buffer, offset, length)])).catch(() => null);
-  return Promise.all(unpack(buffer).parts.map(decode));
+function decodePictures(encoded) {
+  return Promise.all(encoded.map((bytes) => createImageBitmap(new Blob([bytes])).catch(() => null)));
 }
 
 /** Pictures and maps: those of the probes, or those of their partners where the probes are pairs. */
@@ -68,10 +71,12 @@ export class Side {
   /**
    * @param {Series} [maps]
    * @param {(ImageBitmap | null)[]} [pictures]
+   * @param {Uint8Array[]} [encoded] the same as they came
    */
-  constructor(maps = NO_SERIES, pictures = []) {
+  constructor(maps = NO_SERIES, pictures = [], encoded = []) {
     this.maps = maps;
     this.pictures = pictures;
+    this.encoded = encoded;
     /** Step to its place among the maps. @type {Map<number, number>} */
     this.index = new Map(maps.steps.map((step, i) => [step, i]));
     /** Largest value of each probe over all steps. @type {number[]} */
@@ -104,11 +109,31 @@ export class Side {
  * @param {string} pictures route of the pictures, "" without
  */
 async function fetchSide(run, maps, pictures) {
-  const [series, decoded] = await Promise.all([
+  const [series, encoded] = await Promise.all([
     maps ? fetchBinary(maps, run).then(decodeSeries) : NO_SERIES,
-    pictures ? fetchBinary(pictures, run).then(decodePictures) : [],
+    pictures ? fetchBinary(pictures, run).then(encodedPictures) : [],
   ]);
-  return new Side(series, decoded);
+  return new Side(series, await decodePictures(encoded), encoded);
+}
+
+/**
+ * Why the maps of a probe in two runs cannot be compared; "" if they can.
+ * @param {Run} a
+ * @param {Run} b
+ * @param {number} probe
+ */
+export function unlike(a, b, probe) {
+  if (probe >= a.probeCount || probe >= b.probeCount) return "no such probe";
+  const [one, other] = [a, b].map((run) => run.info?.probes[probe]?.label ?? null);
+  if (one !== other) return "another label";
+  const sides = Math.min(a.sides.length, b.sides.length);
+  for (let i = 0; i < sides; i++) {
+    const what = i === 0 ? "picture" : "partner";
+    const [mine, its] = [a, b].map((run) => run.sides[i].encoded[probe]);
+    if (!mine || !its) return `no ${what} was logged`;
+    if (!sameBytes(mine, its)) return `another ${what}`;
+  }
+  return "";
 }
 
 /** One run, as much of it as has arrived. */
@@ -139,6 +164,8 @@ export class Run {
     this.numberIndex = new Map();
     /** Whether a class was ever predicted; numbers that never came say nothing against it. */
     this.classifies = true;
+    /** How many decimals scores need at each step. @type {Map<number, number>} */
+    this.scoreDecimals = new Map();
     /** @type {Map<number, {pictures: (ImageBitmap | null)[] | null, error: string, loading: boolean}>} */
     this.guidedByStep = new Map();
   }
@@ -179,6 +206,7 @@ export class Run {
       this.steps = union([own.maps.steps, this.numbers.steps]);
       this.driftCurve = this.steps.map((step) => [step, this.drift(step)]);
       this.flips.clear();
+      this.scoreDecimals = this.#decimalsOfScores();
       this.revision = revision;
       this.error = "";
     } catch (error) {
@@ -261,6 +289,24 @@ export class Run {
     return { name, factor };
   }
 
+  /** How many decimals tell the scores of the run apart, and those of each step. */
+  #decimalsOfScores() {
+    const { factor } = this.quantity;
+    const probes = Array.from({ length: this.probeCount }, (_, probe) => probe);
+    const scores = (/** @type {number} */ step) => probes.map((probe) => factor * this.number("score", step, probe));
+    const needed = (/** @type {number[]} */ values) => {
+      const known = values.filter(Number.isFinite);
+      return decimals(
+        known.reduce((a, b) => Math.min(a, b), Infinity),
+        known.reduce((a, b) => Math.max(a, b), -Infinity),
+      );
+    };
+    const { steps } = this.numbers;
+    const ofRun = needed(steps.flatMap(scores));
+    // The probes of a step are few: a decimal less tells them apart.
+    return new Map(steps.map((step) => [step, Math.max(ofRun, needed(scores(step)) - 1)]));
+  }
+
   /** The label in words, or null. @param {number} probe */
   label(probe) {
     const label = this.info?.probes[probe]?.label;
@@ -315,7 +361,7 @@ export class Run {
     const fresh = { pictures: /** @type {(ImageBitmap | null)[] | null} */ (null), error: "", loading: true };
     this.guidedByStep.set(step, fresh);
     fetchBinary("guided", this.name, `&epoch=${step}`)
-      .then(decodePictures)
+      .then((buffer) => decodePictures(encodedPictures(buffer)))
       .then((pictures) => (fresh.pictures = pictures))
       .catch((error) => (fresh.error = String(error.message)))
       .finally(() => {

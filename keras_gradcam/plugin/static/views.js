@@ -6,6 +6,7 @@ import { plot } from "./curves.js";
 import { figure, places } from "./figure.js";
 import { formatted, shortened, similarity, twoDigits } from "./model.js";
 import { shownStep } from "./state.js";
+import { unlike } from "./store.js";
 
 /**
  * @typedef {import("./store.js").Run} Run
@@ -38,6 +39,12 @@ export function runStep(run, step) {
   return shown === null || shown > step ? null : shown;
 }
 
+/** What the runs call a probe, each name once. @param {Run[]} runs @param {number} probe */
+export function labels(runs, probe) {
+  const known = runs.filter((run) => probe < run.probeCount);
+  return [...new Set(known.map((run) => run.label(probe) ?? "no label"))];
+}
+
 /**
  * The order of the probes, without those that the filter hides.
  * @param {Run[]} runs
@@ -49,7 +56,6 @@ export function orderedProbes(runs, state, step) {
   if (!first) return [];
   const count = Math.max(...runs.map((run) => run.probeCount));
   const wanted = state.filter.trim().toLocaleLowerCase();
-  const text = (/** @type {number} */ probe) => first.label(probe) ?? "no label";
   const at = runStep(first, step) ?? step;
   const key = {
     drift: (/** @type {number} */ probe) => -first.probeDrift(probe),
@@ -62,7 +68,7 @@ export function orderedProbes(runs, state, step) {
   const rows = Array.from({ length: count }, (_, probe) => ({ probe, value: key(probe) }));
   const last = (/** @type {number} */ value) => (Number.isFinite(value) ? value : Infinity);
   return rows
-    .filter(({ probe }) => text(probe).toLocaleLowerCase().includes(wanted))
+    .filter(({ probe }) => labels(runs, probe).some((label) => label.toLocaleLowerCase().includes(wanted)))
     .sort((a, b) => (last(a.value) < last(b.value) ? -1 : last(a.value) > last(b.value) ? 1 : a.probe - b.probe))
     .map(({ probe }) => probe);
 }
@@ -78,7 +84,8 @@ export function orderedProbes(runs, state, step) {
 export function caption(line, run, step, probe, withLabel) {
   const said = run.prediction(step ?? -2, probe);
   const label = run.label(probe) ?? "no label";
-  const now = JSON.stringify([label, said, withLabel]);
+  const score = formatted(said.score, run.scoreDecimals.get(step ?? -2));
+  const now = JSON.stringify([label, said, score, withLabel]);
   if (line.dataset.said === now) return said;
   line.dataset.said = now;
   const parts = [];
@@ -88,7 +95,7 @@ export function caption(line, run, step, probe, withLabel) {
   }
   if (said.name === null && Number.isFinite(said.score)) {
     if (withLabel) parts.push(element("span", { className: "arrow" }, "·"));
-    parts.push(element("span", { className: "p" }, `${run.quantity.name} ${formatted(said.score)}`));
+    parts.push(element("span", { className: "p" }, `${run.quantity.name} ${score}`));
   } else {
     const name = element("span", { className: "class", dir: "auto", title: shortened(said.name ?? "", 300) });
     name.textContent = said.name === null ? "no prediction" : shortened(said.name, CAPTION);
@@ -134,7 +141,12 @@ export function gridView(open) {
   function card(probe, now) {
     const compared = now.runs.length > 1;
     const filled = cardPlaces(now.runs);
-    const label = now.runs[0].label(probe) ?? "no label";
+    const [first] = now.runs;
+    const names = labels(now.runs, probe);
+    const label = names.join(" / ");
+    const apart = now.runs.map((run, i) => (i > 0 ? unlike(first, run, probe) : ""));
+    // One name over all pictures, unless it is not the name of all of them or they are not the same.
+    const common = names.length === 1 && now.runs.every((run, i) => probe >= run.probeCount || !apart[i]);
     const columns = now.runs.map((run, i) => {
       const shot = figure(run, probe, CARD_SIDE[filled] ?? CARD_PLACE);
       const line = element("span", { className: "said" });
@@ -155,7 +167,7 @@ export function gridView(open) {
       element(
         "span",
         { className: "class", dir: "auto", title: shortened(label, 300) },
-        compared ? shortened(label) : "",
+        compared && common ? shortened(label) : "",
       ),
       element("span", { className: "index" }, `#${probe}`),
     );
@@ -166,16 +178,17 @@ export function gridView(open) {
     /** @param {Scene} at */
     function draw(at) {
       const step = at.steps[at.position];
-      const [first] = at.runs;
       const reference = first.own.cells(runStep(first, step) ?? -2, probe);
       button.setAttribute("aria-label", `probe ${probe}, ${shortened(label)}${partnerWords(at)}: open`);
       columns.forEach(({ run, shot, line, more, drift }, i) => {
         const shown = runStep(run, step);
         shot.draw(shown, at.look, at.again);
-        const said = caption(line, run, shown, probe, !compared);
+        const said = caption(line, run, shown, probe, !compared || (!common && probe < run.probeCount));
         const facts = said.flipped === null ? [] : [`flipped at ${epochName(said.flipped)}`];
         if (shown !== null && shown !== step) facts.push(`shown: ${epochName(shown)}`);
-        if (compared && i > 0) {
+        if (apart[i] && probe < run.probeCount && probe < first.probeCount) {
+          facts.unshift(`not compared: ${apart[i]}`);
+        } else if (i > 0 && !apart[i]) {
           const cells = shown === null ? null : run.own.cells(shown, probe);
           const alike = cells && reference ? similarity(reference, cells) : NaN;
           facts.unshift(`${twoDigits(alike)} similar to ${shortened(at.titles.get(first.name), 40)}`);
