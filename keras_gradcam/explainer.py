@@ -383,9 +383,9 @@ class Explainer:
         found = []
         for request, layer, answer in zip(requests, program.layers, self._passed(program, flat, values), strict=True):
             path = None if layer is None else layer.path
-            explanation = self._explanation(request, answer, flat, signature, path, program.outputs)
             assert isinstance(request.target, Target)
             said = replace(program.outputs, predictions=answer.predictions)
+            explanation = self._explanation(request, answer, flat, signature, path, said)
             remark = request.target.remark(explanation.scores, said)
             if remark:
                 warnings.warn(remark, UserWarning, stacklevel=3)
@@ -399,7 +399,7 @@ class Explainer:
         flat: Sequence[np.ndarray],
         signature: Signature,
         layer: str | None,
-        outputs: Outputs,
+        said: Outputs,
     ) -> Explanation:
         maps: dict[str, np.ndarray] = dict(answer.cams or {})
         size = signature.leaves[request.explained_input][0]
@@ -423,9 +423,9 @@ class Explainer:
         warn_about_infinities({"scores": answer.scores, **raw})
         assert answer.scores is not None
         assert isinstance(request.target, Target)
-        said = request.target.narrow(replace(outputs, predictions=answer.predictions))
+        explained = request.target.narrow(said)
         is_embedding = request.target.is_embedding
-        probabilities = None if is_embedding else class_probabilities(said.predictions, said.endings)
+        probabilities = None if is_embedding else class_probabilities(explained.predictions, explained.endings)
         return Explanation(
             scores=answer.scores,
             predictions=answer.predictions,

@@ -1,7 +1,7 @@
 // @ts-check
 // Small curves as SVG. All of them share one horizontal axis: the position of a step among the steps of the slider.
 
-import { decimals, formatted } from "./model.js";
+import { decimals, extent, formatted } from "./model.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 1000;
@@ -48,13 +48,9 @@ export function path(points, steps, low, high, height) {
  * @returns {[number, number] | null} null without any value
  */
 export function range(lines, fixed) {
-  const values = lines
-    .flat()
-    .map(([, value]) => value)
-    .filter(Number.isFinite);
-  if (!values.length) return null;
-  const low = values.reduce((a, b) => Math.min(a, b));
-  const high = values.reduce((a, b) => Math.max(a, b));
+  const known = extent(lines.flat().map(([, value]) => value));
+  if (!known) return null;
+  const [low, high] = known;
   if (fixed && low >= fixed[0] && high <= fixed[1]) return fixed;
   return low === high ? [low - 0.5, high + 0.5] : [low, high];
 }

@@ -259,6 +259,17 @@ export function meanKnown(values) {
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : NaN;
 }
 
+/**
+ * The smallest and the largest known value.
+ * @param {number[]} values
+ * @returns {[number, number] | null} null without any
+ */
+export function extent(values) {
+  const known = values.filter(Number.isFinite);
+  if (!known.length) return null;
+  return [known.reduce((a, b) => Math.min(a, b)), known.reduce((a, b) => Math.max(a, b))];
+}
+
 /** All numbers that occur, ascending. @param {number[][]} lists */
 export function union(lists) {
   return [...new Set(lists.flat())].sort((a, b) => a - b);

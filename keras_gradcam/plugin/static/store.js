@@ -1,7 +1,7 @@
 // @ts-check
 // The data of the chosen runs: fetched, decoded, asked for by run, step and probe.
 
-import { START, decimals, decodeSeries, meanKnown, peak, sameBytes, union, unpack } from "./model.js";
+import { START, decimals, decodeSeries, extent, meanKnown, peak, sameBytes, union, unpack } from "./model.js";
 
 /**
  * @typedef {import("./model.js").Series} Series
@@ -294,13 +294,7 @@ export class Run {
     const { factor } = this.quantity;
     const probes = Array.from({ length: this.probeCount }, (_, probe) => probe);
     const scores = (/** @type {number} */ step) => probes.map((probe) => factor * this.number("score", step, probe));
-    const needed = (/** @type {number[]} */ values) => {
-      const known = values.filter(Number.isFinite);
-      return decimals(
-        known.reduce((a, b) => Math.min(a, b), Infinity),
-        known.reduce((a, b) => Math.max(a, b), -Infinity),
-      );
-    };
+    const needed = (/** @type {number[]} */ values) => decimals(...(extent(values) ?? [0, 0]));
     const { steps } = this.numbers;
     const ofRun = needed(steps.flatMap(scores));
     // The probes of a step are few: a decimal less tells them apart.
