@@ -14,6 +14,7 @@ from test_callback import N, decoded, events, fit, scalar, small_model
 from keras_gradcam import Explainer, GuidedGradCAMCallback, drift
 from keras_gradcam.history import COLUMNS
 from keras_gradcam.plugin.metadata import RunInfo
+from keras_gradcam.render import Style
 
 
 @pytest.fixture
@@ -166,7 +167,12 @@ def test_filmstrips_of_long_runs_show_twelve_epochs_and_come_in_between_when_ask
 def test_the_tab_gets_every_epoch(data, tmp_path):
     box = (1, 2, 5, 6)
     callback = GuidedGradCAMCallback(
-        data, tmp_path, max_probes=2, class_names=["cat", "dog", "cow"], regions=[box, np.ones((16, 12))]
+        data,
+        tmp_path,
+        max_probes=2,
+        class_names=["cat", "dog", "cow"],
+        regions=[box, np.ones((16, 12))],
+        style=Style(colormap="viridis", scale="frame"),
     )
     fit(small_model(), data, callback, epochs=3)
     logged = events(tmp_path)
@@ -176,6 +182,7 @@ def test_the_tab_gets_every_epoch(data, tmp_path):
     assert [probe.label for probe in info.probes] == [0, 1]
     assert [probe.region for probe in info.probes] == [box, (0, 0, 12, 16)]
     assert (info.layer, info.input_size) == ("last", (16, 12))
+    assert (info.colormap, info.scale) == ("viridis", "frame")
     for place, moment in enumerate(callback._recorder.moments):
         np.testing.assert_array_equal(make_ndarray(logged["gradcam_tab/maps"][place].tensor_proto), moment.maps)
         np.testing.assert_array_equal(make_ndarray(logged["gradcam_tab/numbers"][place].tensor_proto), moment.numbers)

@@ -19,6 +19,7 @@ INFO = RunInfo(
     label="identity",
     methods=("gradcam",),
     colormap="viridis",
+    scale="frame",
     class_names={3: '<img src=x onerror="alert(1)">', 11: "كلب"},
     every=5,
 )

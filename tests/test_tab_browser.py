@@ -121,7 +121,9 @@ def logs(tmp_path_factory):
     empty = tab_runs.moving_maps(3, 2, (4, 4))
     empty[0, 0] = 0
     tab_runs.write_run(logdir / "empty" / "gradcam", probes=2, maps=empty, forget_first=True)
-    tab_runs.write_run(logdir / "long" / "gradcam", epochs=60, probes=2, grid=(4, 4), size=(16, 16), guided=False)
+    tab_runs.write_run(
+        logdir / "long" / "gradcam", epochs=60, probes=2, grid=(4, 4), size=(16, 16), guided=False, scale="frame"
+    )
     return logdir
 
 
@@ -580,6 +582,19 @@ def test_pairs_beside_a_run_without_them(tab):
     maps = pairs()[1].astype(np.float16)
     expected = drawn_as(tab_runs.partner(1, (96, 48)), maps[6, 1], maps[:, 1].max(), frame.shape)
     assert np.abs(frame - expected).mean() < 4  # browsers shrink a little differently
+
+
+def test_the_scale_is_the_runs_own_until_one_is_chosen(tab):
+    tab.open("&p.gradcam.runs=long%2Fgradcam&p.gradcam.epoch=9")
+    assert tab.one("input[name=scale][value=frame]").is_selected()
+    filled = tab.pixels(".card canvas")
+    tab.one("input[name=scale][value=run]").click()
+    tab.frames()
+    tab.until(lambda: "scale=run" in tab.hash, "the address")
+    assert (tab.pixels(".card canvas") != filled).any()
+    tab.one(".runs input[value='clean/gradcam']").click()
+    tab.until(lambda: len(tab.all(".runs input:checked")) == 2, "two runs")
+    assert tab.one("input[name=scale][value=run]").is_selected()
 
 
 def test_the_address_holds_the_state(tab):

@@ -89,6 +89,7 @@ class RunInfo:
         label: What labels are: "class" or "identity".
         methods: What was computed.
         colormap: The colours the user chose for image summaries.
+        scale: The scale the user chose for them: "run" or "frame".
         class_names: Class index to name; may be empty.
         every: Epochs from one logged epoch to the next.
         pairs: Whether each probe has a partner.
@@ -108,6 +109,7 @@ class RunInfo:
     label: str = "class"
     methods: tuple[str, ...] = ()
     colormap: str = "inferno"
+    scale: str = "run"
     class_names: Mapping[int, str] = field(default_factory=dict)
     every: int = 1
     pairs: bool = False
@@ -125,6 +127,7 @@ class RunInfo:
                 "methods": list(self.methods),
                 "input_size": list(self.input_size),
                 "colormap": self.colormap,
+                "scale": self.scale,
                 "class_names": {str(index): name for index, name in self.class_names.items()},
                 "every": self.every,
                 "pairs": self.pairs,
@@ -156,6 +159,7 @@ class RunInfo:
                 label=str(stored.get("label") or "class"),
                 methods=tuple(str(method) for method in stored.get("methods", ())),
                 colormap=str(stored.get("colormap", "inferno")),
+                scale=str(stored.get("scale", "run")),
                 class_names={int(index): str(name) for index, name in stored.get("class_names", {}).items()},
                 every=max(1, int(stored.get("every", 1))),
                 pairs=bool(stored.get("pairs", False)),

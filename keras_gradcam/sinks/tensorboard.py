@@ -145,6 +145,7 @@ def _run_info(run: Run, style: Style) -> RunInfo:
         label=run.label,
         methods=run.methods,
         colormap=style.colormap,
+        scale=style.scale,
         class_names=run.names,
         every=run.every,
         pairs=run.partners is not None,

@@ -29,6 +29,19 @@ test("the state survives the address", () => {
   assert.deepEqual(state.fromHash(state.toHash("", { ...wanted, epoch: -1, runs: [] })).epoch, -1);
 });
 
+test("the scale is the first run's unless one is chosen", () => {
+  const [framed, old] = [{ info: { scale: "frame" } }, { info: {} }];
+  assert.equal(state.shownScale([framed, old], null), "frame");
+  assert.equal(state.shownScale([old, framed], null), "run");
+  assert.equal(state.shownScale([{ info: null }], null), "run");
+  assert.equal(state.shownScale([], null), "run");
+  for (const scale of ["run", "frame"]) {
+    const chosen = state.fromHash(state.toHash("", { ...state.defaults(), scale })).scale;
+    assert.equal(state.shownScale([framed], chosen), scale);
+  }
+  assert.equal(state.fromHash("#p.gradcam.scale=log").scale, null);
+});
+
 test("the usual is not written", () => {
   assert.equal(state.toHash("#gradcam", state.defaults()), "#gradcam");
   assert.equal(state.toHash("", state.defaults()), "");

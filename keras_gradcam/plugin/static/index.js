@@ -5,7 +5,7 @@ import { bottomBar, element, topBar } from "./controls.js";
 import { detailView } from "./detail.js";
 import { followTheme, onHashChange, onKey, onReload, readHash, writeHash } from "./host.js";
 import { START, expectedEpochs, shortened, union } from "./model.js";
-import { fromHash, runTitles, shownRuns, shownStep, toHash } from "./state.js";
+import { fromHash, runTitles, shownRuns, shownScale, shownStep, toHash } from "./state.js";
 import { Run, fetchRuns } from "./store.js";
 import { errorList, gridView, hint, noData, orderedProbes, skeleton } from "./views.js";
 
@@ -109,7 +109,7 @@ class App {
       titles: runTitles([...(this.runs ?? new Map()).keys()]),
       steps,
       position: steps.indexOf(step),
-      look: this.state,
+      look: { ...this.state, scale: shownScale(runs, this.state.scale) },
       again: () => this.redraw("frame"),
     };
   }
@@ -214,7 +214,7 @@ class App {
     const titles = runTitles(names);
     const shown = this.shown();
     this.top.update(
-      this.state,
+      { ...this.state, scale: shownScale(shown, this.state.scale) },
       names.map((name) => ({ name, title: titles.get(name) ?? name })),
       shown.map((run) => run.name),
     );

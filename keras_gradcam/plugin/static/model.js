@@ -12,7 +12,7 @@ export const START = -1;
  * @typedef {{steps: number[], shapes: number[][], data: Float32Array[], unreadable: number}} Series
  * @typedef {{label: number | null, region: [number, number, number, number] | null}} Probe
  * @typedef {{layer: string | null, target: string, quantity?: [string, number], label?: string, methods: string[],
- *   input_size: [number, number], colormap: string, class_names: Record<string, string>, every: number,
+ *   input_size: [number, number], colormap: string, scale?: string, class_names: Record<string, string>, every: number,
  *   columns: string[], probes: Probe[]}} RunInfo
  */
 

@@ -4,10 +4,11 @@
 /**
  * @typedef {"overlay" | "map" | "guided" | "picture"} View
  * @typedef {"drift" | "label" | "mass" | "wrong" | "index"} Sort
+ * @typedef {"run" | "frame"} Scale
  * @typedef {{
  *   epoch: number | null, probe: number | null, runs: string[] | null, view: View, colors: string | null,
- *   opacity: number, scale: "run" | "frame", sort: Sort, filter: string, speed: number,
- * }} State epoch null: the latest; runs null: the first one; colors null: as the run says
+ *   opacity: number, scale: Scale | null, sort: Sort, filter: string, speed: number,
+ * }} State epoch null: the latest; runs null: the first one; colors and scale null: as the run says
  */
 
 export const VIEWS = /** @type {const} */ ([
@@ -35,7 +36,7 @@ export function defaults() {
     view: "overlay",
     colors: null,
     opacity: 0.75,
-    scale: "run",
+    scale: null,
     sort: "index",
     filter: "",
     speed: 5,
@@ -84,7 +85,7 @@ export function fromHash(hash) {
   }
   state.view = VIEWS.find(([name]) => name === parts.view)?.[0] ?? state.view;
   state.sort = SORTS.find(([name]) => name === parts.sort)?.[0] ?? state.sort;
-  state.scale = parts.scale === "frame" ? "frame" : "run";
+  state.scale = parts.scale === "frame" || parts.scale === "run" ? parts.scale : null;
   state.colors = parts.colors ?? null;
   const percent = whole(parts.opacity);
   if (percent !== null && percent <= 100) state.opacity = percent / 100;
@@ -113,7 +114,7 @@ export function toHash(hash, state) {
     view: state.view === usual.view ? null : state.view,
     colors: state.colors,
     opacity: state.opacity === usual.opacity ? null : String(Math.round(state.opacity * 100)),
-    scale: state.scale === usual.scale ? null : state.scale,
+    scale: state.scale,
     sort: state.sort === usual.sort ? null : state.sort,
     filter: state.filter || null,
     speed: state.speed === usual.speed ? null : String(state.speed),
@@ -144,6 +145,16 @@ export function shownStep(steps, epoch) {
 export function shownRuns(names, chosen) {
   const found = (chosen ?? []).filter((name) => names.includes(name)).slice(0, MOST_RUNS);
   return found.length || chosen?.length === 0 ? found : names.slice(0, 1);
+}
+
+/**
+ * The scale of the maps: the chosen one, or else that of the first run, so that runs side by side have one.
+ * @param {{info: {scale?: string} | null}[]} runs
+ * @param {Scale | null} chosen
+ * @returns {Scale}
+ */
+export function shownScale(runs, chosen) {
+  return chosen ?? (runs[0]?.info?.scale === "frame" ? "frame" : "run");
 }
 
 /**
