@@ -17,9 +17,9 @@ import keras
 import numpy as np
 
 from keras_gradcam import GuidedGradCAMCallback
-from keras_gradcam.panels import overview, panel
-from keras_gradcam.render import Style, encoded
-from keras_gradcam.sinks.base import Record
+from keras_gradcam.drawing.panels import overview, panel
+from keras_gradcam.drawing.pixels import Style, encoded
+from keras_gradcam.training.writers.base import LogEntry
 
 
 class Timed(GuidedGradCAMCallback):
@@ -48,17 +48,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as log_dir:
         callback = Timed((images, labels), log_dir, max_probes=options.probes)
         callback.held = []
-        records: list[Record] = []
-        write = callback._sinks[0]._sink.write
+        records: list[LogEntry] = []
+        write = callback._writers[0]._writer.write
         written: list[float] = []
 
-        def timed_write(record: Record) -> None:
+        def timed_write(record: LogEntry) -> None:
             began = time.perf_counter()
             write(record)
             written.append(time.perf_counter() - began)
             records.append(record)
 
-        callback._sinks[0]._sink.write = timed_write
+        callback._writers[0]._writer.write = timed_write
         # Two batches an epoch, so that training leaves the writer no more room than a short epoch would.
         model.fit(images, labels, batch_size=max(options.probes // 2, 1), epochs=options.epochs, verbose=0,
                   callbacks=[callback])  # fmt: skip

@@ -17,11 +17,11 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from keras_gradcam.history import Recorder
-from keras_gradcam.panels import Frame
-from keras_gradcam.render import displayed, overlay
-from keras_gradcam.sinks.base import Record, Run
-from keras_gradcam.sinks.tensorboard import TensorBoardSink
+from keras_gradcam.drawing.panels import Frame
+from keras_gradcam.drawing.pixels import displayed, overlay
+from keras_gradcam.training.history import Recorder
+from keras_gradcam.training.writers.base import LogEntry, Run
+from keras_gradcam.training.writers.tensorboard import TensorBoardWriter
 
 
 def bytes_by_tag(folder: str) -> dict[str, int]:
@@ -50,8 +50,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     pictures = smooth_pictures(rng, options.probes, options.size)
     with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as theirs:
-        sink = TensorBoardSink(ours)
-        sink.prepare(Run(pictures, (options.size, options.size), "layer", "Class()", ("gradcam",)))
+        writer = TensorBoardWriter(ours)
+        writer.prepare(Run(pictures, (options.size, options.size), "layer", "Class()", ("gradcam",)))
         writer = tf.summary.create_file_writer(theirs)
         recorder = Recorder()
         for epoch in range(options.epochs):
@@ -62,14 +62,14 @@ def main() -> None:
                 Frame(picture, ("a caption",), ("short",), one, gradient, gradient, 1.0)
                 for picture, one, gradient in zip(pictures, maps, guided, strict=True)
             )
-            sink.write(Record(moment, frames, f"epoch {epoch}"))
+            writer.write(LogEntry(moment, frames, f"epoch {epoch}"))
             overlays = [overlay(picture, one) for picture, one in zip(pictures, maps, strict=True)]
             side = int(np.ceil(np.sqrt(options.probes)))
             overlays += [np.zeros_like(overlays[0])] * (side * side - len(overlays))
             grid = np.vstack([np.hstack(overlays[row * side : (row + 1) * side]) for row in range(side)])
             with writer.as_default(step=epoch):
                 tf.summary.image("grid", grid[None])
-        sink.close()
+        writer.close()
         writer.close()
         sizes, peer = bytes_by_tag(ours), bytes_by_tag(theirs)["grid"]
     per = options.probes * options.epochs

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_gradcam.panels import Film, Frame, filmstrip
+from keras_gradcam.drawing.panels import Filmstrip, Frame, draw_filmstrip
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 from train_clever_hans import CLASSES, make_pictures
@@ -44,7 +44,7 @@ def strip(run: Path, words: str, picture: np.ndarray, label: int) -> np.ndarray:
         frames.append(Frame(picture, gradcam=maps[at].astype(np.float32), top=top, wrong=bool(wrong)))
         captions.append((f"after epoch {epoch}", f"{CLASSES[predicted[at]]} {confidence[at]:.2f}"))
         line.append(float(similarity[at]))
-    return filmstrip(Film(tuple(frames), tuple(captions), tuple(line)))
+    return draw_filmstrip(Filmstrip(tuple(frames), tuple(captions), tuple(line)))
 
 
 def save(image: Image.Image, name: str, share: float) -> None:

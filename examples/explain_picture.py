@@ -19,10 +19,10 @@ from PIL import Image
 from train_clever_hans import CLASSES, make_model, make_pictures
 
 from keras_gradcam import Class, Explainer
-from keras_gradcam.activations import top_activations
-from keras_gradcam.filters import filter_pictures
-from keras_gradcam.localization import iou, localize
-from keras_gradcam.trust import trust
+from keras_gradcam.filters.kernels import filter_kernels
+from keras_gradcam.filters.top_activations import top_activations
+from keras_gradcam.metrics.localization import iou, localize
+from keras_gradcam.metrics.trust import trust
 
 NAMES = dict(enumerate(CLASSES))
 
@@ -65,7 +65,7 @@ def main() -> None:
     overlap = iou(found.boxes, boxes)
     print(f"\nboxes found from the maps alone overlap the shapes with a mean IoU of {np.nanmean(overlap):.2f}")
 
-    Image.fromarray(filter_pictures(model).picture()).save(options.out / "filters.png")
+    Image.fromarray(filter_kernels(model).picture()).save(options.out / "filters.png")
     Image.fromarray(top_activations(model, shown, layers[1], list(range(8)), top=6).picture()).save(
         options.out / "top_pictures.png"
     )

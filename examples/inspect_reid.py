@@ -35,9 +35,10 @@ from keras import layers, ops
 from PIL import Image, ImageDraw
 
 from keras_gradcam import Explainer, GuidedGradCAMCallback, SelfSimilarity, Similarity
-from keras_gradcam.drift import mass_inside, mean_of_present
-from keras_gradcam.reid import Gallery, Ranking, pair_figure, rank, rank_list, similarity_maps
-from keras_gradcam.render import Style
+from keras_gradcam.drawing.pixels import Style
+from keras_gradcam.metrics.regions import mass_inside
+from keras_gradcam.metrics.statistics import mean_of_present
+from keras_gradcam.reid import Gallery, Ranking, pair_figure, rank, rank_figure, similarity_maps
 
 Color = tuple[int, ...]
 
@@ -331,7 +332,7 @@ def train(
     results = {}
     for places, pictures in held_out.items():
         ranking = rank(*query_and_gallery(pictures), explainer, top=5, explain=4, progress=False)
-        Image.fromarray(rank_list(ranking.explained)).save(folder / f"rank_list_{places}.png")
+        Image.fromarray(rank_figure(ranking.explained)).save(folder / f"rank_list_{places}.png")
         results[places] = ranking, before[places], on_person(explainer, pictures)
     return results
 

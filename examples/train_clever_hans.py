@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_gradcam import Explainer, GuidedGradCAMCallback
-from keras_gradcam.drift import mass_inside, mean_of_present
+from keras_gradcam.metrics.regions import mass_inside
+from keras_gradcam.metrics.statistics import mean_of_present
 
 CLASSES = ["disc", "square", "triangle", "cross"]
 SIZE = 64

@@ -5,42 +5,44 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .attributions import Sampling
-    from .callback import GuidedGradCAMCallback
-    from .embedding_targets import Distance, Dot, Norm, SelfSimilarity, Similarity, Triplet
-    from .engine.base import LayerCall
-    from .explainer import Explainer, explain
-    from .explanation import Explanation
-    from .layers import list_layers
-    from .maps import GradCAM, gradcam
-    from .targets import Class, Output, Target, TopClass, Unit
+from .version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from .attribution.explainer import Explainer, explain
+    from .attribution.explanation import Explanation
+    from .attribution.layers import list_layers
+    from .attribution.methods.formulas import GradCAMResult, gradcam
+    from .attribution.methods.sampling import Sampling
+    from .attribution.targets.base import Target
+    from .attribution.targets.classes import Class, TopClass, Unit
+    from .attribution.targets.embeddings import Distance, Dot, Norm, SelfSimilarity, Similarity, Triplet
+    from .attribution.targets.outputs import Output
+    from .engine.base import LayerCall
+    from .training.callback import GuidedGradCAMCallback
 
 # Public name -> module. Modules are imported when a name is first used: TensorBoard imports this package to find its
 # tab, on machines where TensorFlow and Keras may be slow to import, broken or absent.
 _MODULES = {
-    "Class": "targets",
-    "Distance": "embedding_targets",
-    "Dot": "embedding_targets",
-    "Explainer": "explainer",
-    "Explanation": "explanation",
-    "GradCAM": "maps",
-    "GuidedGradCAMCallback": "callback",
+    "Class": "attribution.targets.classes",
+    "Distance": "attribution.targets.embeddings",
+    "Dot": "attribution.targets.embeddings",
+    "Explainer": "attribution.explainer",
+    "Explanation": "attribution.explanation",
+    "GradCAMResult": "attribution.methods.formulas",
+    "GuidedGradCAMCallback": "training.callback",
     "LayerCall": "engine.base",
-    "Norm": "embedding_targets",
-    "Output": "targets",
-    "Sampling": "attributions",
-    "SelfSimilarity": "embedding_targets",
-    "Similarity": "embedding_targets",
-    "Target": "targets",
-    "TopClass": "targets",
-    "Triplet": "embedding_targets",
-    "Unit": "targets",
-    "explain": "explainer",
-    "gradcam": "maps",
-    "list_layers": "layers",
+    "Norm": "attribution.targets.embeddings",
+    "Output": "attribution.targets.outputs",
+    "Sampling": "attribution.methods.sampling",
+    "SelfSimilarity": "attribution.targets.embeddings",
+    "Similarity": "attribution.targets.embeddings",
+    "Target": "attribution.targets.base",
+    "TopClass": "attribution.targets.classes",
+    "Triplet": "attribution.targets.embeddings",
+    "Unit": "attribution.targets.classes",
+    "explain": "attribution.explainer",
+    "gradcam": "attribution.methods.formulas",
+    "list_layers": "attribution.layers",
 }
 
 __all__ = [
@@ -49,7 +51,7 @@ __all__ = [
     "Dot",
     "Explainer",
     "Explanation",
-    "GradCAM",
+    "GradCAMResult",
     "GuidedGradCAMCallback",
     "LayerCall",
     "Norm",

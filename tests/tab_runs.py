@@ -13,8 +13,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from keras_gradcam.plugin import summary
-from keras_gradcam.plugin.metadata import COLUMNS, ProbeInfo, RunInfo
+from keras_gradcam.tensorboard_plugin import summary
+from keras_gradcam.tensorboard_plugin.metadata import COLUMNS, ProbeInfo, RunInfo
 
 NAMES = {0: "cat", 1: "dog", 2: "horse"}
 _numbers = itertools.count()

@@ -6,25 +6,28 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .. import __version__
-from ..methods import CAMS, DEFAULT_METHODS, INPUT_MAPS
+from ..attribution.methods.names import CAMS, DEFAULT_METHODS, INPUT_MAPS
+from ..version import __version__
 from .errors import CommandError
 
 #: Each command with the module that carries it out.
 COMMANDS = {
-    "explain": "explain",
-    "layers": "listing",
+    "explain": "explain.command",
+    "layers": "layers",
     "filters": "filters",
     "top": "filters",
-    "rank": "ranking",
-    "report": "reports",
+    "rank": "rank",
+    "report": "report",
     "tensorboard": "tensorboard",
 }
 
+
 _CODES = "exit codes: 0 all went well, 1 some pictures failed, 2 wrong usage or input, 130 interrupted"
+
 _MODEL = """MODEL is a .keras or .h5 file, or app:NAME for a network of keras.applications, such as app:MobileNetV2
 (ImageNet weights are downloaded once) or app:MobileNetV2?weights=none (random weights). Files are loaded in Keras'
 safe mode: one that holds pickled Python code is refused. Layers of your own come from the code that you --import."""
+
 _PICTURES = """IMAGES are files, folders (searched through) or patterns such as 'photos/**/*.jpg'. Pictures are turned
 as their camera says (EXIF), transparent ones laid on white, animations read as their first frame, 16 bits scaled to
 8, and resized as a whole to the size that the model takes."""

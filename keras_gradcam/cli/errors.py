@@ -7,7 +7,9 @@ import re
 #: Exit codes.
 SOME_FAILED, FAILED, INTERRUPTED = 1, 2, 130
 
+
 _LONGEST = 600
+
 # The package speaks of its arguments; who typed a command knows options.
 _OPTIONS = {
     "`target` must name one of the model's outputs": "--output must name one of the model's outputs",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..writing import UNFINISHED
+from ..files import UNFINISHED
 
 # Counted in bytes, with room for the longest suffix within the 255 that file systems allow.
 _LONGEST = 150

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..activations import TopActivations, top_activations
-from ..explainer import Explainer
-from ..filters import filter_pictures
-from ..render import encoded
-from ..writing import replace_whole
+from ..attribution.explainer import Explainer
+from ..drawing.pixels import encoded
+from ..files import replace_whole
+from ..filters.kernels import filter_kernels
+from ..filters.top_activations import TopActivations, top_activations
 from .console import Progress, tell
 from .errors import SOME_FAILED, CommandError
 from .files import as_json, check_writable, json_parts
-from .intake import intake
-from .models import load
-from .paths import find_pictures
-from .streams import PictureStream
+from .inputs.input_spec import intake
+from .inputs.models import load
+from .inputs.paths import find_pictures
+from .inputs.streams import PictureStream
 
 # How many filters are looked at where none are named.
 _FILTERS = 8
@@ -34,7 +34,7 @@ def _filters(options: argparse.Namespace) -> int:
     out = _drawing(options.out)
     model = load(options.model, options.imports).keras_model
     sort = None if options.sort == "none" else options.sort
-    found = filter_pictures(model, options.layer, sort)
+    found = filter_kernels(model, options.layer, sort)
     replace_whole(out, encoded(found.picture("common" if options.common else "filter")))
     tell(f"{len(found.order)} filters of {found.layer}. See {out}")
     return 0

@@ -15,7 +15,7 @@ def current_engine() -> Engine:
 
     backend = keras.config.backend()
     if backend == "tensorflow":
-        from .tensorflow import TensorFlowEngine
+        from .tensorflow.engine import TensorFlowEngine
 
         return TensorFlowEngine()
     raise NotImplementedError(

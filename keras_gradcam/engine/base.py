@@ -15,6 +15,7 @@ import numpy as np
 
 #: A tensor of whichever backend runs the model.
 Tensor = Any
+
 #: An array, or a list, tuple or dict of arrays: what a model takes and returns.
 Structure = Any
 
@@ -37,7 +38,7 @@ class LayerCall:
 
 
 @dataclass(frozen=True, eq=False)
-class Capture:
+class LayerOutput:
     """A :class:`LayerCall` together with the tensor it returned, as seen while the model is traced.
 
     Attributes:
@@ -65,30 +66,30 @@ class Outputs:
         predictions: The model's outputs, in the structure the model returns.
         logits: The same structure, each output replaced by the scores before its softmax or sigmoid where it
             ends in one.
-        endings: The same structure of strings: "softmax", "log_softmax", "sigmoid", "l2_normalization" or "" (none was
+        final_activations: The same structure of strings: "softmax", "log_softmax", "sigmoid", "l2_normalization" or "" (none was
             found).
-        unnormalized: The same structure, each output replaced by what stands before its L2 normalisation where it ends
+        pre_normalization: The same structure, each output replaced by what stands before its L2 normalisation where it ends
             in one.
         names: The names of the outputs in flat order, where the model has names for them.
     """
 
     predictions: Structure
     logits: Structure
-    endings: Structure
-    unnormalized: Structure
+    final_activations: Structure
+    pre_normalization: Structure
     names: tuple[str, ...] = ()
 
 
 class ScoreTarget(Protocol):
     """The part of a target that an engine uses; see :mod:`keras_gradcam.targets`."""
 
-    def key(self) -> Hashable: ...
-    def values(self, samples: int) -> tuple[np.ndarray, ...]: ...
+    def cache_key(self) -> Hashable: ...
+    def arguments(self, samples: int) -> tuple[np.ndarray, ...]: ...
     def check(self, outputs: Outputs) -> None: ...
-    def scores(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor: ...
-    def classes(self, outputs: Outputs, values: Sequence[Tensor]) -> Tensor | None: ...
-    def settled(self, outputs: Outputs, values: Sequence[Tensor]) -> tuple[Tensor, ...]: ...
-    def narrow(self, outputs: Outputs) -> Outputs: ...
+    def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor: ...
+    def classes(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor | None: ...
+    def resolve_arguments(self, outputs: Outputs, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]: ...
+    def select_output(self, outputs: Outputs) -> Outputs: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,40 +98,41 @@ class Request:
 
     Attributes:
         target: Gives one score per sample; None to compute what needs no score.
-        values: The target's arrays for any number of samples; their dtypes and row shapes are traced.
+        arguments: The target's arrays for any number of samples; their dtypes and row shapes are traced.
         select: Chooses the layer among all calls of the forward pass.
         explained_input: Index, in flat order, of the model input that is explained.
-        cams: Which of :data:`keras_gradcam.maps.CAM_FORMULAS` are wanted.
+        cams: Name to formula: a function of activations and gradients (N, *space, channels) that gives a map
+            (N, *space), in tensors of the backend.
         gradient: Whether the ordinary gradient with respect to the input is wanted.
         guided_backprop: Whether the guided gradient with respect to the input is wanted.
         features: Whether the feature map itself is wanted.
-        settled: Whether the target's values are wanted with the predicted class filled in where it asks for that.
+        resolved_arguments: Whether the target's arguments are wanted with the predicted class filled in where it asks for that.
     """
 
     target: ScoreTarget | None
-    values: tuple[np.ndarray, ...]
-    select: Callable[[Sequence[Capture]], Capture]
+    arguments: tuple[np.ndarray, ...]
+    select: Callable[[Sequence[LayerOutput]], LayerOutput]
     explained_input: int = 0
-    cams: tuple[str, ...] = ()
+    cams: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = field(default_factory=dict)
     gradient: bool = False
     guided_backprop: bool = False
     features: bool = False
-    settled: bool = False
+    resolved_arguments: bool = False
 
 
 @dataclass(frozen=True, eq=False)
-class Signature:
+class InputSpec:
     """Shapes (without the batch) and dtypes of a structure of inputs; the batch size stays free."""
 
     structure: Structure
     leaves: tuple[tuple[tuple[int, ...], str], ...]
 
-    def key(self) -> Hashable:
+    def cache_key(self) -> Hashable:
         return (repr(self.structure), self.leaves)
 
 
 @dataclass(frozen=True, eq=False)
-class Pass:
+class ForwardResult:
     """The results of one pass over N samples, as NumPy arrays; what was not asked for is None.
 
     Attributes:
@@ -141,7 +143,7 @@ class Pass:
         gradient: float32, shaped like the explained input, raw.
         guided_backprop: float32, shaped like the explained input, raw.
         features: float32 (N, ..., h, w, channels), the feature map.
-        values: The target's values with what it leaves to the model filled in.
+        arguments: The target's values with what it leaves to the model filled in.
     """
 
     predictions: Structure
@@ -151,7 +153,7 @@ class Pass:
     gradient: np.ndarray | None = None
     guided_backprop: np.ndarray | None = None
     features: np.ndarray | None = None
-    values: tuple[np.ndarray, ...] | None = None
+    arguments: tuple[np.ndarray, ...] | None = None
 
 
 class Program(Protocol):
@@ -159,17 +161,17 @@ class Program(Protocol):
 
     #: The layer that each request has chosen.
     layers: tuple[LayerCall | None, ...]
-    #: Shapes and endings of the outputs, for checks on targets; leaves are shapes with None for the batch.
+    #: Shapes and final_activations of the outputs, for checks on targets; leaves are shapes with None for the batch.
     outputs: Outputs
     #: What the guided rule reached; for messages.
-    rectifiers: Rectifiers
+    guided_coverage: GuidedCoverage
 
-    def __call__(self, inputs: Sequence[np.ndarray], values: Sequence[Sequence[np.ndarray]]) -> list[Pass]:
-        """Answers each request; ``values`` holds those of its target."""
+    def __call__(self, inputs: Sequence[np.ndarray], arguments: Sequence[Sequence[np.ndarray]]) -> list[ForwardResult]:
+        """Answers each request; ``arguments`` holds those of its target."""
 
 
 @dataclass(frozen=True)
-class Rectifiers:
+class GuidedCoverage:
     """What the guided rule found in a model.
 
     Attributes:
@@ -202,10 +204,10 @@ class Split(Protocol):
 class Engine(Protocol):
     """A Keras backend."""
 
-    def build(self, model: Any, signature: Signature) -> None: ...
-    def trace(self, model: Any, signature: Signature, requests: Sequence[Request]) -> Program: ...
-    def split(self, model: Any, signature: Signature, request: Request) -> Split: ...
-    def layer_calls(self, model: Any, signature: Signature, samples: int | None = None) -> list[Capture]:
+    def build(self, model: Any, input_spec: InputSpec) -> None: ...
+    def trace(self, model: Any, input_spec: InputSpec, requests: Sequence[Request]) -> Program: ...
+    def split(self, model: Any, input_spec: InputSpec, request: Request) -> Split: ...
+    def layer_calls(self, model: Any, input_spec: InputSpec, samples: int | None = None) -> list[LayerOutput]:
         """All layer calls of a forward pass, of so many samples where that is said.
 
         With ``samples`` the batch of an output is None where it is that of the input, and a number where other axes are

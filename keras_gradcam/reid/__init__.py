@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from .figures import pair_figure, rank_list
-from .gallery import Gallery
-from .lists import RankList
-from .pairs import SimilarityMaps, activation_energy, similarity_maps
-from .ranking import Ranking, rank
+from .figures import pair_figure, rank_figure
+from .ranking import Ranking, RankList
+from .retrieval import Gallery, rank
+from .similarity import SimilarityMaps, activation_energy, similarity_maps
 
 __all__ = [
     "Gallery",
@@ -16,6 +15,6 @@ __all__ = [
     "activation_energy",
     "pair_figure",
     "rank",
-    "rank_list",
+    "rank_figure",
     "similarity_maps",
 ]

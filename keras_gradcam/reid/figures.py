@@ -6,24 +6,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..canvas import FAINT, INK, LINE, RIGHT, WRONG, Canvas, shortened
-from ..panels import Frame, gradcam_cell
-from ..render import Style, cell_size, displayed
-from .lists import RankList
-from .pairs import SimilarityMaps
+from ..drawing.canvas import FAINT, INK, LINE, RIGHT, WRONG, Canvas, shortened
+from ..drawing.panels import Frame, gradcam_cell
+from ..drawing.pixels import Style, cell_size, displayed
+from ..errors import ArgumentError
+from .ranking import RankList
+from .similarity import SimilarityMaps
 
 _GAP, _MARGIN = 8, 10
+
 #: Between a query and its list.
 _APART = 28
+
 #: Between the two pictures of a pair; lines cross it.
 _BETWEEN = 96
+
 #: How far apart lines are half way that would run together.
 _LANE = 9
+
 #: What the maps of a list are.
 _FORMS = {"exact": "maps: exact shares", "gradient": "maps: gradient"}
 
 
-def rank_list(lists: RankList | Sequence[RankList], style: Style | None = None) -> np.ndarray:
+def rank_figure(lists: RankList | Sequence[RankList], style: Style | None = None) -> np.ndarray:
     """Draws queries with the first of their lists: the map on each, right ones framed green, wrong ones red.
 
     The maps of a list share one scale, so that they can be compared; the query's map has its own. Below the query
@@ -41,7 +46,7 @@ def rank_list(lists: RankList | Sequence[RankList], style: Style | None = None) 
     """
     rows = [lists] if isinstance(lists, RankList) else list(lists)
     if not rows:
-        raise ValueError("`lists` must hold at least one. Received: none. Candidates: rank(..., explain=3).explained.")
+        raise ArgumentError("lists", "hold at least one", "none", "rank(..., explain=3).explained")
     style = style or Style()
     size = cell_size(*rows[0].query.shape[:2])
     step = size[1] + _GAP

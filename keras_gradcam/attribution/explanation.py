@@ -1,0 +1,325 @@
+"""What came out of explaining pictures: :class:`Explanation`."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..drawing import notebook
+from ..drawing.class_names import ClassNames, names_by_number
+from ..drawing.panels import Frame, panel
+from ..drawing.pixels import Style, displayed, encoded, overlay
+from ..engine.base import Structure
+from ..errors import ArgumentError
+from ..files import replace_whole
+from ..grids import upsample
+from .methods.names import CAMS, INPUT_MAPS, TITLES
+
+# A target may hold a class for each of a thousand samples.
+_LONGEST = 60
+
+# Samples shown in a notebook's cell.
+_SHOWN = 8
+# So many classes are listed.
+_LISTED = 8
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """What a model looks at in N samples. Arrays are NumPy, values raw: nothing is normalised.
+
+    Indexing and slicing give an ``Explanation`` of those samples; an integer keeps the batch axis.
+
+    Attributes:
+        scores: float32 (N,), the explained score.
+        predictions: The model's outputs as it returns them, in its own structure.
+        classes: int (N,), the explained class, or None where the target has none.
+        probabilities: float64 (N, K), of the classes of the explained output, or None if it has none.
+        layer: Path of the layer whose feature map was explained, or None without any CAM.
+        maps: Name of the method to its map, in the order asked for. Grad-CAM and its cam_variants: float32 (N, h, w) on the
+            layer's own grid, >= 0; zero everywhere means that nothing in this feature map speaks for the score, and
+            the counter-evidence is in ``-target``. Gradients: float32 (N, H, W, C), signed; saliency (N, H, W).
+        images: (N, H, W, C), the explained input as the model takes it.
+        completeness_error: float32 (N,), by how much the sum of integrated gradients differs from what the score gains
+            from the baseline to the picture; None without them.
+        target: What was explained, as the target is written.
+    """
+
+    scores: np.ndarray
+    predictions: Structure
+    classes: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    layer: str | None = None
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    images: np.ndarray | None = None
+    completeness_error: np.ndarray | None = None
+    target: str | None = None
+
+    @property
+    def cam(self) -> np.ndarray | None:
+        """float32 (N, h, w), the first map on the layer's grid: Grad-CAM, if it is the first asked for."""
+        return next((array for name, array in self.maps.items() if name in CAMS), None)
+
+    @property
+    def gradcam(self) -> np.ndarray | None:
+        """float32 (N, h, w), raw Grad-CAM on the layer's own grid, or None if it was not asked for."""
+        return self.maps.get("gradcam")
+
+    @functools.cached_property
+    def heatmap(self) -> np.ndarray | None:
+        """float32 (N, H, W), the first map on the layer's grid upsampled bilinearly to the input."""
+        cam = self.cam
+        return None if cam is None or self.images is None else upsample(cam, self.images.shape[1 : cam.ndim])
+
+    @property
+    def guided_backprop(self) -> np.ndarray | None:
+        """float32 (N, H, W, C), raw guided gradient of the score with respect to the input, or None."""
+        return self.maps.get("guided_backprop")
+
+    @property
+    def guided_gradcam(self) -> np.ndarray | None:
+        """float32 (N, H, W, C), guided backpropagation times the heatmap of Grad-CAM, or None."""
+        return self.maps.get("guided_gradcam")
+
+    def overlay(self, style: Style | None = None) -> np.ndarray:
+        """Lays the first map on the layer's grid on each picture, uint8 (N, H, W, 3).
+
+        Args:
+            style: How the map is drawn. Each map has a scale of its own.
+
+        Raises:
+            ValueError: If there is no such map, or what was explained are no pictures.
+        """
+        return overlays(self, style)
+
+    def figure(self, class_names: ClassNames = None, style: Style | None = None) -> Any:
+        """Draws a matplotlib figure: for each sample the picture and all its maps.
+
+        Args:
+            class_names: A list of names in the order of the classes, or a dict {number: name}.
+            style: How maps are drawn.
+
+        Raises:
+            ValueError: If what was explained are no pictures.
+        """
+        return notebook.figure([panel(frame, style) for frame in frames(self, class_names)])
+
+    def save(self, directory: str | Path, class_names: ClassNames = None, style: Style | None = None) -> Path:
+        """Writes a picture per sample, the raw maps and, last, a manifest.
+
+        Args:
+            directory: Any folder; made when needed.
+            class_names: A list of names in the order of the classes, or a dict {number: name}.
+            style: How maps are drawn.
+
+        Returns:
+            The folder, with ``sample_000.png`` ..., ``explanation.npz`` and ``manifest.json``.
+
+        Raises:
+            ValueError: If what was explained are no pictures.
+        """
+        return save(self, directory, class_names, style)
+
+    def _repr_html_(self) -> str | None:
+        if not drawable(self):
+            return None
+        more = len(self) - _SHOWN
+        note = repr(self) + (f", {more} more not shown" if more > 0 else "")
+        return notebook.html([panel(frame) for frame in frames(self[:_SHOWN])], note)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Any) -> Explanation:
+        if isinstance(index, (int, np.integer)):
+            # Through range(), so that an index out of range is an error and the batch axis stays.
+            position = range(len(self))[index]
+            index = slice(position, position + 1)
+        elif not isinstance(index, (slice, list, np.ndarray)):
+            raise TypeError(f"An explanation is indexed by a number, a slice, a list or an array. Received: {index!r}.")
+        return replace(
+            self,
+            **{
+                field.name: _map_arrays(lambda array: array[index], getattr(self, field.name))
+                for field in fields(self)
+                if field.name not in ("layer", "target")
+            },
+        )
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (self[position] for position in range(len(self)))
+
+    def __repr__(self) -> str:
+        maps = [f"{name} {array.shape}" for name, array in self.maps.items()]
+        samples = f"{len(self)} sample{'' if len(self) == 1 else 's'}"
+        return f"Explanation({', '.join([samples, *self._explained(), f'layer={self.layer!r}', *maps])})"
+
+    def _explained(self) -> list[str]:
+        """What was explained in these samples, in a few words."""
+        if self.classes is None:
+            return [] if self.target is None else [f"target={shortened(self.target)}"]
+        found = list(dict.fromkeys(np.asarray(self.classes).tolist()))
+        if len(found) > _LISTED:
+            return [f"{len(found)} classes"]
+        return [f"class{'' if len(found) == 1 else 'es'} {', '.join(map(str, found))}"] if found else []
+
+
+def shortened(text: str) -> str:
+    """A text of one line, without its middle where it is long."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 13]} ... {text[-8:]}"
+
+
+def _map_arrays(function: Any, structure: Structure) -> Structure:
+    """Applies ``function`` to every array of a list, tuple or dict of arrays; None stays None."""
+    if structure is None:
+        return None
+    if isinstance(structure, dict):
+        return {name: _map_arrays(function, part) for name, part in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(_map_arrays(function, part) for part in structure)
+    return function(structure)
+
+
+def joined(parts: Sequence[Structure]) -> Structure:
+    """Concatenates structures of arrays, sample by sample."""
+    first = parts[0]
+    if first is None or len(parts) == 1:
+        return first
+    if isinstance(first, dict):
+        return {name: joined([part[name] for part in parts]) for name in first}
+    if isinstance(first, (list, tuple)):
+        return type(first)(joined(list(column)) for column in zip(*parts, strict=True))
+    return np.concatenate(parts)
+
+
+def frames(explanation: Explanation, class_names: ClassNames = None) -> list[Frame]:
+    """One frame per sample with all its maps, each map on a scale of its own.
+
+    Raises:
+        ValueError: If what was explained are no pictures.
+    """
+    images = explanation.images
+    if images is None or not drawable(explanation):
+        shape = None if images is None else images.shape
+        raise ArgumentError("explanation", "be one of pictures, (N, H, W, C), to be drawn", str(shape))
+    pictures = displayed(np.asarray(images))
+    names = names_by_number(class_names)
+    return [_frame(explanation, number, picture, names) for number, picture in enumerate(pictures)]
+
+
+def drawable(explanation: Explanation) -> bool:
+    """Whether pictures were explained, not series or volumes."""
+    cam, images = explanation.cam, explanation.images
+    return images is not None and images.ndim in (3, 4) and (cam is None or cam.ndim == 3)
+
+
+def _frame(explanation: Explanation, number: int, picture: np.ndarray, names: Mapping[int, str]) -> Frame:
+    cams, gradients = titled(explanation.maps, number)
+    first = next(iter(cams), None)
+    cam = None if first is None else cams.pop(first)
+    top = 0.0 if cam is None else float(np.nan_to_num(cam, posinf=0).max(initial=0))
+    caption = []
+    if explanation.probabilities is not None:
+        chosen = int(explanation.probabilities[number].argmax())
+        caption.append(f"predicted: {_name(chosen, names)} {explanation.probabilities[number, chosen]:.2f}")
+    if explanation.classes is not None:
+        caption.append(f"explained: {_name(int(explanation.classes[number]), names)}")
+    caption += [f"score {explanation.scores[number]:.3g}", *([] if cam is None else [f"top {top:.3g}"])]
+    return Frame(
+        picture=picture,
+        caption=tuple(caption),
+        short=tuple(caption[-2:]),
+        gradcam=cam,
+        title=first or "Grad-CAM",
+        cam_variants=cams,
+        gradients=gradients,
+        top=top,
+    )
+
+
+def overlays(explanation: Explanation, style: Style | None = None) -> np.ndarray:
+    """The first map on each picture, uint8 (N, H, W, 3), each on a scale of its own.
+
+    Raises:
+        ValueError: If there is no such map, or no picture.
+    """
+    drawn = []
+    for frame in frames(explanation):
+        if frame.gradcam is None:
+            raise ArgumentError(
+                "methods",
+                "name one with a map on the layer's grid, to be laid on pictures",
+                ", ".join(explanation.maps),
+                ", ".join(CAMS),
+            )
+        drawn.append(overlay(frame.picture, frame.gradcam, frame.top, style))
+    return np.stack(drawn)
+
+
+def save(
+    explanation: Explanation,
+    directory: str | Path,
+    class_names: ClassNames = None,
+    style: Style | None = None,
+) -> Path:
+    """Writes a panel per sample, the raw maps and, last, a manifest.
+
+    Returns:
+        The folder, with ``sample_000.png`` ..., ``explanation.npz`` and ``manifest.json``.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, bytes] = {}
+    for number, frame in enumerate(frames(explanation, class_names)):
+        files[f"sample_{number:03d}.png"] = encoded(panel(frame, style))
+    arrays = {"scores": explanation.scores, **explanation.maps}
+    for name in ("classes", "probabilities", "completeness_error"):
+        if getattr(explanation, name) is not None:
+            arrays[name] = getattr(explanation, name)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    files["explanation.npz"] = buffer.getvalue()
+    manifest = {
+        "layer": explanation.layer,
+        "methods": list(explanation.maps),
+        "scores": [float(score) for score in explanation.scores],
+        "classes": None if explanation.classes is None else [int(one) for one in explanation.classes],
+        "files": sorted(files),
+    }
+    files["manifest.json"] = json.dumps(manifest, indent=1).encode()
+    for name, content in files.items():
+        replace_whole(folder / name, content)
+    return folder
+
+
+def _name(number: int, names: Mapping[int, str]) -> str:
+    return names.get(number, f"class {number}")
+
+
+def titled(maps: Mapping[str, np.ndarray], number: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """One sample's maps by their titles: those on the layer's grid, and those at the size of the input."""
+    cams = {TITLES[name]: array[number] for name, array in maps.items() if name in CAMS}
+    gradients = {TITLES[name]: array[number] for name, array in maps.items() if name in INPUT_MAPS}
+    return cams, gradients
+
+
+def warn_about_infinities(arrays: Mapping[str, np.ndarray | None]) -> None:
+    """Warns of scores and maps that are not finite."""
+    for name, array in arrays.items():
+        if array is not None and not np.isfinite(array).all():
+            bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+            warnings.warn(
+                f"`{name}` is not finite for {bad.sum()} of {len(bad)} samples. The model's weights or outputs are "
+                "likely not finite there, or a 16-bit gradient overflowed.",
+                RuntimeWarning,
+                stacklevel=5,
+            )

@@ -1,0 +1,217 @@
+"""The base class of targets: a target turns a model's outputs into one score per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Union
+
+import numpy as np
+
+from ...engine.base import Outputs, Structure, Tensor
+from ...errors import ArgumentError
+
+#: What a function that takes a target understands: a target, a class, labels (a class per sample), or a function.
+TargetLike = Union["Target", int, Sequence[int], np.ndarray, Callable[[Any], Any], None]
+
+
+class Target:
+    """One score per sample, made from a model's outputs. Base class of all targets.
+
+    A new target implements :meth:`scores` and :meth:`key`, and :meth:`arguments` with ``num_arguments`` if it holds numbers that
+    may change from call to call.
+
+    Example:
+        >>> 2 * Class(3) - Class([5, 5, 6])
+        2*Class(3) - Class([5, 5, 6])
+    """
+
+    #: How many arrays :meth:`arguments` returns.
+    num_arguments = 0
+    #: Whether the explained output is an embedding, whose units are no classes.
+    is_embedding = False
+
+    def cache_key(self) -> Hashable:
+        """What has to be traced anew when it changes; equal keys share one trace."""
+        raise NotImplementedError
+
+    def arguments(self, samples: int) -> tuple[np.ndarray, ...]:
+        """Arrays that are handed to :meth:`scores` at every call, each with ``samples`` rows."""
+        return ()
+
+    def check(self, outputs: Outputs) -> None:
+        """Raises ValueError if the target does not fit a model with these outputs (shapes instead of tensors)."""
+
+    def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
+        """Returns the explained score per sample, shape (batch,)."""
+        raise NotImplementedError
+
+    def classes(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor | None:
+        """Returns the class per sample that is explained, shape (batch,), or None where that makes no sense."""
+        return None
+
+    def resolve_arguments(self, outputs: Outputs, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """``arguments`` with what the target leaves to the model, such as the predicted class, filled in.
+
+        With them the target explains the same on changed pictures.
+        """
+        return tuple(arguments)
+
+    def select_output(self, outputs: Outputs) -> Outputs:
+        """The one of several outputs that this target is about."""
+        return outputs
+
+    def on_same_output(self, other: Target) -> Target:
+        """``other``, of the output that this target is about."""
+        return other
+
+    def with_embedded_references(self, embed: Callable[[Structure], Outputs]) -> Target:
+        """This target with its pictures, where it holds some, replaced by what the model, ``embed``, makes of them."""
+        return self
+
+    def warning(self, scores: np.ndarray, outputs: Outputs) -> str | None:
+        """What a user should be warned of when the target gave these scores for these outputs (arrays)."""
+        return None
+
+    def __neg__(self) -> Target:
+        return _Sum(((-1.0, self),))
+
+    def __add__(self, other: Target) -> Target:
+        return _Sum(((1.0, self), (1.0, other))) if isinstance(other, Target) else NotImplemented
+
+    def __sub__(self, other: Target) -> Target:
+        return _Sum(((1.0, self), (-1.0, other))) if isinstance(other, Target) else NotImplemented
+
+    def __mul__(self, factor: float) -> Target:
+        if isinstance(factor, bool) or not isinstance(factor, (int, float, np.integer, np.floating)):
+            return NotImplemented
+        return _Sum(((float(factor), self),))
+
+    __rmul__ = __mul__
+
+
+class _Identity:
+    """Compares by identity, for functions that cannot be hashed; holds the function, so that no other gets its id."""
+
+    def __init__(self, held: Any) -> None:
+        self._held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self._held is other._held
+
+    def __hash__(self) -> int:
+        return id(self._held)
+
+
+class _Sum(Target):
+    """A weighted sum of targets."""
+
+    def __init__(self, terms: Sequence[tuple[float, Target]]) -> None:
+        flat: list[tuple[float, Target]] = []
+        for factor, target in terms:
+            inner = target.terms if isinstance(target, _Sum) else ((1.0, target),)
+            flat.extend((factor * weight, term) for weight, term in inner)
+        self.terms: tuple[tuple[float, Target], ...] = tuple(flat)
+        self.num_arguments = sum(target.num_arguments for _, target in flat)
+
+    def cache_key(self) -> Hashable:
+        return ("sum", tuple((factor, target.cache_key()) for factor, target in self.terms))
+
+    def arguments(self, samples: int) -> tuple[np.ndarray, ...]:
+        return tuple(array for _, target in self.terms for array in target.arguments(samples))
+
+    def check(self, outputs: Outputs) -> None:
+        for _, target in self.terms:
+            target.check(outputs)
+
+    def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
+        total, rest = 0.0, list(arguments)
+        for factor, target in self.terms:
+            total = total + factor * target.scores(outputs, rest[: target.num_arguments])
+            rest = rest[target.num_arguments :]
+        return total
+
+    def resolve_arguments(self, outputs: Outputs, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        parts: list[Tensor] = []
+        rest = list(arguments)
+        for _, target in self.terms:
+            parts.extend(target.resolve_arguments(outputs, rest[: target.num_arguments]))
+            rest = rest[target.num_arguments :]
+        return tuple(parts)
+
+    @property
+    def is_embedding(self) -> bool:  # type: ignore[override]
+        return any(target.is_embedding for _, target in self.terms)
+
+    def select_output(self, outputs: Outputs) -> Outputs:
+        return self.terms[0][1].select_output(outputs)
+
+    def on_same_output(self, other: Target) -> Target:
+        return self.terms[0][1].on_same_output(other)
+
+    def warning(self, scores: np.ndarray, outputs: Outputs) -> str | None:
+        (factor, target), *others = self.terms
+        return target.warning(scores / factor, outputs) if factor and not others else None
+
+    def with_embedded_references(self, embed: Callable[[Structure], Outputs]) -> Target:
+        return _Sum([(factor, target.with_embedded_references(embed)) for factor, target in self.terms])
+
+    def classes(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor | None:
+        # A difference of classes is about two of them, and what speaks against a class does not explain it.
+        (factor, target), *others = self.terms
+        return target.classes(outputs, arguments) if factor > 0 and not others else None
+
+    def __repr__(self) -> str:
+        text = ""
+        for factor, target in self.terms:
+            sign = "-" if factor < 0 else "+"
+            size = "" if abs(factor) == 1 else f"{abs(factor):g}*"
+            text += f" {sign} {size}{target!r}" if text else f"{'-' if factor < 0 else ''}{size}{target!r}"
+        return text
+
+
+def more_than_probes(given: int, samples: int) -> str:
+    """The way out where there are more than pictures, as where a callback keeps the first of its probes only."""
+    return f" Candidates: those of the pictures alone; in a callback, max_probes={given}." if given > samples else ""
+
+
+def check_one_output(outputs: Outputs, target: Target) -> None:
+    """Raises ValueError if there are several outputs, which ``target`` cannot choose from."""
+    structure = outputs.predictions
+    if isinstance(structure, (dict, list, tuple)):
+        names: list[Any] = list(structure) if isinstance(structure, dict) else list(outputs.names)
+        choices = [f"Output({name!r}, {target!r})" for name in names or range(len(structure))]
+        raise ArgumentError("target", "name one output of a model that has several", repr(target), ", ".join(choices))
+
+
+class _Around(Target):
+    """A target made of another one."""
+
+    def __init__(self, inner: Target) -> None:
+        self.inner = inner
+        self.num_arguments = inner.num_arguments
+
+    def cache_key(self) -> Hashable:
+        return (type(self).__name__, self.inner.cache_key())
+
+    def arguments(self, samples: int) -> tuple[np.ndarray, ...]:
+        return self.inner.arguments(samples)
+
+    def check(self, outputs: Outputs) -> None:
+        self.inner.check(outputs)
+
+    def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
+        return self.inner.scores(outputs, arguments)
+
+
+class _Rows(_Around):
+    """A target for some of the pictures that its arguments were made for."""
+
+    def __init__(self, inner: Target, arguments: Sequence[np.ndarray]) -> None:
+        super().__init__(inner)
+        self._values = tuple(arguments)
+
+    def cache_key(self) -> Hashable:
+        return self.inner.cache_key()  # the trace is the same
+
+    def arguments(self, samples: int) -> tuple[np.ndarray, ...]:
+        return self._values

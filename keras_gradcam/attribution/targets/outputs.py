@@ -1,0 +1,155 @@
+"""Targets of one output of several, functions as targets, and what stands for a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...engine.base import Outputs, Structure, Tensor
+from ...errors import ArgumentError
+from .base import Target, TargetLike, _Identity
+from .classes import _NUMBERS, Class, class_numbers
+
+
+class Output(Target):
+    """A target of one output of a model that has several.
+
+    Args:
+        which: Name of the output, its key in a dict, or its position.
+        target: What to explain in that output; anything a target can be, by default its predicted class.
+
+    Example:
+        >>> Output("species", Class(3))
+        Output('species', Class(3))
+    """
+
+    def __init__(self, which: str | int, target: TargetLike = None) -> None:
+        if isinstance(which, bool) or not isinstance(which, (str, int)):
+            raise ArgumentError("which", "be a name or a position", repr(which))
+        self.which = which
+        self.target = as_target(target)
+        self.num_arguments = self.target.num_arguments
+
+    def cache_key(self) -> Hashable:
+        return ("Output", self.which, self.target.cache_key())
+
+    def arguments(self, samples: int) -> tuple[np.ndarray, ...]:
+        return self.target.arguments(samples)
+
+    def check(self, outputs: Outputs) -> None:
+        self.target.check(self._select(outputs))
+
+    def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
+        return self.target.scores(self._select(outputs), arguments)
+
+    def classes(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor | None:
+        return self.target.classes(self._select(outputs), arguments)
+
+    def resolve_arguments(self, outputs: Outputs, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return self.target.resolve_arguments(self._select(outputs), arguments)
+
+    @property
+    def is_embedding(self) -> bool:  # type: ignore[override]
+        return self.target.is_embedding
+
+    def select_output(self, outputs: Outputs) -> Outputs:
+        """The named output alone, down to the innermost ``Output``."""
+        return self.target.select_output(self._select(outputs))
+
+    def on_same_output(self, other: Target) -> Target:
+        return Output(self.which, self.target.on_same_output(other))
+
+    def with_embedded_references(self, embed: Callable[[Structure], Outputs]) -> Target:
+        return Output(self.which, self.target.with_embedded_references(lambda pictures: self._select(embed(pictures))))
+
+    def warning(self, scores: np.ndarray, outputs: Outputs) -> str | None:
+        return self.target.warning(scores, self._select(outputs))
+
+    def _select(self, outputs: Outputs) -> Outputs:
+        structure = outputs.predictions
+        if isinstance(structure, dict):
+            choices: dict[Any, Any] = {name: name for name in structure}
+            choices.update(enumerate(structure))
+        elif isinstance(structure, (list, tuple)):
+            choices = {position: position for position in range(len(structure))}
+            choices.update({name: position for position, name in enumerate(outputs.names)})
+        else:
+            if self.which in (0, *outputs.names):
+                return outputs
+            choices = {0: None, **dict.fromkeys(outputs.names)}
+        if self.which not in choices:
+            raise ArgumentError(
+                "target",
+                "name one of the model's outputs",
+                f"Output({self.which!r}, ...)",
+                ", ".join(map(repr, choices)),
+            )
+        at = choices[self.which]
+        return replace(
+            outputs,
+            predictions=structure[at],
+            logits=outputs.logits[at],
+            final_activations=outputs.final_activations[at],
+            pre_normalization=outputs.pre_normalization[at],
+            names=(),
+        )
+
+    def __repr__(self) -> str:
+        return f"Output({self.which!r}, {self.target!r})"
+
+
+class _Function(Target):
+    """A function of the model's outputs."""
+
+    def __init__(self, function: Callable[[Structure], Tensor]) -> None:
+        self.function = function
+
+    def cache_key(self) -> Hashable:
+        return _Identity(self.function)
+
+    def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
+        return self.function(outputs.predictions)
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__name__", repr(self.function))
+
+
+def as_target(target: TargetLike) -> Target:
+    """Returns the target that ``target`` stands for.
+
+    Args:
+        target: A target; None for the predicted class; a class index; labels, a class per sample, see
+            :func:`class_numbers`; or a function that takes the model's outputs and returns one score per sample.
+
+    Raises:
+        ValueError: If it is none of these.
+
+    Example:
+        >>> as_target(None), as_target(3), as_target([3, 1]), as_target(np.eye(4)[[3, 1]])
+        (Class(), Class(3), Class([3, 1]), Class([3, 1]))
+    """
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, type) and issubclass(target, Target):
+        raise ArgumentError("target", "be an object, not a class", str(target.__name__), f"{target.__name__}(...)")
+    if target is None:
+        return Class()
+    if callable(target):
+        return _Function(target)
+    if isinstance(target, str):
+        raise ArgumentError("target", "not be a name", repr(target), str(_NUMBERS))
+    if isinstance(target, (list, tuple)) or len(getattr(target, "shape", ())):
+        return Class(class_numbers("target", target))
+    try:
+        return Class(target)
+    except ValueError:
+        raise ArgumentError(
+            "target",
+            "say what to explain",
+            repr(target),
+            "None (the predicted class), a class index, one index per sample, Class(...), Unit(...), "
+            "Output(...), a function `outputs -> (batch,)`",
+        ) from None

@@ -1,0 +1,153 @@
+"""What a model takes: one picture, of which size and channels, prepared how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...engine.model import declared_inputs
+from ..console import say
+from ..errors import CommandError, in_one_line
+from .models import Network
+from .preprocessing import NONE, Preprocessing, preprocessing
+
+#: The size of pictures for models that take any.
+SIZE = (224, 224)
+
+# Operations that may scale pixels before the first layer with weights.
+_SCALING = {"Rescaling", "Normalization", "TrueDivide", "Divide", "Multiply", "Subtract", "Lambda"}
+
+
+@dataclass(frozen=True, eq=False)
+class Intake:
+    """What a model takes.
+
+    Attributes:
+        size: Height and width of the pictures.
+        channels: 1 or 3.
+        preprocessing: What is done to pixels from 0 to 255.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    preprocessing: Preprocessing
+
+    def blank(self) -> np.ndarray:
+        """A batch of one black picture as the model takes it."""
+        return self.preprocessing(np.zeros((1, *self.size, self.channels), np.float32))
+
+
+def intake(network: Network, prepared: str | None = None, size: str | None = None) -> Intake:
+    """Finds out what a model takes.
+
+    Args:
+        network: The model.
+        prepared: What is done to pixels, see :func:`keras_gradcam.cli.preprocessing.preprocessing`; None for the
+            model's own.
+        size: HEIGHTxWIDTH for a model that takes any; None for the default.
+
+    Raises:
+        CommandError: If it does not take one picture, or not such a one.
+    """
+    shape, channels = _picture_shape(network.keras_model)
+    if size is not None and not declared_inputs(network.keras_model):
+        shape = None, None  # it was built with pictures of some size, and may take others
+    chosen = None if prepared is None else preprocessing(prepared)
+    found = Intake(_fitting(shape, size), channels, chosen or network.preprocessing or NONE)
+    _check_weights(network.keras_model)
+    if chosen is None and network.preprocessing is None and not _scales_pixels(network.keras_model):
+        say(
+            "warning: the model has no layer of Keras that scales pixels, and is given values from 0 to 255. If it was "
+            "trained on others, say so: --preprocess 1/255,0; 1/127.5,-1; mobilenet_v2; or none, if this is right."
+        )
+    try:
+        found.blank()
+    except Exception as error:
+        raise CommandError(
+            f"--preprocess {prepared} does not fit pictures of {channels} channels: {in_one_line(error)}"
+        ) from error
+    return found
+
+
+def input_shapes(network: Any) -> list[tuple[int | None, ...]]:
+    """The shapes of a model's inputs; of a subclassed model, which declares none, the one that it was built with."""
+    shapes = [tuple(one.shape) for one in declared_inputs(network)]
+    built = (network.get_build_config() or {}).get("input_shape") if network.built and not shapes else None
+    if built and all(extent is None or isinstance(extent, int) for extent in built):
+        return [tuple(built)]
+    return shapes
+
+
+def _picture_shape(network: Any) -> tuple[tuple[int | None, int | None], int]:
+    shapes = input_shapes(network)
+    if len(shapes) != 1:
+        what = f"{len(shapes)} inputs" if shapes else "no declared input"
+        raise CommandError(
+            f"MODEL must take one picture. Received: a model with {what}. Candidates: keras_gradcam.explain in Python."
+        )
+    shape = shapes[0]
+    if len(shape) != 4:
+        raise CommandError(
+            f"MODEL must take pictures, shape (batch, height, width, channels). Received: {shape}. "
+            "Candidates: keras_gradcam.explain in Python."
+        )
+    channels = 3 if shape[3] is None else shape[3]
+    if channels not in (1, 3):
+        hint = " It looks as if its channels came first." if shape[1] in (1, 3) else ""
+        raise CommandError(
+            f"MODEL must take pictures of 1 channel (grey) or 3 (red, green, blue). Received: {channels}.{hint} "
+            "Candidates: keras_gradcam.explain in Python, with channels as the model means them."
+        )
+    return (shape[1], shape[2]), channels
+
+
+def _fitting(shape: tuple[int | None, int | None], size: str | None) -> tuple[int, int]:
+    wanted = None if size is None else read_size(size)
+    if wanted is not None and any(own not in (None, given) for own, given in zip(shape, wanted, strict=True)):
+        raise CommandError(
+            f"--size must be what the model takes, {shape[0] or 'any'}x{shape[1] or 'any'}. "
+            f"Received: {wanted[0]}x{wanted[1]}."
+        )
+    height, width = wanted or SIZE
+    return shape[0] or height, shape[1] or width
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width out of ``240x320``, or ``320`` for both.
+
+    Raises:
+        CommandError: If they are neither.
+    """
+    parts = text.lower().split("x")
+    if not (len(parts) in (1, 2) and all(part.isdecimal() and 0 < int(part) <= 4096 for part in parts)):
+        raise CommandError(f"--size must be HEIGHTxWIDTH, up to 4096. Received: {text!r}. Candidates: 320, 240x320.")
+    return int(parts[0]), int(parts[-1])
+
+
+def _check_weights(network: Any) -> None:
+    for variable in network.variables:
+        values = np.asarray(variable)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            say(f"warning: the model's weights are not all finite numbers, {variable.path} for one.")
+            return
+
+
+def _scales_pixels(network: Any) -> bool:
+    """Whether something is done to pixels before the first layer with weights."""
+    for layer in _operations(network):
+        if type(layer).__name__ in _SCALING:
+            return True
+        if getattr(layer, "weights", None):
+            return False
+    return False
+
+
+def _operations(network: Any) -> list[Any]:
+    """All operations in the order of the model, nested models unfolded."""
+    found: list[Any] = []
+    for one in getattr(network, "operations", None) or getattr(network, "layers", []):
+        inner = _operations(one) if hasattr(one, "operations") or hasattr(one, "layers") else []
+        found += inner or [one]
+    return found

@@ -1,0 +1,234 @@
+"""Models from files and from keras.applications, without ever running code that a file brings along."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import urllib.parse
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..console import import_keras
+from ..errors import CommandError, in_one_line
+from .imports import check_files, import_all
+from .preprocessing import Preprocessing, modules, preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A loaded model.
+
+    Attributes:
+        keras_model: The model itself, not compiled.
+        source: What was typed, with the full path of a file.
+        digest: SHA-256 of the file, or of the weights of a network of keras.applications.
+        preprocessing: What a network of keras.applications wants to be done to pixels from 0 to 255, or None.
+        is_imagenet: Whether it is known to have ImageNet's classes.
+        imports: Path of every file of the user's own code to its SHA-256.
+    """
+
+    keras_model: Any
+    source: str
+    digest: str
+    preprocessing: Preprocessing | None = None
+    is_imagenet: bool = False
+    imports: Mapping[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """What results say they are of."""
+        imports = {"imports": dict(self.imports)} if self.imports else {}
+        return {"source": self.source, "sha256": self.digest, **imports}
+
+
+def load(source: str, imports: Sequence[str] = ()) -> Network:
+    """Loads a model.
+
+    Args:
+        source: A .keras or .h5 file, or app:NAME.
+        imports: Files and modules of the user's own that the model is made of.
+
+    Raises:
+        CommandError: If there is no such model, or it cannot be loaded safely.
+    """
+    is_file = not source.startswith("app:")
+    if is_file:
+        _check_file(source)
+    check_files(imports)
+    import_keras()
+    own = import_all(imports)
+    if not is_file:
+        return replace(_from_applications(source), imports=own.digests)
+    loaded = _from_file(source, own.objects, imports)
+    return Network(loaded, str(Path(source).absolute()), _file_digest(source), imports=own.digests)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def _check_file(source: str) -> None:
+    """Raises CommandError for what is no model, before TensorFlow is loaded."""
+    path = Path(source)
+    if not path.exists():
+        raise CommandError(f"no such model: {source!r}. Candidates: a .keras or .h5 file, app:MobileNetV2.")
+    if path.is_dir():
+        raise CommandError(
+            f"MODEL must be a .keras or .h5 file. Received: {source!r}, a folder (a SavedModel?), which Keras 3 does "
+            "not load. Candidates: load it with the Keras that saved it, then model.save('model.keras')."
+        )
+    kind = path.suffix.lower()
+    if source.endswith(".weights.h5"):
+        raise CommandError(
+            f"MODEL must be a whole model. Received: {source!r}, weights alone. "
+            "Candidates: build the model in Python, model.load_weights(...), model.save('model.keras')."
+        )
+    if kind not in (".keras", ".h5", ".hdf5"):
+        raise CommandError(f"MODEL must be a .keras or .h5 file. Received: {source!r}.")
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise CommandError(f"MODEL cannot be read: {error.strerror}: {source!r}.") from error
+    if kind == ".keras" and not zipfile.is_zipfile(path):
+        raise CommandError(
+            f"MODEL cannot be read: {source!r} is no .keras file, or one that was not written to its end."
+        )
+    if kind == ".keras":
+        _check_keras(path)
+    else:
+        _check_hdf5(path)
+
+
+def _check_keras(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as file:
+            config = json.loads(file.read("config.json"))
+    except Exception:  # Keras says what is wrong
+        return
+    # Code that is imported can turn Keras' safe mode off for the whole process; this it cannot.
+    if _holds_code(config):
+        raise CommandError(_UNSAFE)
+
+
+def _check_hdf5(path: Path) -> None:
+    import h5py  # type: ignore[import-untyped]
+
+    try:
+        with h5py.File(path, "r") as file:
+            config = file.attrs.get("model_config")
+    except OSError as error:
+        raise CommandError(
+            f"MODEL cannot be read: {str(path)!r} is no HDF5 file, or one that was not written to its end."
+        ) from error
+    if config is None:
+        raise CommandError(
+            f"MODEL must be a whole model. Received: {str(path)!r}, weights alone. "
+            "Candidates: build the model in Python, model.load_weights(...), model.save('model.keras')."
+        )
+    # Not every release of Keras has a safe mode for these files.
+    if _holds_code(json.loads(config)):
+        raise CommandError(_UNSAFE)
+
+
+_UNSAFE = (
+    "MODEL holds a Lambda layer with pickled Python code, which could do anything to this machine, and is not loaded. "
+    "Candidates: a layer of your own instead of the Lambda; or keras_gradcam.explain in Python for a model you trust."
+)
+
+
+def _holds_code(config: Any) -> bool:
+    if isinstance(config, dict):
+        function = config.get("function")
+        pickled = config.get("function_type") == "lambda" or isinstance(function, list)
+        return pickled or config.get("class_name") == "__lambda__" or any(map(_holds_code, config.values()))
+    return isinstance(config, list) and any(map(_holds_code, config))
+
+
+# How releases of Keras say that they do not know something, in .keras and in HDF5 files.
+_UNKNOWN = re.compile(
+    r"(?:Could not (?:locate|deserialize) (?:class|function)|Unknown [a-z ]+:) '([^']+)'"
+    r"|Could not interpret [a-z ]+ identifier: (?:\{.*?'class_name': '(?:function', 'config': ')?)?([\w>]+)"
+)
+
+
+def _from_file(source: str, objects: Mapping[str, Any], imports: Sequence[str]) -> Any:
+    import keras
+
+    try:
+        # Compiling would need the loss and the metrics of whoever trained the model, and is of no use here.
+        return keras.saving.load_model(source, custom_objects=dict(objects), compile=False, safe_mode=True)
+    except Exception as error:
+        text = str(error)
+        if "ambda" in text and "safe" in text:
+            raise CommandError(_UNSAFE) from error
+        unknown = _UNKNOWN.search(text)
+        if unknown:
+            name = (unknown[1] or unknown[2]).split(">")[-1]
+            # What was registered is known by that name alone, whatever it is called in Python.
+            registered = re.search(rf"'([^'>]+>{re.escape(name)})'", text)
+            known_as = f" (it was registered as {registered[1]!r})" if registered else ""
+            tried = f", not even after --import {' --import '.join(imports)}" if imports else ""
+            raise CommandError(
+                f"MODEL is made of {name!r}, which Keras does not know{tried}{known_as}. "
+                "Candidates: --import FILE.py (or a module), where it is defined."
+            ) from error
+        # Keras puts the whole configuration before what is wrong.
+        raise CommandError(
+            f"MODEL cannot be loaded: {in_one_line(text.split('Exception encountered:')[-1])}"
+        ) from error
+
+
+def _file_digest(source: str) -> str:
+    found = hashlib.sha256()
+    with open(source, "rb") as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
+
+
+# --- keras.applications ---------------------------------------------------------------------------------------------
+
+
+def _from_applications(source: str) -> Network:
+    import keras
+
+    name, _, query = source.removeprefix("app:").partition("?")
+    options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    weights = options.pop("weights", "imagenet")
+    if options or weights not in ("imagenet", "none"):
+        raise CommandError(
+            f"MODEL must be app:NAME, app:NAME?weights=imagenet or app:NAME?weights=none. Received: {source!r}."
+        )
+    known: dict[str, Callable[..., Any]] = {
+        key: value for key, value in vars(keras.applications).items() if callable(value) and key[0].isupper()
+    }
+    if name not in known:
+        near = difflib.get_close_matches(name.lower(), [key.lower() for key in known], 5, 0.4)
+        listed = [key for key in known if key.lower() in near] or sorted(known)
+        raise CommandError(
+            f"keras.applications has no {name!r}. Candidates: {', '.join(f'app:{key}' for key in listed)}."
+        )
+    module = next(key for key, value in modules().items() if hasattr(value, name))
+    # Random weights are the same each time, so that an interrupted run can go on.
+    keras.utils.set_random_seed(0)
+    try:
+        network = known[name](weights=None if weights == "none" else weights)
+    except Exception as error:  # whatever the network says
+        raise CommandError(
+            f"the weights of {name} could not be downloaded: {in_one_line(error)}. "
+            f"Candidates: a file of your own, app:{name}?weights=none."
+        ) from error
+    return Network(network, source, _weights_digest(network), preprocessing(module), weights == "imagenet")
+
+
+def _weights_digest(network: Any) -> str:
+    found = hashlib.sha256()
+    for variable in network.variables:
+        found.update(np.ascontiguousarray(np.asarray(variable)).tobytes())
+    return found.hexdigest()

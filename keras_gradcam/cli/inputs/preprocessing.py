@@ -1,0 +1,103 @@
+"""What is done to pixels from 0 to 255 before the model sees them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..errors import CommandError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A way to prepare pictures.
+
+    Attributes:
+        name: How it is written on the command line.
+        function: (N, H, W, C) float32 from 0 to 255 to what the model takes; may change its argument.
+    """
+
+    name: str
+    function: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """The pictures as the model takes them; the argument stays as it is."""
+        return np.asarray(self.function(pictures.copy()), np.float32)
+
+    def undone(self, pictures: np.ndarray) -> np.ndarray:
+        """Prepared pictures (..., C) as people see them, uint8.
+
+        All preparations there are scale, shift and reorder channels, so that black and each channel's full brightness
+        say what to undo.
+        """
+        channels = pictures.shape[-1]
+        colors = np.zeros((1, 1, channels + 1, channels), np.float32)
+        colors[0, 0, 1:] = 255 * np.eye(channels)
+        black, *full = self(colors)[0, 0].astype(np.float64)
+        pixels = (pictures - black) @ np.linalg.inv(np.array(full) - black) * 255
+        return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+
+
+NONE = Preprocessing("none", lambda pictures: pictures)
+
+
+def preprocessing(text: str) -> Preprocessing:
+    """Reads ``none``, ``SCALE,OFFSET`` or the name of a module of keras.applications.
+
+    Raises:
+        CommandError: If it is none of these.
+
+    Example:
+        >>> preprocessing("1/127.5,-1")(np.array([0.0, 255.0])).tolist()
+        [-1.0, 1.0]
+    """
+    if text.lower() == "none":
+        return NONE
+    if "," in text:
+        scale, offset = _numbers(text)
+        return Preprocessing(text, lambda pictures: pictures.astype(np.float64) * scale + offset)
+    known = modules()
+    if text not in known:
+        near = difflib.get_close_matches(text.lower(), known, 3, 0.5)
+        raise CommandError(
+            f"--preprocess must be none, SCALE,OFFSET or a module of keras.applications. Received: {text!r}. "
+            f"Candidates: {', '.join(near or sorted(known))}."
+        )
+    return Preprocessing(text, known[text].preprocess_input)
+
+
+def modules() -> dict[str, Any]:
+    """The modules of keras.applications by name, each with its own ``preprocess_input``."""
+    from keras import applications
+
+    return {
+        name: module
+        for name, module in vars(applications).items()
+        if isinstance(module, ModuleType) and hasattr(module, "preprocess_input") and name != "imagenet_utils"
+    }
+
+
+def _numbers(text: str) -> tuple[float, float]:
+    try:
+        scale, offset = (_number(part.strip()) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        scale = offset = float("nan")
+    if not np.isfinite([scale, offset]).all():
+        raise CommandError(
+            f"--preprocess must have two numbers, SCALE,OFFSET. Received: {text!r}. Candidates: 1/255,0; 1/127.5,-1."
+        )
+    return scale, offset
+
+
+def _number(text: str) -> float:
+    above, _, below = text.partition("/")
+    if below and re.fullmatch(r"[\d.]+", below):
+        return float(Fraction(above) / Fraction(below))
+    return float(text)

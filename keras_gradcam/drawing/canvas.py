@@ -1,0 +1,141 @@
+"""Paper to paste pictures on and to write on, and what it takes to fit words."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: Height of a line of text.
+LINE = 18
+
+PAPER, INK, FAINT, WRONG, RIGHT = (255, 255, 255), (33, 33, 33), (95, 95, 95), (198, 40, 40), (46, 125, 50)
+
+LINK = (128, 222, 234)
+
+# Smooth lines are drawn so many times as large.
+_FINE = 4
+
+
+def flowed(texts: Sequence[str], width: int) -> list[str]:
+    """Short texts set one after another in as few lines as fit ``width`` pixels."""
+    lines: list[str] = []
+    for text in map(printable, texts):
+        joined = f"{lines[-1]}    {text}" if lines else text
+        if lines and _text_width(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(shortened(text, width))
+    return lines
+
+
+def printable(text: str) -> str:
+    """``text`` without what cannot be drawn on one line: line breaks, control characters, changes of direction."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def shortened(text: str, width: int) -> str:
+    """``text`` cut in the middle to fit ``width`` pixels, on one line."""
+    text = printable(text[:1000])
+    if _text_width(text) <= width:
+        return text
+    kept = len(text)
+    while kept > 1:
+        kept = min(kept - 1, max(1, int(kept * width / max(_text_width(text), 1)) if kept == len(text) else kept - 1))
+        candidate = text[: math.ceil(kept / 2)] + "…" + text[len(text) - kept // 2 :]
+        if _text_width(candidate) <= width:
+            return candidate
+    return "…"
+
+
+@functools.lru_cache(maxsize=1)
+def _font() -> Any:
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 12)
+
+
+def _text_width(text: str) -> int:
+    return math.ceil(_font().getlength(text))
+
+
+def labelled(picture: np.ndarray, text: str) -> np.ndarray:
+    """``picture`` with a line of light text on a dark band at its foot."""
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, image.height - LINE - 4, image.width, image.height), fill=INK)
+    draw.text((5, image.height - LINE - 2), shortened(text, image.width - 8), fill=PAPER, font=_font())
+    return np.asarray(image)
+
+
+class Canvas:
+    """White paper to paste cells and write lines on."""
+
+    def __init__(self, height: int, width: int) -> None:
+        from PIL import Image, ImageDraw
+
+        self._image = Image.new("RGB", (width, height), PAPER)
+        self._draw = ImageDraw.Draw(self._image)
+
+    def paste(self, picture: np.ndarray, y: int, x: int) -> None:
+        from PIL import Image
+
+        self._image.paste(Image.fromarray(picture), (x, y))
+
+    def text(self, x: int, y: int, text: str, color: tuple[int, int, int] = INK) -> None:
+        self._draw.text((x, y), text, fill=color, font=_font())
+
+    def border(self, color: tuple[int, int, int], box: tuple[int, int, int, int] | None = None) -> None:
+        y, x, height, width = box or (0, 0, self._image.height, self._image.width)
+        self._draw.rectangle((x, y, x + width - 1, y + height - 1), outline=color, width=3)
+
+    def line(self, points: Sequence[tuple[float, float] | None], color: tuple[int, int, int]) -> None:
+        """A line through the points, broken at None."""
+        for one, other in itertools.pairwise(points):
+            if one and other:
+                self._draw.line((*one, *other), fill=color, width=2)
+        for point in points:
+            if point:
+                self._draw.ellipse((point[0] - 2, point[1] - 2, point[0] + 2, point[1] + 2), fill=color)
+
+    def link(self, start: tuple[float, float], end: tuple[float, float], width: float, bow: float = 0.0) -> None:
+        """A line, light on a dark rim, to be seen on pictures and paper alike; half way it is ``bow`` lower."""
+        along = np.linspace(0, 1, 33)
+        x, y = (one + (other - one) * along for one, other in zip(start, end, strict=True))
+        # Flatter in the middle than a parabola, so that lines part soon after their ends.
+        points = list(zip(x.tolist(), (y + bow * (1 - (2 * along - 1) ** 4)).tolist(), strict=True))
+        self._stroke(points, width + 2, INK)
+        self._stroke(points, width, LINK)
+
+    def dot(self, point: tuple[float, float]) -> None:
+        """A light dot with a dark rim."""
+        self._stroke([point], 10, INK)
+        self._stroke([point], 6, LINK)
+
+    def _stroke(self, points: Sequence[tuple[float, float]], width: float, color: tuple[int, int, int]) -> None:
+        """A line through the points with round ends, drawn large and shrunk, so that its edges are smooth."""
+        from PIL import Image, ImageDraw
+
+        left, top = (math.floor(min(place) - width) for place in zip(*points, strict=True))
+        right, bottom = (math.ceil(max(place) + width) for place in zip(*points, strict=True))
+        mask = Image.new("L", ((right - left) * _FINE, (bottom - top) * _FINE))
+        draw = ImageDraw.Draw(mask)
+        # The middle of a pixel is half a pixel from its corner.
+        fine = [((x - left + 0.5) * _FINE, (y - top + 0.5) * _FINE) for x, y in points]
+        radius = width * _FINE / 2
+        if len(fine) > 1:
+            draw.line(fine, fill=255, width=round(2 * radius), joint="curve")
+        for x, y in (fine[0], fine[-1]):
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+        self._image.paste(color, (left, top), mask.resize((right - left, bottom - top), Image.Resampling.BOX))
+
+    def picture(self) -> np.ndarray:
+        return np.asarray(self._image)

@@ -1,0 +1,34 @@
+"""What classes are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
+
+import numpy as np
+
+from ..errors import ArgumentError
+from .canvas import printable
+
+#: Class names as users have them: in the order of the classes, by number, or the numbers by name.
+ClassNames = Union[Sequence[str], Mapping[int, str], None]
+
+
+def names_by_number(names: ClassNames) -> dict[int, str]:
+    """Class names as a dict, from a list or a dict of them.
+
+    Raises:
+        ValueError: If they are neither.
+
+    Example:
+        >>> names_by_number(["cat", "dog"]), names_by_number({"dog": 1})
+        ({0: 'cat', 1: 'dog'}, {1: 'dog'})
+    """
+    if names is None:
+        return {}
+    if not isinstance(names, (Mapping, Sequence, np.ndarray)) or isinstance(names, str):
+        raise ArgumentError("class_names", "be a list of names or a dict {number: name}", type(names).__name__)
+    items: list[tuple[Any, Any]] = list(names.items()) if isinstance(names, Mapping) else list(enumerate(names))
+    if items and all(isinstance(name, str) and not isinstance(number, str) for name, number in items):
+        items = [(number, name) for name, number in items]  # {name: number}, as Keras' `class_indices` are
+    return {int(number): printable(str(name)).strip() for number, name in items}

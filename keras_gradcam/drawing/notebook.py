@@ -1,0 +1,39 @@
+"""Panels in notebooks: as a matplotlib figure, as HTML."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from .pixels import encoded
+
+
+def figure(panels: Sequence[np.ndarray]) -> Any:
+    """Returns a matplotlib figure with panels, uint8 (H, W, 3), one below the other."""
+    from matplotlib.figure import Figure
+
+    width, height = max(panel.shape[1] for panel in panels), sum(panel.shape[0] for panel in panels)
+    drawn = Figure(figsize=(width / 100, height / 100), dpi=100)
+    bottom = 1.0
+    for panel in panels:
+        share = panel.shape[0] / height
+        bottom -= share
+        axes = drawn.add_axes((0, bottom, panel.shape[1] / width, share))
+        axes.imshow(panel, interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+    return drawn
+
+
+def html(panels: Sequence[np.ndarray], note: str) -> str:
+    """Returns HTML with a note above panels, uint8 (H, W, 3), one below the other."""
+    tags = [_tag(panel, f"sample {number}") for number, panel in enumerate(panels)]
+    return f"<div>{escape(note)}</div>" + "".join(f"<div>{tag}</div>" for tag in tags)
+
+
+def _tag(picture: np.ndarray, alternative: str) -> str:
+    content = base64.b64encode(encoded(picture)).decode()
+    return f'<img alt="{escape(alternative)}" style="max-width:100%" src="data:image/png;base64,{content}">'

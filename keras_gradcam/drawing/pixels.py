@@ -1,0 +1,240 @@
+"""Maps and pictures as pixels: display of inputs, colours, overlays, relief. NumPy arrays in, uint8 pictures out.
+
+Pictures are (H, W, 3) uint8. Maps come raw and are scaled here, by a value the caller gives or by their own.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..grids import upsample
+
+#: Opacity of a map where it is strongest.
+_OPACITY = 0.75
+
+#: Pictures are shown with their longer side between these, in pixels.
+_CELL_MIN, _CELL_MAX = 192, 256
+
+#: A signed map is white or black at this percentile of its absolute value.
+_PERCENTILE = 99.5
+
+
+@dataclass(frozen=True)
+class Style:
+    """How maps are drawn.
+
+    Attributes:
+        colormap: Any of matplotlib's colormaps; perceptually uniform ones ("inferno", "viridis") show strength
+            truthfully, "jet" is there for those used to it.
+        scale: "run" draws each probe on one scale for the whole run, its top at the largest value so far, so that
+            strength can be compared across epochs; "frame" stretches every map to its own maximum.
+
+    Raises:
+        ValueError: If either is unknown.
+
+    Example:
+        >>> Style(colormap="viridis").scale
+        'run'
+    """
+
+    colormap: str = "inferno"
+    scale: str = "run"
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("run", "frame"):
+            raise ArgumentError("scale", "be 'run' or 'frame'", repr(self.scale))
+        color_table(self.colormap)
+
+
+@functools.lru_cache(maxsize=16)
+def color_table(name: str) -> np.ndarray:
+    """The 256 colours of a matplotlib colormap, uint8 (256, 3).
+
+    Raises:
+        ValueError: If matplotlib has no such colormap.
+
+    Example:
+        >>> color_table("gray")[[0, 255]].tolist()
+        [[0, 0, 0], [255, 255, 255]]
+    """
+    import matplotlib
+
+    if name not in matplotlib.colormaps:
+        raise ArgumentError(
+            "colormap",
+            "be one of matplotlib's",
+            repr(name),
+            "'inferno', 'viridis', 'magma', 'cividis', 'turbo', 'jet', ..",
+        )
+    table = np.rint(matplotlib.colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
+    table.flags.writeable = False
+    return table
+
+
+def displayed(images: np.ndarray) -> np.ndarray:
+    """Turns model inputs into pictures to look at.
+
+    One rule for the whole batch, so that pictures stay comparable: integers are taken as 0 to 255; floating point
+    within 0 to 1, within -1 to 1 or within 0 to 255 is read as that range; anything else (mean subtraction,
+    standardisation) is stretched from the smallest to the largest value of the batch. One channel is grey, three are
+    red, green, blue, a fourth is dropped, any other number is averaged to grey.
+
+    Args:
+        images: (N, H, W, C) or (N, H, W).
+
+    Returns:
+        uint8 (N, H, W, 3).
+
+    Example:
+        >>> import numpy as np
+        >>> displayed(np.array([[[[-1.0], [1.0]]]]))[0, 0].tolist()
+        [[0, 0, 0], [255, 255, 255]]
+    """
+    pictures = np.asarray(images)
+    if pictures.ndim == 3:
+        pictures = pictures[..., None]
+    if pictures.shape[-1] == 4:
+        pictures = pictures[..., :3]
+    elif pictures.shape[-1] != 3:
+        pictures = pictures.mean(axis=-1, keepdims=True)
+    whole = np.issubdtype(np.asarray(images).dtype, np.integer)
+    pictures = np.nan_to_num(pictures.astype(np.float32))
+    low, high = float(pictures.min(initial=0)), float(pictures.max(initial=0))
+    if not whole:
+        if low >= 0 and high <= 1:
+            low, high = 0.0, 1.0
+        elif low >= -1 and high <= 1:
+            low, high = -1.0, 1.0
+        elif low >= 0 and high <= 255:
+            low, high = 0.0, 255.0
+        else:
+            low = float(pictures.min())
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    pictures = np.rint((pictures - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(pictures, (*pictures.shape[:-1], 3)))
+
+
+def colored(gradcam: np.ndarray, top: float, size: tuple[int, int], style: Style) -> tuple[np.ndarray, np.ndarray]:
+    """Colours a map.
+
+    Args:
+        gradcam: (h, w) raw map.
+        top: The value of the strongest colour.
+        size: Height and width to upsample to.
+        style: Colormap.
+
+    Returns:
+        float (H, W), the map as a share of ``top`` from 0 to 1; and uint8 (H, W, 3), its colours.
+    """
+    share = upsample(np.nan_to_num(gradcam.astype(np.float64))[None], size)[0] / (top if top > 0 else 1.0)
+    share = np.clip(share, 0, 1)
+    return share, color_table(style.colormap)[np.rint(share * 255).astype(np.uint8)]
+
+
+def overlay(
+    picture: np.ndarray, gradcam: np.ndarray, top: float | None = None, style: Style | None = None
+) -> np.ndarray:
+    """Lays a Grad-CAM map on a picture; where the map is low the picture keeps its own colours.
+
+    Opacity is 0.75 times the map's share of ``top``.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        gradcam: (h, w) raw map on any grid.
+        top: The value of the strongest colour; by default the map's own maximum.
+        style: Colormap.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Example:
+        >>> import numpy as np
+        >>> grey = np.full((2, 2, 3), 100, np.uint8)
+        >>> bool((overlay(grey, np.zeros((1, 1))) == grey).all())
+        True
+    """
+    top = float(np.nanmax(gradcam, initial=0)) if top is None else top
+    share, colors = colored(gradcam, top, picture.shape[:2], style or Style())
+    opacity = _OPACITY * share[..., None]
+    return np.rint(picture * (1 - opacity) + colors * opacity).astype(np.uint8)
+
+
+def relief(gradient: np.ndarray) -> np.ndarray:
+    """Draws a signed map (guided backpropagation, guided Grad-CAM): zero is mid-grey.
+
+    The scale is symmetric and ends at the 99.5th percentile of the absolute value. Three channels keep their colours,
+    others are averaged.
+
+    Args:
+        gradient: (H, W, C) or (H, W), raw.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Example:
+        >>> import numpy as np
+        >>> relief(np.zeros((1, 1, 3))).tolist()
+        [[[128, 128, 128]]]
+    """
+    values = np.nan_to_num(gradient.astype(np.float64))
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.shape[-1] != 3:
+        values = values.mean(axis=-1, keepdims=True)
+    strength = np.abs(values)
+    # In a sparse map the percentile may be zero although the map is not.
+    top = np.percentile(strength, _PERCENTILE) or strength.max() or 1.0
+    grey = np.rint(128 + 127 * np.clip(values / top, -1, 1)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(grey, (*grey.shape[:2], 3)))
+
+
+def cell_size(height: int, width: int) -> tuple[int, int]:
+    """The size at which a picture stands in a panel: small ones grow by a whole factor, large ones shrink.
+
+    Example:
+        >>> cell_size(28, 28), cell_size(224, 224), cell_size(1000, 500)
+        ((252, 252), (224, 224), (256, 128))
+    """
+    longest = max(height, width)
+    if longest < _CELL_MIN:
+        factor = _CELL_MAX // longest
+        return height * factor, width * factor
+    if longest <= _CELL_MAX:
+        return height, width
+    return tuple(max(1, round(side * _CELL_MAX / longest)) for side in (height, width))  # type: ignore[return-value]
+
+
+def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture at another size: nearest neighbour when it grows, averaged when it shrinks."""
+    from PIL import Image
+
+    if picture.shape[:2] == tuple(size):
+        return picture
+    grows = size[0] >= picture.shape[0] and size[1] >= picture.shape[1]
+    method = Image.Resampling.NEAREST if grows else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), method))
+
+
+def no_larger_than_a_cell(pictures: np.ndarray) -> np.ndarray:
+    """Pictures (N, H, W, 3) shrunk to the size of a panel's cell; smaller ones stay as they are."""
+    size = cell_size(*pictures.shape[1:3])
+    return pictures if size[0] >= pictures.shape[1] else np.stack([resized(picture, size) for picture in pictures])
+
+
+def encoded(picture: np.ndarray, lossy: bool = False) -> bytes:
+    """A picture as PNG, fast rather than small, or as JPEG."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    if lossy:
+        Image.fromarray(picture).save(buffer, "jpeg", quality=85)
+    else:
+        Image.fromarray(picture).save(buffer, "png", compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,238 @@
+"""Which pixels the elements of a tensor are computed from: the arithmetic, in NumPy, for any backend."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .base import LayerCall
+
+
+@dataclass(frozen=True)
+class Window:
+    """A convolution's or a pooling's window along one axis; ``before`` and ``after`` is the padding."""
+
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    after: int = 0
+
+    @classmethod
+    def same(cls, size: int, stride: int, dilation: int, extent: int) -> Window:
+        """TensorFlow's padding "same" of an axis that is ``extent`` long: the odd cell comes after."""
+        missing = max((-(-extent // stride) - 1) * stride + (size - 1) * dilation + 1 - extent, 0)
+        return cls(size, stride, dilation, missing // 2, missing - missing // 2)
+
+
+@dataclass(frozen=True)
+class Line:
+    """How the fields of cells follow one another along an axis, were there no border.
+
+    Cell i along the axis sees ``size`` pixels, the first of them at ``first + stride * i``.
+
+    Attributes:
+        axis: The axis, counted from the last (-1).
+        stride: Pixels from the field of one cell to that of the next.
+        first: Where the field of cell 0 begins; negative where it begins in the padding.
+        size: Pixels in the field.
+        held: Why the cells are not in this order at the moment: ("blocked", b), every b-th cell is gathered in a batch
+            of its own, as dilated convolutions do; ("folded", shape), the axis is folded together with others of a
+            tensor of this shape without its last axis, as dense layers do. Empty otherwise.
+    """
+
+    axis: int
+    stride: int = 1
+    first: int = 0
+    size: int = 1
+    held: tuple[Any, ...] = ()
+
+    def cut(self, start: int, step: int = 1) -> Line | None:
+        """The line of every ``step``-th cell from cell ``start`` on; a negative start adds cells before."""
+        if self.held:
+            return None
+        return replace(self, first=self.first + start * self.stride, stride=self.stride * step)
+
+    def through(self, window: Window) -> Line | None:
+        """The line of what a window makes of the cells."""
+        wider = (window.size - 1) * window.dilation * self.stride
+        if self.held and self.held[0] == "blocked":
+            plain = window.stride == 1 and not window.before and not window.after
+            return replace(self, size=self.size + wider * self.held[1]) if plain else None
+        line = self.cut(-window.before, window.stride)
+        return line and replace(line, size=self.size + wider)
+
+    def joined(self, other: Line) -> Line | None:
+        """The line of cells that see what either sees."""
+        if (self.axis, self.stride, self.held) != (other.axis, other.stride, other.held):
+            return None
+        first = min(self.first, other.first)
+        return replace(self, first=first, size=max(self.first + self.size, other.first + other.size) - first)
+
+
+#: The lines along the height and the width of the picture; None where there is none.
+Lines = tuple["Line | None", "Line | None"]
+
+NO_LINES: Lines = (None, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """The pixels that each element of a tensor is computed from, as boxes.
+
+    A box (top, bottom, left, right), ends exclusive, in a picture of H x W pixels is held as (H - top, bottom,
+    W - left, right). In this form the box around several boxes is their maximum, and zero is the box around nothing:
+    what padding adds.
+
+    Attributes:
+        values: int32 (4, *shape), where ``shape`` is that of the tensor. An axis along which nothing changes has
+            stride 0 and takes no memory.
+        lines: The order that the boxes follow.
+    """
+
+    values: np.ndarray
+    lines: Lines = NO_LINES
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape[1:]
+
+    def is_gate_of(self, other: Reach, shape: Sequence[int]) -> bool:
+        """Whether this is one box for all cells of a map, ``other``, when both are broadcast to ``shape``."""
+        uniform = all(extent == 1 for extent in kept(self.values).shape[1:])
+        missing = len(shape) - len(other.shape)
+        varying = {axis + missing for axis, extent in enumerate(kept(other.values).shape[1:]) if extent > 1}
+        # Where every cell sees the whole picture, nothing varies, but the cells still lie on lines.
+        varying |= {line.axis + len(shape) for line in other.lines if line and shape[line.axis] > 1 and not line.held}
+        own = (1,) * (len(shape) - len(self.shape)) + self.shape
+        return uniform and bool(varying) and all(own[axis] == 1 != shape[axis] for axis in varying)
+
+    def sees_all(self, size: tuple[int, int]) -> bool:
+        """Whether every element sees the whole picture."""
+        whole = np.array([size[0], size[0], size[1], size[1]]).reshape(4, *(1,) * len(self.shape))
+        return bool((kept(self.values) == whole).all())
+
+
+@dataclass(frozen=True, eq=False)
+class Reached:
+    """The pixels that the cells of a layer's feature map are computed from.
+
+    Attributes:
+        layer: The layer.
+        explained_input: Index of the picture among the model's inputs, in flat order.
+        boxes: int32 (h, w, channels, 4), the boxes (x0, y0, x1, y1) with exclusive ends; (0, 0, 0, 0) sees nothing.
+        lines: The order of the boxes.
+        gated: Whether something that every cell sees alike was met on the way.
+    """
+
+    layer: LayerCall
+    explained_input: int
+    boxes: np.ndarray
+    lines: Lines
+    gated: bool
+
+
+def pixels(shape: Sequence[int]) -> Reach:
+    """The reach of the picture itself, shape (1, H, W, C) or (1, H, W)."""
+    height, width = shape[1:3]
+    rows, columns = np.mgrid[:height, :width]
+    values = np.stack([height - rows, rows + 1, width - columns, columns + 1]).astype(np.int32)
+    values = values.reshape(4, 1, height, width, *(1,) * (len(shape) - 3))
+    return Reach(np.broadcast_to(values, (4, *shape)), (Line(1 - len(shape)), Line(2 - len(shape))))
+
+
+def kept(values: np.ndarray) -> np.ndarray:
+    """``values`` with one entry along every axis on which nothing changes."""
+    return values[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in values.strides)]
+
+
+def compacted(values: np.ndarray) -> np.ndarray:
+    """``values`` with stride 0 along the axes of the tensor on which nothing changes."""
+    small = kept(values)
+    for axis in range(1, values.ndim):
+        first = small.take([0], axis)
+        if small.shape[axis] > 1 and (small == first).all():
+            small = first
+    return np.broadcast_to(small, values.shape)
+
+
+def united(reaches: Sequence[Reach], shape: Sequence[int]) -> Reach:
+    """The reach of elements that are computed from the elements in their place, broadcast to ``shape``."""
+    parts = []
+    for reach in reaches:
+        small = kept(reach.values)
+        parts.append(small.reshape(4, *(1,) * (len(shape) - len(reach.shape)), *small.shape[1:]))
+    values = np.broadcast_to(functools.reduce(np.maximum, parts), (4, *shape))
+    return Reach(values, joined_lines(reaches, shape))
+
+
+def joined_lines(reaches: Sequence[Reach], shape: Sequence[int]) -> Lines:
+    """The lines of cells that see what the cells of all ``reaches`` in their place see."""
+
+    def along(which: int) -> Line | None:
+        lines = [reach.lines[which] for reach in reaches]
+        line = lines[0]
+        for other in lines[1:]:
+            line = line.joined(other) if line and other else None
+        alike = line and all(reach.shape[line.axis] == shape[line.axis] for reach in reaches)
+        return line if alike else None
+
+    return along(0), along(1)
+
+
+def windowed(values: np.ndarray, axis: int, window: Window) -> np.ndarray:
+    """What windows along an axis see."""
+    padding = [(0, 0)] * values.ndim
+    padding[axis] = (window.before, window.after)
+    padded = np.moveaxis(np.pad(values, padding), axis, 0)
+    last = (window.size - 1) * window.dilation
+    count = (len(padded) - last - 1) // window.stride + 1
+    taps = [
+        padded[start : start + (count - 1) * window.stride + 1 : window.stride]
+        for start in range(0, last + 1, window.dilation)
+    ]
+    return np.moveaxis(functools.reduce(np.maximum, taps), 0, axis)
+
+
+def scattered(values: np.ndarray, axis: int, window: Window, extent: int) -> np.ndarray:
+    """What the cells of a transposed convolution's output see; ``window`` leads from the output to the input."""
+    given = np.moveaxis(values, axis, 0)
+    span = (len(given) - 1) * window.stride + 1
+    length = max(span + (window.size - 1) * window.dilation, window.before + extent)
+    made = np.zeros((length, *given.shape[1:]), values.dtype)
+    for start in range(0, (window.size - 1) * window.dilation + 1, window.dilation):
+        np.maximum(made[start : start + span : window.stride], given, out=made[start : start + span : window.stride])
+    return np.moveaxis(made[window.before : window.before + extent], 0, axis)
+
+
+def mixed(values: np.ndarray, axis: int, sees: np.ndarray) -> np.ndarray:
+    """What cells see that are computed from those that ``sees``, bool (outputs, inputs), names along an axis."""
+    given = np.moveaxis(values, axis, 0)
+    made = [given[row].max(axis=0, initial=0) for row in sees]
+    return np.moveaxis(np.stack(made), 0, axis)
+
+
+def summed(values: np.ndarray, labels: str, result: str) -> np.ndarray:
+    """What one factor contributes to a sum of products, in the order of the result's axes.
+
+    Args:
+        values: (4, *shape).
+        labels: One letter per axis of the tensor.
+        result: One letter per axis of the result; axes that the factor does not have get length 1.
+    """
+    gone = tuple(position + 1 for position, label in enumerate(labels) if label not in result)
+    left = [label for label in labels if label in result]
+    reduced = values.max(axis=gone)
+    ordered = reduced.transpose(0, *(left.index(label) + 1 for label in result if label in left))
+    return ordered[(slice(None), *(slice(None) if label in left else None for label in result))]
+
+
+def as_boxes(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Boxes (x0, y0, x1, y1), shape (*shape, 4), from a reach's values."""
+    above, bottom, left, right = values
+    boxes = np.stack([size[1] - left, size[0] - above, right, bottom], axis=-1)
+    return np.where((bottom > 0)[..., None], boxes, 0).astype(np.int32)

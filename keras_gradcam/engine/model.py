@@ -1,0 +1,111 @@
+"""See what every layer of a model returns during one forward pass, and leave no trace of having looked."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .base import LayerCall, LayerOutput, Structure
+
+# Only one thread at a time may have its wrappers on layers: two explainers may share a model.
+_lock = threading.RLock()
+
+
+def declared_inputs(model: Any, structure: Structure = None) -> list[Any]:
+    """The symbolic inputs of a model in flat order, or an empty list if it has none (yet).
+
+    For pictures given as a dict they come in the order of the dict's sorted keys, which name the inputs.
+    """
+    try:
+        inputs = list(model.inputs or ())
+    except (AttributeError, ValueError):  # subclassed, or sequential and not built; releases of Keras differ
+        return []
+    if isinstance(structure, dict) and inputs:
+        keyed = getattr(model, "input", None) if len(inputs) > 1 else None
+        by_name = keyed if isinstance(keyed, dict) else {one.name: one for one in inputs}
+        return [by_name[name] for name in sorted(structure)] if set(structure) <= set(by_name) else []
+    return inputs
+
+
+def layer_paths(model: Any) -> list[tuple[str, Any]]:
+    """Returns every layer below ``model`` with its path, outer before inner, in the order of definition.
+
+    A layer that can be reached in several ways appears once for each.
+    """
+    found: list[tuple[str, Any]] = []
+
+    def walk(parent: Any, prefix: str, above: tuple[int, ...]) -> None:
+        for layer in parent._layers:
+            if id(layer) in above:
+                continue
+            path = prefix + layer.name
+            found.append((path, layer))
+            walk(layer, path + "/", (*above, id(layer)))
+
+    walk(model, "", (id(model),))
+    return found
+
+
+def _single_tensor(result: Any) -> Any:
+    """The tensor among a layer's results that can be a feature map: the first, where there are several."""
+    if isinstance(result, dict):
+        result = list(result.values())
+    if isinstance(result, (list, tuple)):
+        result = result[0] if result else None
+    return result if hasattr(result, "shape") and hasattr(result, "dtype") else None
+
+
+@contextmanager
+def recorded_calls(model: Any) -> Iterator[list[LayerOutput]]:
+    """While the context lasts, every layer call that this thread makes is appended to the yielded list.
+
+    Each layer's ``call`` is shadowed by an attribute of the instance, which is removed on the way out whatever
+    happens; calls from other threads pass through unseen.
+    """
+    owner = threading.get_ident()
+    layer_outputs: list[LayerOutput] = []
+    counts: Counter[int] = Counter()
+
+    def shadow(layer: Any, path: str, original: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if threading.get_ident() == owner:
+                output = _single_tensor(result)
+                if output is not None:
+                    shape = tuple(None if size is None else int(size) for size in output.shape)
+                    info = LayerCall(path, type(layer).__name__, shape, counts[id(layer)])
+                    layer_outputs.append(LayerOutput(info, layer, output))
+                counts[id(layer)] += 1
+            return result
+
+        return call
+
+    with _lock:
+        layers: dict[int, tuple[str, Any]] = {}
+        for path, layer in layer_paths(model):
+            layers.setdefault(id(layer), (path, layer))
+        before = [(layer, dict(vars(layer))) for layer in (model, *(layer for _, layer in layers.values()))]
+        losses = [
+            (layer, list(layer._losses), set(layer._loss_ids)) for layer, _ in before if hasattr(layer, "_loss_ids")
+        ]
+        try:
+            for path, layer in layers.values():
+                # Straight into the instance's dictionary: Keras' own __setattr__ would track the wrapper.
+                vars(layer)["call"] = shadow(layer, path, layer.call)
+            yield layer_outputs
+        finally:
+            for layer, attributes in before:
+                # Keras notes in `_called` that a layer was called; for the caller it was not.
+                for name in ("call", "_called"):
+                    if name in attributes:
+                        vars(layer)[name] = attributes[name]
+                    else:
+                        vars(layer).pop(name, None)
+            for layer, kept, ids in losses:
+                # ... and clears the losses of the call before; training may still want them.
+                layer._losses[:] = kept
+                layer._loss_ids.clear()
+                layer._loss_ids.update(ids)

@@ -1,0 +1,63 @@
+"""Compiles a model cut in two at a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ...errors import ArgumentError
+from ...grids import token_grid
+from ..base import InputSpec, LayerCall, Request
+from .graph import _ancestors, _check_batch, _float_inputs, _forward, _marked, _pruned, _specs
+from .outputs import _model_outputs, _shapes
+
+
+class TensorFlowSplit:
+    """A compiled model cut at a layer; see :class:`keras_gradcam.engine.base.Split`."""
+
+    layer: LayerCall
+    grid: tuple[int, ...]
+
+    def __init__(self, model: Any, input_spec: InputSpec, request: Request) -> None:
+        def forward(inputs: Sequence[tf.Tensor]) -> dict[str, Any]:
+            inputs = _float_inputs(model, input_spec.structure, inputs, request.explained_input)
+            predictions, layer_outputs = _forward(model, tf.nest.pack_sequence_as(input_spec.structure, inputs))
+            outputs = _model_outputs(model, predictions)
+            assert request.target is not None
+            request.target.check(_shapes(outputs))
+            embedding = request.target.select_output(outputs).pre_normalization
+            layer_output = request.select(_marked(layer_outputs, [embedding], outputs, inputs))
+            self.layer = layer_output.info
+            self.grid = (
+                token_grid(layer_output.info.output_shape, input_spec.leaves[request.explained_input][0][:-1]) or ()
+            )
+            if _ancestors([embedding], layer_output.output).intersection(map(id, inputs)):
+                raise ArgumentError(
+                    "layer",
+                    "be one through which all goes from the pictures to the embedding",
+                    f"{layer_output.info.path!r}, which a branch of the model passes by",
+                    "a layer after the branches have joined; form='gradient'",
+                )
+            return {"features": layer_output.output, "embedding": embedding}
+
+        traced = tf.compat.v1.wrap_function(forward, [_specs(input_spec)])
+        ends = traced.structured_outputs
+        self._body = _pruned(traced, traced.inputs[: len(input_spec.leaves)], [ends["features"], ends["embedding"]])
+        self._head = _pruned(traced, [ends["features"]], [ends["embedding"]])
+        self._dtype = ends["features"].dtype
+
+    def body(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        features, embedding = self._body(*(tf.convert_to_tensor(array) for array in inputs))
+        _check_batch(self.layer, len(features), len(inputs[0]))
+        return _float32(features), _float32(embedding)
+
+    def head(self, features: np.ndarray) -> np.ndarray:
+        (embedding,) = self._head(tf.cast(features, self._dtype))
+        return _float32(embedding)
+
+
+def _float32(tensor: tf.Tensor) -> np.ndarray:
+    return tf.cast(tensor, tf.float32).numpy()

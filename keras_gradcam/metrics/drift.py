@@ -1,0 +1,178 @@
+"""Drift: how far an attention map moved, and what one map is like. NumPy and SciPy only.
+
+All functions take native Grad-CAM grids, one map ``(h, w)`` or a stack ``(..., h, w)``, and return one number per map,
+a float or an array of the leading shape. They use the raw maps: nothing depends on how strong a map is unless it says
+so. A map with a value that is not finite is missing, and so is, for everything that compares or locates, a map that is
+the same everywhere: missing is NaN, never a number that could be taken for agreement. :func:`mean_of_present` averages
+the rest and counts the missing.
+
+Drift is measured on Grad-CAM maps and never on guided ones, which barely react to the upper layers and would hide it
+(Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, https://arxiv.org/abs/1810.03292).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ..errors import ArgumentError
+from .statistics import _flat, _shares, _varies, _where_present
+
+
+def rank_correlation(a: Any, b: Any) -> Any:
+    """Spearman's rank correlation of two maps, cell by cell; ties share their mean rank.
+
+    1 for the same order of cells, -1 for the reverse; unchanged by any increasing function of either map.
+
+    Args:
+        a: Maps, ``(..., h, w)``.
+        b: Maps of the same grid.
+
+    Returns:
+        Float(s) from -1 to 1; NaN where a map is constant or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> float(rank_correlation(np.array([[1, 2], [3, 4]]), np.array([[10, 20], [30, 99]])))
+        1.0
+
+    Source: Spearman 1904; for maps over training and randomisation, Adebayo et al. 2018.
+    """
+    a, b = _paired(a, b)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        first, second = (_centered(rankdata(np.where(np.isfinite(x), x, 0), axis=-1)) for x in (a, b))
+        scale = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
+        value = np.clip((first * second).sum(axis=-1) / scale, -1, 1)
+    return _where_present(value, _varies(a) & _varies(b))
+
+
+def overlap(a: Any, b: Any, share: float = 0.2) -> Any:
+    """Jaccard overlap of the strongest cells of two maps: |A and B| / |A or B|.
+
+    The strongest cells are the ``ceil(share * cells)`` largest. Cells as large as the last of them count too, so that
+    no arbitrary order decides; cells at the map's minimum never do, so that a map with few cells above zero is not
+    filled up with empty ones.
+
+    Args:
+        a: Maps, ``(..., h, w)``.
+        b: Maps of the same grid.
+        share: Share of the cells, above 0 and at most 1.
+
+    Returns:
+        Float(s) from 0 to 1; NaN where a map is constant or not finite.
+
+    Raises:
+        ValueError: If ``share`` is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> float(overlap(np.array([[9, 1, 0, 0, 0]]), np.array([[1, 9, 0, 0, 0]]), share=0.4))
+        1.0
+    """
+    if not 0 < share <= 1:
+        raise ArgumentError("share", "be above 0 and at most 1", repr(share))
+    a, b = _paired(a, b)
+    first, second = (_strongest(np.where(np.isfinite(x), x, 0), share) for x in (a, b))
+    either = (first | second).sum(axis=-1)
+    value = (first & second).sum(axis=-1) / np.maximum(either, 1)
+    return _where_present(value, _varies(a) & _varies(b))
+
+
+def center_shift(a: Any, b: Any) -> Any:
+    """Distance between the centres of mass of two maps, as a fraction of the map's diagonal.
+
+    Args:
+        a: Maps >= 0, ``(..., h, w)``.
+        b: Maps of the same grid.
+
+    Returns:
+        Float(s) from 0 to 1; NaN where a map is constant or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> float(center_shift(np.eye(2)[:1], np.eye(2)[1:]))  # one cell to the right on a grid of 1 x 2
+        0.4472135954999579
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    _same_grid(a, b)
+    height, width = a.shape[-2:]
+    (y0, x0), (y1, x1) = _center(a), _center(b)
+    value = np.hypot(y0 - y1, x0 - x1) / math.hypot(height, width)
+    return _where_present(value, _varies(_flat(a)) & _varies(_flat(b)))
+
+
+def total_variation(a: Any, b: Any) -> Any:
+    """Total variation distance of two maps, each normalised to sum 1: half the sum of absolute differences.
+
+    0 for the same distribution of attention, 1 for no cell in common.
+
+    Args:
+        a: Maps >= 0, ``(..., h, w)``.
+        b: Maps of the same grid.
+
+    Returns:
+        Float(s) from 0 to 1; NaN where a map is constant or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> float(total_variation(np.array([[3.0, 1.0]]), np.array([[1.0, 3.0]])))
+        0.5
+    """
+    a, b = _paired(a, b)
+    value = np.abs(_shares(a) - _shares(b)).sum(axis=-1) / 2
+    return _where_present(value, _varies(a) & _varies(b))
+
+
+def settled_epoch(maps: Any, tolerance: float = 0.1) -> int | None:
+    """The first epoch from which on the map stays within ``tolerance`` of the last one, in total variation.
+
+    Args:
+        maps: A series of maps of one picture, ``(epochs, h, w)``.
+        tolerance: Largest total variation distance to the last map, 0 to 1.
+
+    Returns:
+        A position in the series; the last position means that the map was still moving. None if the last map is
+        missing.
+
+    Example:
+        >>> import numpy as np
+        >>> settled_epoch(np.array([[[9.0, 1]], [[1, 9]], [[1.05, 9]], [[1, 9.1]]]))
+        1
+    """
+    series = np.asarray(maps, np.float64)
+    if not len(series) or not _varies(_flat(series[-1])):
+        return None
+    distances = total_variation(series, np.broadcast_to(series[-1], series.shape))
+    moving = np.flatnonzero(~(distances <= tolerance))  # a missing map is not a settled one
+    return int(moving[-1]) + 1 if len(moving) else 0
+
+
+def _paired(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Two stacks of maps, flattened to (..., cells)."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    _same_grid(a, b)
+    return _flat(a), _flat(b)
+
+
+def _same_grid(a: np.ndarray, b: np.ndarray) -> None:
+    if a.ndim < 2 or a.shape[-2:] != b.shape[-2:]:
+        raise ValueError(f"`a` and `b` must be maps (..., h, w) of one grid. Received: shapes {a.shape} and {b.shape}.")
+
+
+def _centered(ranks: np.ndarray) -> np.ndarray:
+    return ranks - ranks.mean(axis=-1, keepdims=True)
+
+
+def _strongest(flat: np.ndarray, share: float) -> np.ndarray:
+    count = max(1, math.ceil(share * flat.shape[-1] - 1e-9))
+    threshold = -np.sort(-flat, axis=-1)[..., count - 1 : count]
+    return (flat >= threshold) & (flat > flat.min(axis=-1, keepdims=True))
+
+
+def _center(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    shares = _shares(_flat(a)).reshape(a.shape)
+    y, x = (np.arange(extent) + 0.5 for extent in a.shape[-2:])
+    return (shares.sum(axis=-1) * y).sum(axis=-1), (shares.sum(axis=-2) * x).sum(axis=-1)

@@ -1,0 +1,157 @@
+"""Scores of changed pictures: what the metrics ask a model, again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..attribution.explainer import Explainer
+from ..attribution.explanation import Explanation
+from ..attribution.inputs import standardized
+from ..attribution.targets.base import Target, TargetLike, _Rows, _Sum
+from ..attribution.targets.classes import Class, _ExplainedClass, _Probability
+from ..attribution.targets.outputs import Output, as_target
+from ..engine.base import Structure
+from ..engine.model import declared_inputs
+from ..errors import ArgumentError
+from ..grids import upsample
+from .statistics import informative, maps_of
+
+#: What the curves and drops are measured in; see :func:`deletion`.
+SCORES = ("auto", "probability", "target")
+
+# Shapes are gone, not only details; what is left of a small picture would else still show its class.
+_BLUR = 0.1
+
+
+def fixed_target(explainer: Explainer, images: Structure, target: TargetLike = None) -> Target:
+    """The target with every ``Class()`` in it replaced by the class predicted now, so that changes do not change it.
+
+    Args:
+        explainer: Predicts, and has the target where ``target`` is None.
+        images: The original pictures.
+        target: What is explained.
+    """
+
+    def fixed(one: Target, whole: Callable[[Target], Target]) -> Target:
+        if isinstance(one, Output):
+            return Output(one.which, fixed(one.target, lambda inner: whole(Output(one.which, inner))))
+        if isinstance(one, _Sum):
+            return _Sum([(factor, fixed(term, whole)) for factor, term in one.terms])
+        if type(one) is Class and one.index is None:
+            return Class(explainer.score(images, _ExplainedClass(whole(one))).astype(np.int64), logits=one.logits)
+        return one
+
+    return fixed(explainer.target if target is None else as_target(target), lambda inner: inner)
+
+
+def as_explainer(explainer: Explainer | Any, **options: Any) -> Explainer:
+    """The explainer itself, or one of a model with ``options``."""
+    return explainer if isinstance(explainer, Explainer) else Explainer(explainer, **options)
+
+
+class Scorer:
+    """Scores changed versions of some pictures, one batch after another.
+
+    Attributes:
+        pictures: Floating point (N, H, W, C) or (N, H, W), the explained input.
+        maps: float64 (N, H, W); zero where they are missing.
+        present: bool (N,), which maps say something.
+    """
+
+    def __init__(
+        self, explainer: Any, images: Structure, maps: Explanation | np.ndarray, target: TargetLike, score: str
+    ) -> None:
+        import keras
+
+        if score not in SCORES:
+            raise ArgumentError("score", "be a known one", repr(score), ", ".join(SCORES))
+        self._explainer = as_explainer(explainer, methods="gradcam")
+        self._structure = standardized(images, self._explainer.model)
+        self._flat = keras.tree.flatten(self._structure)
+        self._at = self._explainer.explained_input(self._structure)
+        given = self._flat[self._at]
+        if given.ndim not in (3, 4):
+            raise ArgumentError("images", "be pictures, (N, H, W, C) or (N, H, W)", f"shape {given.shape}")
+        declared = declared_inputs(self._explainer.model, self._structure)
+        whole = len(declared) == len(self._flat) and keras.backend.is_int_dtype(declared[self._at].dtype)
+        self._dtype = given.dtype if whole else np.dtype(keras.config.floatx())
+        self.pictures = given.astype(keras.config.floatx(), copy=False)
+        self.maps, self.present = self._on_pictures(maps)
+        if target is None and isinstance(maps, Explanation):
+            target = _explained(self._explainer.target, maps.classes)
+        chosen = fixed_target(self._explainer, self._structure, target).with_embedded_references(
+            self._explainer._embedded
+        )
+        self._target = chosen if score == "target" else _Probability(chosen, required=score == "probability")
+        self._values = self._target.arguments(len(given))
+
+    def __call__(self, rows: np.ndarray, changed: Callable[[slice], np.ndarray]) -> np.ndarray:
+        """The scores, float64 (R,), of R changed pictures.
+
+        Args:
+            rows: (R,), which picture each is a version of.
+            changed: Makes those at some positions of ``rows``.
+        """
+        import keras
+
+        scores = [np.zeros(0)]
+        for start in range(0, len(rows), self._explainer.batch_size):
+            part = slice(start, start + self._explainer.batch_size)
+            flat = [array[rows[part]] for array in self._flat]
+            pictures = changed(part)
+            flat[self._at] = (np.rint(pictures) if self._dtype.kind in "iu" else pictures).astype(self._dtype)
+            target = _Rows(self._target, [array[rows[part]] for array in self._values])
+            scores.append(self._explainer.score(keras.tree.pack_sequence_as(self._structure, flat), target))
+        return np.concatenate(scores)
+
+    def baseline(self, baseline: str | np.ndarray) -> np.ndarray:
+        """What removed pixels become, shaped like the pictures."""
+        if isinstance(baseline, str) and baseline == "mean":
+            return np.broadcast_to(self.pictures.mean(axis=(1, 2), keepdims=True), self.pictures.shape)
+        if isinstance(baseline, str) and baseline == "blur":
+            from scipy.ndimage import gaussian_filter
+
+            deviation = _BLUR * min(self.pictures.shape[1:3])
+            return gaussian_filter(self.pictures, (0, deviation, deviation, 0)[: self.pictures.ndim])
+        try:
+            return np.broadcast_to(np.asarray(baseline, self.pictures.dtype), self.pictures.shape)
+        except (TypeError, ValueError):
+            raise ArgumentError(
+                "baseline",
+                "say what a removed pixel becomes",
+                repr(baseline),
+                f"'mean', 'blur', an array that broadcasts to {self.pictures.shape}",
+            ) from None
+
+    def _on_pictures(self, maps: Explanation | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        stack, _ = maps_of(maps)
+        size = self.pictures.shape[1:3]
+        if len(stack) != len(self.pictures) or any(
+            have > want for have, want in zip(stack.shape[1:], size, strict=True)
+        ):
+            raise ArgumentError(
+                "maps",
+                "be one for each picture, at most as large",
+                f"shape {stack.shape} for pictures of shape {self.pictures.shape}",
+            )
+        present = informative(stack)
+        stack = np.where(present[:, None, None], stack, 0)
+        return (stack if stack.shape[1:] == size else upsample(stack, size)), present
+
+
+def _explained(target: Target, classes: np.ndarray | None) -> Target:
+    """An explainer's target for the classes that an explanation, perhaps made for other ones, is about."""
+    if isinstance(target, Output):
+        return Output(target.which, _explained(target.target, classes))
+    if (type(target) is Class) != (classes is not None):
+        raise ArgumentError(
+            "target",
+            "be given for an explanation of something else than what the explainer explains",
+            f"target=None, an explainer of {target!r} and an explanation "
+            f"{'without classes' if classes is None else 'of classes'}",
+            "the target it was made for",
+        )
+    return target if classes is None else Class(classes, logits=target.logits)  # type: ignore[attr-defined]

@@ -1,0 +1,166 @@
+"""Numbers that describe one map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..attribution.explanation import Explanation
+from ..errors import ArgumentError
+
+
+def focus(a: Any) -> Any:
+    """The smallest share of the map's area that holds half of its mass.
+
+    Small for attention on one spot; 0.5 for a map that is the same everywhere.
+
+    Args:
+        a: Maps >= 0, ``(..., h, w)``.
+
+    Returns:
+        Float(s) above 0, at most 0.5; NaN where a map is zero everywhere or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> float(focus(np.array([[6.0, 2.0], [1.0, 1.0]])))
+        0.25
+    """
+    flat = _flat(np.asarray(a, np.float64))
+    cumulated = np.cumsum(-np.sort(-_shares(flat), axis=-1), axis=-1)
+    cells = (cumulated < 0.5 - 1e-12).sum(axis=-1) + 1
+    return _where_present(np.minimum(cells / flat.shape[-1], 1.0), _present(flat))
+
+
+def mass(a: Any) -> Any:
+    """The sum of the map: how much evidence there is, in units of the explained score.
+
+    Args:
+        a: Maps, ``(..., h, w)``.
+
+    Returns:
+        Float(s); 0 for an empty map, NaN for one that is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> float(mass(np.ones((2, 3))))
+        6.0
+    """
+    flat = _flat(np.asarray(a, np.float64))
+    return _where_present(flat.sum(axis=-1), np.isfinite(flat).all(axis=-1))
+
+
+def mean_of_present(values: Any) -> tuple[float, int]:
+    """The mean of the values that are there, and how many are missing (NaN); (NaN, count) if all are.
+
+    Example:
+        >>> mean_of_present([1.0, float("nan"), 3.0])
+        (2.0, 1)
+    """
+    array = np.asarray(values, np.float64).ravel()
+    present = array[~np.isnan(array)]
+    return (float(present.mean()) if len(present) else math.nan), len(array) - len(present)
+
+
+def _flat(a: np.ndarray) -> np.ndarray:
+    return a.reshape(*a.shape[:-2], -1)
+
+
+def _varies(flat: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(flat).all(axis=-1)
+    known = np.where(finite[..., None], flat, 0)
+    return finite & (known.max(axis=-1) > known.min(axis=-1))
+
+
+def _present(flat: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(flat).all(axis=-1)
+    return finite & (np.where(finite[..., None], flat, 0).sum(axis=-1) > 0)
+
+
+def _where_present(value: Any, present: Any) -> Any:
+    result = np.where(present, value, np.nan)
+    return result if result.ndim else float(result)
+
+
+def _shares(flat: np.ndarray) -> np.ndarray:
+    known = np.where(np.isfinite(flat), flat, 0)
+    # Divide by the largest value first: sums of very small or very large values stay exact.
+    top = known.max(axis=-1, keepdims=True)
+    known = known / np.where(top > 0, top, 1)
+    total = known.sum(axis=-1, keepdims=True)
+    return known / np.where(total > 0, total, 1)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PerSample:
+    """One number per sample; the mean is over those that are there.
+
+    Attributes:
+        values: float64 (N,), NaN where the number is missing.
+
+    Example:
+        >>> import numpy as np
+        >>> PerSample(np.array([1.0, np.nan, 0.0]))
+        PerSample(mean 0.5 of 2, 1 missing)
+    """
+
+    values: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """The mean of the numbers that are there; NaN if none is."""
+        return mean_of_present(self.values)[0]
+
+    @property
+    def missing(self) -> int:
+        """How many numbers are missing."""
+        return mean_of_present(self.values)[1]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        return f"PerSample(mean {self.mean:.4g} of {len(self) - self.missing}, {self.missing} missing)"
+
+
+def maps_of(
+    maps: Explanation | np.ndarray, input_size: Sequence[int] | None = None, *, coarse: bool = False
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """The maps of some pictures, float64 (N, h, w), and the height and width of the input.
+
+    Args:
+        maps: Maps, or an explanation.
+        input_size: Height and width of the input, where the maps do not have them.
+        coarse: Whether to take an explanation's map on the layer's own grid rather than on the input's.
+
+    Raises:
+        ValueError: If they are no maps of pictures.
+    """
+    size = input_size
+    if isinstance(maps, Explanation):
+        if maps.gradcam is None or maps.heatmap is None:
+            raise ArgumentError(
+                "maps", "hold a Grad-CAM map", repr(maps), "methods=('gradcam',), or an array (N, H, W)"
+            )
+        size = maps.heatmap.shape[1:]
+        maps = maps.gradcam if coarse else maps.heatmap
+    stack = np.asarray(maps)
+    if stack.ndim != 3 or stack.dtype.kind not in "fiub" or 0 in stack.shape:
+        raise ArgumentError(
+            "maps",
+            "be real numbers of shape (N, H, W)",
+            f"{stack.dtype} of shape {stack.shape}",
+            "maps[None] for one map; abs(maps).sum(axis=-1) for maps with channels",
+        )
+    height, width = stack.shape[1:] if size is None else size
+    return stack.astype(np.float64), (int(height), int(width))
+
+
+def informative(maps: np.ndarray) -> np.ndarray:
+    """Bool (N,): which of the maps (N, h, w) are finite and not the same everywhere."""
+    finite = np.isfinite(maps).all(axis=(1, 2))
+    known = np.where(finite[:, None, None], maps, 0)
+    return finite & (known.max(axis=(1, 2)) > known.min(axis=(1, 2)))

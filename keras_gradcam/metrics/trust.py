@@ -1,0 +1,250 @@
+"""Can I trust this map? The cheap checks in one table, each beside what a random map would get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..attribution.explainer import Explainer
+from ..attribution.explanation import Explanation
+from ..attribution.inputs import standardized
+from ..attribution.layers import LayerLike
+from ..attribution.targets.base import TargetLike
+from ..engine.base import Structure
+from ..errors import ArgumentError, check_whole_number
+from .faithfulness import deletion, insertion, masked_confidence
+from .localization import energy_inside, pointing_game
+from .randomization import explainer_for, randomization_check
+from .regions import Region
+from .scoring import fixed_target
+from .statistics import PerSample, informative, maps_of
+
+# A curve of so many points tells a good map from a random one; more only make it smoother.
+_STEPS = 10
+
+# Randomizing the last layers already tells whether a map depends on them, at one pass per layer.
+_DEPTH = 3
+
+# Shuffled maps cost next to nothing where no model is run.
+_DRAWS = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the table.
+
+    Attributes:
+        name: What was measured.
+        value: The mean over the samples; NaN if all are missing.
+        random: What maps with the same values at shuffled places get; NaN where that makes no sense.
+        missing: How many samples have no number.
+        reading: Which direction is good, and why, in words.
+    """
+
+    name: str
+    value: float
+    random: float
+    missing: int
+    reading: str
+
+
+@dataclass(frozen=True, repr=False)
+class Trust:
+    """What the checks found; printed as a Markdown table.
+
+    Attributes:
+        method: The method that made the maps.
+        layer: Path of the explained layer, or None where the method has none.
+        samples: The number of pictures.
+        checks: The rows.
+    """
+
+    method: str
+    layer: str | None
+    samples: int
+    checks: tuple[Check, ...]
+
+    def __getitem__(self, name: str) -> Check:
+        for check in self.checks:
+            if check.name == name:
+                return check
+        names = ", ".join(repr(check.name) for check in self.checks)
+        raise KeyError(f"`name` must be that of a check. Received: {name!r}. Candidates: {names}.")
+
+    def table(self) -> str:
+        """The checks as a Markdown table."""
+        lines = ["| check | these maps | random maps | missing | how to read it |", "|---|---|---|---|---|"]
+        for check in self.checks:
+            numbers = f"{_number(check.value)} | {_number(check.random)} | {check.missing}"
+            lines.append(f"| {check.name.replace('|', ' ')} | {numbers} | {check.reading} |")
+        return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        return f"{self.method}{f' of {self.layer}' if self.layer else ''}, {self.samples} pictures\n\n{self.table()}"
+
+    def __repr__(self) -> str:
+        return f"Trust({self.method}, {self.samples} pictures, {len(self.checks)} checks)"
+
+
+def trust(
+    model: Explainer | Any,
+    images: Structure,
+    *,
+    target: TargetLike = None,
+    regions: Sequence[Region] | np.ndarray | None = None,
+    layer: LayerLike = None,
+    method: str = "gradcam",
+    seed: int = 0,
+) -> Trust:
+    """Runs the cheap checks on the maps of some pictures.
+
+    Faithfulness (average drop, increase in confidence, deletion, insertion), dependence on what was learned (the last
+    three layers randomized one after another), maps that are empty, and, with regions, the pointing game and the energy
+    inside. The random maps beside them are the same maps with the cells of their own grid shuffled: equally strong and
+    equally coarse, but elsewhere. Scores are probabilities where the target has a class. Takes some 50
+    forward passes and 5 explanations of all pictures; weights are randomized and restored bit for bit, see
+    :func:`~keras_gradcam.randomization.randomization_check`.
+
+    Args:
+        model: A Keras model, or an :class:`~keras_gradcam.Explainer` with its own layer and target.
+        images: The pictures, N samples of what the model takes; some dozens give steady numbers.
+        target: What to explain: the labels (N,), a class, any target; by default the predicted classes.
+        regions: Where the objects are: one box (x0, y0, x1, y1) in pixels or one mask (H, W) per sample.
+        layer: The layer to explain; not beside an explainer.
+        method: "gradcam", or a guided method, whose absolute values are summed over the channels.
+        seed: Of all shuffling.
+
+    Returns:
+        The :class:`Trust`; ``print`` it, or take a row by its name: ``trust(...)["deletion AUC"].value``.
+
+    Raises:
+        ValueError: If the arguments do not fit each other or the model.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> keras.utils.set_random_seed(0)
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu"),
+        ...                           keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
+        >>> found = trust(model, np.random.default_rng(0).normal(size=(4, 8, 8, 3)), target=[0, 1, 0, 1])
+        >>> [check.name for check in found.checks][:4]
+        ['average drop', 'increase in confidence', 'deletion AUC', 'insertion AUC']
+
+    Source: Chattopadhay et al. 2018, https://arxiv.org/abs/1710.11063; Petsiuk et al. 2018,
+    https://arxiv.org/abs/1806.07421; Adebayo et al. 2018, https://arxiv.org/abs/1810.03292; Zhang et al. 2016,
+    https://arxiv.org/abs/1608.00507; Wang et al. 2020, https://arxiv.org/abs/1910.01279.
+    """
+    check_whole_number("seed", seed, 0)
+    explainer = _explainer(model, layer, method)
+    images = standardized(images, explainer.model)
+    chosen = fixed_target(explainer, images, target)
+    explanation = explainer(images, chosen)
+    maps, size = _maps(explanation, method)
+    rng = np.random.default_rng(seed)
+    shuffled = _shuffled(maps, rng)
+    checks = _faithfulness(explainer, images, chosen, maps, shuffled)
+    if regions is not None:
+        draws = [shuffled, *(_shuffled(maps, rng) for _ in range(_DRAWS - 1))]
+        checks += _location(maps, draws, regions, size)
+    checks += _dependence(explainer, images, chosen, method, seed)
+    empty = float((~informative(maps)).mean())
+    checks.append(Check("empty maps", empty, np.nan, 0, "0 is best; the share of maps that say nothing"))
+    return Trust(method, explanation.layer, len(maps), tuple(checks))
+
+
+def _faithfulness(explainer: Explainer, images: Structure, target: Any, maps: Any, shuffled: Any) -> list[Check]:
+    kept, other = (masked_confidence(explainer, images, one, target=target) for one in (maps, shuffled))
+
+    def area(curve: Callable[..., Any], of: np.ndarray) -> PerSample:
+        return curve(explainer, images, of, target=target, steps=_STEPS).auc
+
+    return [
+        _check("average drop", kept.drop, other.drop, "lower is better: what the map shows alone keeps the score"),
+        _check(
+            "increase in confidence",
+            kept.increase,
+            other.increase,
+            "higher is better: the share of pictures whose score rises when the rest is hidden",
+        ),
+        _check(
+            "deletion AUC",
+            area(deletion, maps),
+            area(deletion, shuffled),
+            "lower than random is good: the score falls fast when what the map shows is removed",
+        ),
+        _check(
+            "insertion AUC",
+            area(insertion, maps),
+            area(insertion, shuffled),
+            "higher than random is good: the score rises fast when what the map shows appears",
+        ),
+    ]
+
+
+def _location(maps: np.ndarray, draws: Sequence[np.ndarray], regions: Any, size: tuple[int, int]) -> list[Check]:
+    # The paper's 15 pixels are more than a small picture has to spare.
+    half_a_cell = max(extent / cells for extent, cells in zip(size, maps.shape[1:], strict=True)) / 2
+
+    def random(game: Callable[..., PerSample]) -> PerSample:
+        return PerSample(np.concatenate([game(one, regions, input_size=size).values for one in draws]))
+
+    def pointing(maps: np.ndarray, regions: Any, input_size: tuple[int, int]) -> PerSample:
+        return pointing_game(maps, regions, half_a_cell, input_size)
+
+    return [
+        _check(
+            "pointing game",
+            pointing(maps, regions, size),
+            random(pointing),
+            "higher is better: the share of maps whose strongest cell touches the object",
+        ),
+        _check(
+            "energy inside",
+            energy_inside(maps, regions, size),
+            random(energy_inside),
+            "higher is better: the share of the map on the object; random is its share of the area",
+        ),
+    ]
+
+
+def _dependence(explainer: Explainer, images: Structure, target: Any, method: str, seed: int) -> list[Check]:
+    found = randomization_check(explainer, images, method=method, target=target, depth=_DEPTH, seed=seed)
+    rows = zip(found.layers, found.correlations, strict=True)
+    reading = "near 0 is good, missing are maps that became empty; near 1: the map ignores what these layers learned"
+    return [
+        replace(_check(f"randomized down to {path}", PerSample(row), PerSample(np.zeros(0)), reading), random=0.0)
+        for path, row in rows
+    ]
+
+
+def _check(name: str, of: PerSample, random: PerSample, reading: str) -> Check:
+    return Check(name, of.mean, random.mean, of.missing, reading)
+
+
+def _explainer(model: Explainer | Any, layer: LayerLike, method: str) -> Explainer:
+    if not isinstance(model, Explainer):
+        return explainer_for(model, method, layer=layer)
+    if layer is not None:
+        raise ArgumentError(
+            "layer", "be given to the explainer", f"an explainer and layer={layer!r}", "Explainer(model, layer=...)"
+        )
+    return explainer_for(model, method)
+
+
+def _maps(explanation: Explanation, method: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """Maps >= 0 (N, h, w) on their own grid, and the height and width of the input."""
+    if method == "gradcam":
+        return maps_of(explanation, coarse=True)
+    maps = np.abs(getattr(explanation, method))
+    return maps_of(maps.sum(axis=-1) if maps.ndim == 4 else maps)
+
+
+def _shuffled(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    flat = maps.reshape(len(maps), -1)
+    return rng.permuted(flat, axis=1).reshape(maps.shape)
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.2f}"

@@ -1,1 +1,0 @@
-"""Sinks: where the results of an epoch go. One module per destination."""

@@ -1,0 +1,211 @@
+"""The contract between those who write the tab's data and the tab that reads it. Standard library only.
+
+A run's data lies in an event file of its own, under tags that start with ``gradcam_tab/``. Image summaries have other
+tags: a tag shared by two plugins shows in neither.
+
+============================  ==================  =========================================================
+tag                           step                content
+============================  ==================  =========================================================
+``gradcam_tab/run``           0, once a start     JSON, see :class:`RunInfo`
+``gradcam_tab/pictures``      0, once a start     (N,) encoded pictures as people know them
+``gradcam_tab/partners``      0, once a start     (N,) the same of the partners, where the probes are pairs
+``gradcam_tab/maps``          epoch               (N, h, w) raw Grad-CAM on its own grid, float16 or float32
+``gradcam_tab/partner_maps``  epoch               (N, h, w) the same of the partners, maybe on another grid
+``gradcam_tab/numbers``       epoch               (N, columns) float32, NaN where unknown
+``gradcam_tab/guided``        epoch               N encoded pictures, fetched one epoch at a time
+============================  ==================  =========================================================
+
+``gradcam_tab/start_maps``, ``start_partner_maps``, ``start_numbers`` and ``start_guided`` hold the model before its
+first epoch, at step 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PLUGIN_NAME = "gradcam"
+
+#: How many epochs TensorBoard keeps for this plugin unless the user says otherwise.
+SAMPLES = 1000
+
+VERSION = 1
+
+
+RUN = "gradcam_tab/run"
+
+PICTURES = "gradcam_tab/pictures"
+
+PARTNERS = "gradcam_tab/partners"
+
+MAPS = "gradcam_tab/maps"
+
+PARTNER_MAPS = "gradcam_tab/partner_maps"
+
+NUMBERS = "gradcam_tab/numbers"
+
+GUIDED = "gradcam_tab/guided"
+
+START_MAPS = "gradcam_tab/start_maps"
+
+START_PARTNER_MAPS = "gradcam_tab/start_partner_maps"
+
+START_NUMBERS = "gradcam_tab/start_numbers"
+
+START_GUIDED = "gradcam_tab/start_guided"
+
+
+#: The numbers kept per probe and epoch, NaN where unknown: score and probability of what is explained, the classes
+#: predicted and explained, the confidence (probability of what is predicted), and the drift. Writers store them in this
+#: order; readers take the names from the run, not from here.
+COLUMNS = (
+    "score",
+    "probability",
+    "predicted",
+    "explained",
+    "confidence",
+    "similarity_previous",
+    "similarity_first",
+    "center_shift",
+    "focus",
+    "mass",
+    "mass_inside",
+    "pointing_hit",
+)
+
+
+@dataclass(frozen=True)
+class ProbeInfo:
+    """What is known of a probe from the outset.
+
+    Attributes:
+        label: Index of the true class, or None.
+        region: Box (x0, y0, x1, y1) in input pixels, x1 and y1 exclusive, or None.
+    """
+
+    label: int | None = None
+    region: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is known of a run from the outset.
+
+    Attributes:
+        input_size: Height and width of the model's input, the space of the regions.
+        probes: One per picture.
+        layer: Name of the explained layer.
+        target: The explained score, in words.
+        quantity: What the score is, in a word, and what to multiply it with: a distance is logged with a minus sign.
+        label: What labels are: "class" or "identity".
+        methods: What was computed.
+        colormap: The colours the user chose for image summaries.
+        scale: The scale the user chose for them: "run" or "frame".
+        class_names: Class index to name; may be empty.
+        every: Epochs from one logged epoch to the next.
+        pairs: Whether each probe has a partner.
+        columns: Names of the columns of the numbers.
+
+    Example:
+        >>> info = RunInfo((8, 8), (ProbeInfo(3),), class_names={3: "cat"})
+        >>> RunInfo.from_json(info.to_json()) == info
+        True
+    """
+
+    input_size: tuple[int, int]
+    probes: tuple[ProbeInfo, ...]
+    layer: str | None = None
+    target: str = ""
+    quantity: tuple[str, float] = ("score", 1.0)
+    label: str = "class"
+    methods: tuple[str, ...] = ()
+    colormap: str = "inferno"
+    scale: str = "run"
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    every: int = 1
+    pairs: bool = False
+    columns: tuple[str, ...] = COLUMNS
+
+    def to_json(self) -> str:
+        """The text that is stored."""
+        return json.dumps(
+            {
+                "version": VERSION,
+                "layer": self.layer,
+                "target": self.target,
+                "quantity": list(self.quantity),
+                "label": self.label,
+                "methods": list(self.methods),
+                "input_size": list(self.input_size),
+                "colormap": self.colormap,
+                "scale": self.scale,
+                "class_names": {str(index): name for index, name in self.class_names.items()},
+                "every": self.every,
+                "pairs": self.pairs,
+                "columns": list(self.columns),
+                "probes": [
+                    {"label": probe.label, "region": None if probe.region is None else list(probe.region)}
+                    for probe in self.probes
+                ],
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> RunInfo:
+        """Reads what :meth:`to_json` wrote; unknown keys are ignored.
+
+        Raises:
+            ValueError: If the text is not such a description, or one of a later version.
+        """
+        try:
+            stored = json.loads(text)
+            version = int(stored["version"])
+            info = cls(
+                input_size=_pair(stored["input_size"]),
+                probes=tuple(_probe(probe) for probe in stored["probes"]),
+                layer=None if stored.get("layer") is None else str(stored["layer"]),
+                target=str(stored.get("target") or ""),
+                quantity=_quantity(*stored.get("quantity", ("score", 1.0))),
+                label=str(stored.get("label") or "class"),
+                methods=tuple(str(method) for method in stored.get("methods", ())),
+                colormap=str(stored.get("colormap", "inferno")),
+                scale=str(stored.get("scale", "run")),
+                class_names={int(index): str(name) for index, name in stored.get("class_names", {}).items()},
+                every=max(1, int(stored.get("every", 1))),
+                pairs=bool(stored.get("pairs", False)),
+                columns=tuple(str(column) for column in stored.get("columns", COLUMNS)),
+            )
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise ValueError(f"The run's description cannot be read ({type(error).__name__}: {error}).") from error
+        if version > VERSION:
+            raise ValueError(
+                f"The run was written by a later version of keras_gradcam (format {version}, this one reads {VERSION})."
+            )
+        return info
+
+
+def _quantity(name: Any, factor: Any) -> tuple[str, float]:
+    if not math.isfinite(factor):
+        raise ValueError(f"a factor of {factor}")
+    return str(name), float(factor)
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    height, width = (int(value) for value in values)
+    if height < 1 or width < 1:
+        raise ValueError(f"input_size {values}")
+    return height, width
+
+
+def _probe(stored: Any) -> ProbeInfo:
+    label, region = stored.get("label"), stored.get("region")
+    if region is not None:
+        x0, y0, x1, y1 = (float(value) for value in region)
+        if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
+            raise ValueError(f"region {region}")
+        region = (x0, y0, x1, y1)
+    return ProbeInfo(None if label is None else int(label), region)

@@ -1,0 +1,1 @@
+"""Writers: where the results of an epoch go. One module per destination."""

@@ -1,0 +1,277 @@
+"""The formulas on plain arrays: hand-computed, compared with explicit loops, and by property."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from oracles import assert_close, gradcam_by_hand, guided_gradcam_by_hand, upsample_by_hand
+
+from keras_gradcam import GradCAMResult, gradcam
+from keras_gradcam.attribution.methods.formulas import gradcam_map, guided_gradcam
+from keras_gradcam.grids import upsample
+
+
+class TorchLike:
+    """A tensor that must be detached and brought to the CPU before NumPy may read it."""
+
+    def __init__(self, array, state="attached"):
+        self.array, self.state = array, state
+
+    def detach(self):
+        return TorchLike(self.array, "detached")
+
+    def cpu(self):
+        assert self.state == "detached", "cpu() before detach()"
+        return TorchLike(self.array, "on cpu")
+
+    def __array__(self, dtype=None, copy=None):
+        assert self.state == "on cpu", "read before detach().cpu()"
+        return np.asarray(self.array, dtype)
+
+
+def normal(rng, *shape, dtype="float32"):
+    return rng.normal(size=shape).astype(dtype)
+
+
+# -------------------------------------------------------------------------------------------------------------- by hand
+
+
+def test_hand_computed_picture():
+    activations = np.array([[[1.0, 4.0], [2.0, 0.0]], [[0.0, 1.0], [3.0, 5.0]]])
+    gradients = np.array([[[1.0, 0.0], [1.0, -2.0]], [[4.0, -2.0], [2.0, 0.0]]])
+    # means over the four cells: a = (2, -1); 2*A_0 - A_1 = [[-2, 4], [-1, 1]]
+    np.testing.assert_array_equal(gradcam(activations, gradients).gradcam, [[0, 4], [0, 1]])
+
+
+def test_hand_computed_guided_gradcam():
+    activations = np.array([[[0.0], [4.0]]])  # one row, two cells
+    gradients = np.ones((1, 2, 1))
+    guided = np.array([[[1.0], [2.0], [-3.0], [10.0]]])  # one row, four pixels
+    result = gradcam(activations, gradients, guided)
+    # upsampled to four cells: 0, 1, 3, 4
+    np.testing.assert_array_equal(result.guided_gradcam[0, :, 0], [0, 2, -9, 40])
+    np.testing.assert_array_equal(result.guided_backprop, guided)
+
+
+@pytest.mark.parametrize("space", [(7,), (5, 3), (2, 4, 3)], ids=["series", "pictures", "volumes"])
+def test_gradcam_map_equals_explicit_loops(rng, space):
+    activations, gradients = normal(rng, 3, *space, 4), normal(rng, 3, *space, 4)
+    assert_close(gradcam_map(activations, gradients), gradcam_by_hand(activations, gradients), 1e-6)
+
+
+@pytest.mark.parametrize("space", [(5, 3), (2, 4, 3)], ids=["pictures", "volumes"])
+def test_gradcam_on_a_batch_equals_explicit_loops(rng, space):
+    activations, gradients = normal(rng, 2, *space, 4), normal(rng, 2, *space, 4)
+    guided = normal(rng, 2, *(2 * extent + 1 for extent in space), 3)
+    result = gradcam(activations, gradients, guided)
+    expected = gradcam_by_hand(activations, gradients)
+    assert_close(result.gradcam, expected, 1e-6)
+    assert_close(result.guided_gradcam, guided_gradcam_by_hand(guided, expected), 1e-6)
+
+
+def test_batch_equals_single_pictures(rng):
+    activations, gradients, guided = normal(rng, 4, 3, 5, 6), normal(rng, 4, 3, 5, 6), normal(rng, 4, 7, 9, 3)
+    batch = gradcam(activations, gradients, guided)
+    for n in range(4):
+        single = gradcam(activations[n], gradients[n], guided[n])
+        np.testing.assert_allclose(single.gradcam, batch.gradcam[n], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(single.guided_gradcam, batch.guided_gradcam[n], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(single.guided_backprop, guided[n])
+
+
+def test_gradients_are_not_pooled_over_the_batch(rng):
+    activations, gradients = normal(rng, 2, 3, 3, 2), normal(rng, 2, 3, 3, 2)
+    alone = gradcam_map(activations[:1], gradients[:1])
+    gradients[1] *= 1000
+    np.testing.assert_allclose(gradcam_map(activations, gradients)[:1], alone, rtol=1e-6)
+
+
+def test_map_of_zeros_is_a_result(rng):
+    activations = np.abs(normal(rng, 2, 3, 3, 4))
+    result = gradcam(activations, -np.ones_like(activations), normal(rng, 2, 6, 6, 3))
+    np.testing.assert_array_equal(result.gradcam, np.zeros((2, 3, 3)))
+    np.testing.assert_array_equal(result.guided_gradcam, np.zeros((2, 6, 6, 3)))
+
+
+def test_without_guided_gradient_the_guided_results_are_none(rng):
+    result = gradcam(normal(rng, 3, 3, 2), normal(rng, 3, 3, 2))
+    assert isinstance(result, GradCAMResult)
+    assert result.guided_backprop is None
+    assert result.guided_gradcam is None
+
+
+# -------------------------------------------------------------------------------------------------- arrays of all kinds
+
+
+@pytest.mark.parametrize("convert", [tf.constant, TorchLike, np.ndarray.tolist], ids=["tf", "torch-like", "lists"])
+def test_arrays_of_any_framework_give_the_same_numpy_results(rng, convert):
+    arrays = [normal(rng, 2, 3, 5, 4, dtype="float64"), normal(rng, 2, 3, 5, 4, dtype="float64")]
+    arrays.append(normal(rng, 2, 6, 9, 3, dtype="float64"))
+    for actual, expected in zip(gradcam(*map(convert, arrays)), gradcam(*arrays), strict=True):
+        assert type(actual) is np.ndarray
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
+def test_integers_are_computed_as_floating_point(rng, dtype):
+    activations, gradients = (
+        rng.integers(0, 3, (2, 3, 3, 2)).astype(dtype),
+        rng.integers(0, 3, (2, 3, 3, 2)).astype(dtype),
+    )
+    result = gradcam(activations, gradients)
+    assert result.gradcam.dtype == np.float32
+    assert_close(result.gradcam, gradcam_by_hand(activations, gradients), 1e-6)
+
+
+def test_double_precision_stays(rng):
+    activations, gradients = normal(rng, 3, 3, 2, dtype="float64"), normal(rng, 3, 3, 2, dtype="float64")
+    result = gradcam(activations, gradients, normal(rng, 6, 6, 1, dtype="float64"))
+    assert result.gradcam.dtype == result.guided_gradcam.dtype == np.float64
+    assert_close(result.gradcam[None], gradcam_by_hand(activations[None], gradients[None]), 1e-14)
+
+
+def test_backend_tensors_stay_tensors(rng):
+    activations, gradients, guided = normal(rng, 2, 3, 5, 4), normal(rng, 2, 3, 5, 4), normal(rng, 2, 3, 5, 1)
+    heatmap = gradcam_map(tf.constant(activations), tf.constant(gradients))
+    assert tf.is_tensor(heatmap)
+    assert_close(heatmap, gradcam_by_hand(activations, gradients), 1e-6)
+    weighted = guided_gradcam(tf.constant(guided), heatmap)
+    assert tf.is_tensor(weighted)
+    assert_close(weighted, guided * gradcam_by_hand(activations, gradients)[..., None], 1e-6)
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+@pytest.mark.parametrize("single", [True, False])
+def test_arguments_are_never_modified(rng, writeable, single):
+    arrays = [normal(rng, 2, 3, 3, 4), normal(rng, 2, 3, 3, 4), normal(rng, 2, 6, 6, 3)]
+    arrays = [array[0] if single else array for array in arrays]
+    before = [array.copy() for array in arrays]
+    for array in arrays:
+        array.flags.writeable = writeable
+    gradcam(*arrays)
+    gradcam_map(*(array[None] if single else array for array in arrays[:2]))
+    for array, copy in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_strided_views_give_the_same_as_copies(rng):
+    activations, gradients = normal(rng, 6, 8, 10, 4)[::2, ::-1, 1::3], normal(rng, 3, 8, 3, 8)[..., ::2]
+    np.testing.assert_allclose(
+        gradcam(activations, gradients).gradcam,
+        gradcam(activations.copy(), gradients.copy()).gradcam,
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("activations", "gradients"),
+    [((3, 3, 4), (3, 3, 5)), ((3, 3), (3, 3)), ((2, 3, 3, 4), (3, 3, 4)), ((1, 1, 1, 1, 1, 1), (1, 1, 1, 1, 1, 1))],
+)
+def test_feature_maps_that_do_not_fit_are_named_with_their_shapes(activations, gradients):
+    with pytest.raises(ValueError, match=r"conv_activations.*one shape") as caught:
+        gradcam(np.ones(activations), np.ones(gradients))
+    assert f"{activations} and {gradients}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("activations", "guided"),
+    [((3, 3, 4), (2, 6, 6, 3)), ((2, 3, 3, 4), (6, 6, 3)), ((2, 3, 3, 4), (3, 6, 6, 3)), ((3, 3, 4), (6, 6))],
+)
+def test_guided_gradients_of_other_pictures_are_named_with_their_shapes(activations, guided):
+    with pytest.raises(ValueError, match=r"guided_backprop") as caught:
+        gradcam(np.ones(activations), np.ones(activations), np.ones(guided))
+    assert str(guided) in str(caught.value)
+    assert str(activations) in str(caught.value)
+
+
+# ----------------------------------------------------------------------------------------------------------- upsampling
+
+SIZES = [((3, 5), (12, 10)), ((1, 1), (4, 3)), ((4, 6), (4, 6)), ((7, 2), (5, 9)), ((2, 9), (3, 4)), ((6, 6), (1, 1))]
+
+
+@pytest.mark.parametrize(("old", "new"), [*SIZES, ((4,), (11,)), ((2, 3, 2), (5, 4, 3))], ids=str)
+def test_upsample_equals_explicit_loops(rng, old, new):
+    maps = normal(rng, 2, *old, dtype="float64")
+    assert_close(upsample(maps, new), upsample_by_hand(maps, new), 1e-12)
+
+
+@pytest.mark.parametrize(("old", "new"), SIZES, ids=str)
+def test_upsample_equals_tensorflow(rng, old, new):
+    maps = normal(rng, 2, *old)
+    expected = tf.image.resize(maps[..., None], new, method="bilinear", antialias=False)[..., 0]
+    assert_close(upsample(maps, new), expected, 1e-6)
+
+
+def test_upsample_keeps_dtype_and_returns_contiguous_memory(rng):
+    for dtype in ("float32", "float64"):
+        result = upsample(normal(rng, 2, 3, 4, dtype=dtype), (6, 8))
+        assert result.dtype == dtype
+        assert result.flags.c_contiguous
+
+
+extents = st.integers(1, 6)
+numbers = st.floats(-1e3, 1e3, width=32)
+
+
+def maps_of(count=1):
+    """``count`` maps of one shape, and the size they are resized to."""
+    return st.tuples(extents, extents).flatmap(
+        lambda old: st.tuples(
+            hnp.arrays("float64", (count, *old), elements=numbers), st.tuples(st.integers(1, 15), st.integers(1, 15))
+        )
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(maps_of())
+def test_upsample_stays_within_the_range_of_its_values(case):
+    maps, size = case
+    result = upsample(maps, size)
+    slack = 1e-12 * max(1.0, np.abs(maps).max())
+    assert result.min() >= maps.min() - slack
+    assert result.max() <= maps.max() + slack
+
+
+@settings(deadline=None, max_examples=60)
+@given(maps_of(2), numbers, numbers)
+def test_upsample_is_linear(case, a, b):
+    (one, two), size = case
+    joined = upsample((a * one + b * two)[None], size)
+    apart = a * upsample(one[None], size) + b * upsample(two[None], size)
+    np.testing.assert_allclose(joined, apart, rtol=1e-9, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(maps_of())
+def test_upsample_to_its_own_size_changes_nothing(case):
+    maps, _ = case
+    np.testing.assert_array_equal(upsample(maps, maps.shape[1:]), maps)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.tuples(extents, extents), st.tuples(extents, extents), numbers)
+def test_upsample_keeps_a_constant(old, new, value):
+    np.testing.assert_allclose(upsample(np.full((1, *old), value), new), np.full((1, *new), value), rtol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_gradcam_map_is_not_negative_and_scales_with_the_gradients(data):
+    shape = (data.draw(st.integers(1, 3)), data.draw(extents), data.draw(extents), data.draw(st.integers(1, 4)))
+    activations = data.draw(hnp.arrays("float64", shape, elements=numbers))
+    gradients = data.draw(hnp.arrays("float64", shape, elements=numbers))
+    factor = data.draw(st.floats(1 / 16, 16))
+    result = gradcam_map(activations, gradients)
+    assert result.min() >= 0
+    size = np.abs(activations).max() * np.abs(gradients).max() * shape[-1]
+    np.testing.assert_allclose(
+        gradcam_map(activations, factor * gradients), factor * result, rtol=1e-9, atol=1e-9 * (1 + size)
+    )

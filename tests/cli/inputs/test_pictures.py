@@ -1,0 +1,224 @@
+"""Pictures from files: as people see them, whatever the format; broken ones in words."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+
+import numpy as np
+import pytest
+from cli_models import jpeg_bytes, picture
+from PIL import Image
+
+from keras_gradcam.cli.errors import PictureError
+from keras_gradcam.cli.inputs.pictures import decode, read_file
+
+SIZE = (30, 40)
+
+
+def encoded(image, kind="png", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def shown(content, largest=4096):
+    return decode(content, SIZE, 3, largest).shown
+
+
+def test_a_picture_of_the_models_size_is_taken_as_it_is():
+    given = picture()
+    found = decode(encoded(Image.fromarray(given)), SIZE, 3, 4096)
+    np.testing.assert_array_equal(found.pixels, given)
+    np.testing.assert_array_equal(found.shown, given)
+    assert found.size == SIZE
+
+
+def test_other_sizes_are_resized_as_a_whole():
+    given = Image.fromarray(picture(size=(100, 60)))
+    found = decode(encoded(given), SIZE, 3, 50)
+    np.testing.assert_array_equal(found.pixels, np.asarray(given.resize((40, 30), Image.Resampling.BILINEAR)))
+    assert found.size == (100, 60)
+    assert found.shown.shape == (50, 30, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_their_camera_says(orientation):
+    upright = picture()
+    turned = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(np.ascontiguousarray(turned)), exif=exif)
+    np.testing.assert_array_equal(shown(content), upright)
+
+
+def test_broken_exif_turns_nothing():
+    content = encoded(Image.fromarray(picture()), "jpeg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\xff", quality=100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's
+        assert shown(content).shape == (30, 40, 3)
+
+
+def test_grey_pictures():
+    grey = picture()[..., 0]
+    content = encoded(Image.fromarray(grey))
+    np.testing.assert_array_equal(shown(content), np.stack([grey] * 3, axis=-1))
+    np.testing.assert_array_equal(decode(content, SIZE, 1, 1).pixels[..., 0], grey)
+
+
+def test_palettes():
+    image = Image.fromarray(picture()).quantize(16)
+    np.testing.assert_array_equal(shown(encoded(image)), np.asarray(image.convert("RGB")))
+
+
+def test_two_colours():
+    image = Image.fromarray(picture()).convert("1")
+    assert set(np.unique(shown(encoded(image)))) == {0, 255}
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P"])
+def test_transparent_parts_are_white(kind):
+    given = picture()
+    alpha = np.zeros(SIZE, np.uint8)
+    alpha[:15] = 255
+    image = Image.fromarray(np.concatenate([given, alpha[..., None]], axis=-1))
+    image = image.quantize(64) if kind == "P" else image.convert(kind)
+    found = shown(encoded(image))
+    assert (found[15:] == 255).all()
+    assert not (found[:15] == 255).all()
+    if kind == "RGBA":
+        np.testing.assert_array_equal(found[:15], given[:15])
+
+
+def test_half_transparent_parts_are_mixed_with_white():
+    image = Image.new("RGBA", (4, 4), (0, 100, 200, 51))
+    np.testing.assert_allclose(shown(encoded(image))[0, 0], [204, 224, 244], atol=1)
+
+
+def test_a_transparent_colour_of_an_opaque_picture_is_white():
+    image = Image.new("RGB", (4, 4), (10, 20, 30))
+    image.putpixel((0, 0), (1, 2, 3))
+    found = shown(encoded(image, transparency=(10, 20, 30)))
+    assert found[0, 0].tolist() == [1, 2, 3]
+    assert found[1, 1].tolist() == [255, 255, 255]
+
+
+def test_printers_colours():
+    image = Image.fromarray(picture()).convert("CMYK")
+    np.testing.assert_allclose(shown(encoded(image, "tiff")), picture(), atol=2)
+    assert shown(encoded(image, "jpeg", quality=100)).shape == (30, 40, 3)
+
+
+def test_sixteen_bits_are_scaled_to_eight():
+    grey = picture()[..., 0]
+    for kind in ("png", "tiff"):
+        found = shown(encoded(Image.fromarray(grey.astype(np.uint16) * 257), kind))
+        np.testing.assert_array_equal(found[..., 1], grey)
+
+
+@pytest.mark.parametrize("factor", [1, 257])
+def test_whole_numbers_of_32_bits(factor):
+    grey = picture()[..., 0]
+    found = shown(encoded(Image.fromarray(grey.astype(np.int32) * factor), "tiff"))
+    np.testing.assert_array_equal(found[..., 0], grey)
+
+
+@pytest.mark.parametrize("factor", [1, 1 / 255])
+def test_floating_point(factor):
+    grey = picture()[..., 0]
+    found = shown(encoded(Image.fromarray(grey.astype(np.float32) * np.float32(factor)), "tiff"))
+    np.testing.assert_array_equal(found[..., 0], grey)
+
+
+def test_the_first_frame_of_an_animation():
+    frames = [Image.new("P", (8, 8), number) for number in (1, 2, 3)]
+    for number, frame in enumerate(frames):
+        frame.putpalette([value for color in range(4) for value in (color * 50, number * 20, 7)])
+    content = encoded(frames[0], "gif", save_all=True, append_images=frames[1:])
+    assert (shown(content) == [50, 0, 7]).all()
+
+
+@pytest.mark.parametrize("kind", ["bmp", "ppm", "tga", "webp", "jpeg"])
+def test_other_formats(kind):
+    options = {"lossless": True} if kind == "webp" else {"quality": 100} if kind == "jpeg" else {}
+    found = shown(encoded(Image.fromarray(picture()), kind, **options))
+    np.testing.assert_allclose(found.astype(int), picture(), atol=20 if kind == "jpeg" else 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20000, 1), (1, 20000)])
+def test_extreme_shapes(size):
+    found = decode(encoded(Image.new("RGB", size[::-1], (9, 8, 7))), SIZE, 3, 256)
+    assert (found.pixels == [9, 8, 7]).all()
+    assert found.size == size
+    assert max(found.shown.shape) <= 256
+    assert min(found.shown.shape) >= 1
+
+
+# --- what is no picture ---------------------------------------------------------------------------------------------
+
+WHOLE_PNG = encoded(Image.fromarray(picture()))
+BROKEN = {
+    "empty": (b"", "is empty"),
+    "text": (b"just some words\n" * 20, "is no picture"),
+    "half a jpeg": (jpeg_bytes()[: len(jpeg_bytes()) // 2], "cannot be decoded: .*[Tt]runcated"),
+    "head of a jpeg": (jpeg_bytes()[:20], "is no picture|cannot be decoded"),
+    "half a png": (WHOLE_PNG[: len(WHOLE_PNG) // 2], "cannot be decoded: .*truncated"),
+    "a png with a flipped byte": (WHOLE_PNG[:60] + b"\0\xff" + WHOLE_PNG[62:], "cannot be decoded"),
+    "png signature": (WHOLE_PNG[:8], "is no picture|cannot be decoded"),
+    "not a number": (encoded(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "tiff"), "not known what is white"),
+    "below zero": (encoded(Image.fromarray(np.full((4, 4), -5, np.int32)), "tiff"), "not known what is white"),
+    "heights in metres": (encoded(Image.fromarray(np.full((4, 4), 812.5, np.float32)), "tiff"), "not known what"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_pictures_are_told_in_one_line(name):
+    content, message = BROKEN[name]
+    with pytest.raises(PictureError, match=message) as error:
+        decode(content, SIZE, 3, 256)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("times", [1.01, 3])
+def test_what_unfolds_to_too_much_is_refused_not_warned_of(monkeypatch, times):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(30 * 40 / times))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(PictureError, match=r"pixels, more than|exceeds limit"):
+            decode(WHOLE_PNG, SIZE, 3, 256)
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
+    for name, message in (
+        ("pipe.jpg", "is no file"),
+        ("loop.jpg", "Too many levels"),
+        ("nowhere.jpg", "No such file"),
+        ("missing.jpg", "No such file"),
+        (".", "is no file"),
+    ):
+        with pytest.raises(PictureError, match=message):
+            read_file(str(tmp_path / name))
+
+
+def test_a_file_that_must_not_be_read(tmp_path, monkeypatch):
+    (tmp_path / "secret.jpg").write_bytes(jpeg_bytes())
+
+    def refused(*_args, **_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(PictureError, match="cannot be read: Permission denied"):
+        read_file(str(tmp_path / "secret.jpg"))

@@ -1,0 +1,139 @@
+"""``keras-gradcam report`` of trainings that were resumed, and of numbers that are not logged at every epoch."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tab_runs
+from cli_models import SIZE, network, picture, run
+from reid_models import CAMERAS, IDENTITIES, N, embedding_model
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from keras_gradcam import GuidedGradCAMCallback, Similarity
+from keras_gradcam.reid import Gallery
+from keras_gradcam.tensorboard_plugin import summary
+
+PIECES = [(0, 3), (3, 6)]
+
+
+def rows(text):
+    """The first table by its first column."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return {first: rest for first, *rest in cells if len(rest) == 4}
+
+
+def reported(capsys, folder):
+    assert run("report", folder) == 0
+    return capsys.readouterr().out
+
+
+def trained(folder, pieces, shift=0):
+    """Trains with a new callback for each piece, as a new process would; the last callback."""
+    keras.utils.set_random_seed(1)
+    model = network()
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    images = np.stack([picture(number, SIZE) for number in range(6)]).astype("float32")
+    labels = np.arange(6) % 3
+    for place, (first, epochs) in enumerate(pieces):
+        probe = np.roll(images, shift * place, axis=0), labels
+        callback = GuidedGradCAMCallback(probe, folder, methods="gradcam", on_error="raise")
+        model.fit(
+            images, labels, initial_epoch=first, epochs=epochs, shuffle=False, verbose=0, callbacks=[callback]
+        )  # fmt: skip
+    return callback
+
+
+def test_a_resumed_training_is_reported_as_a_whole(tmp_path, capsys):
+    """What is reported of two pieces is, word for word, what one uninterrupted training would say."""
+    whole = trained(tmp_path / "whole", [(0, 6)]).report()
+    resumed = trained(tmp_path / "resumed", PIECES)
+    assert "3 epochs logged, 3 to 5;" in resumed.report()
+    text = reported(capsys, tmp_path / "resumed")
+    assert text == whole + "\n"
+    assert text.startswith("6 epochs logged, 0 to 5; 6 probes.")
+    assert rows(text)["score"][0] != "-"
+    assert text == reported(capsys, tmp_path / "whole")
+
+
+def test_what_was_logged_of_other_probes_is_left_out(tmp_path, capsys):
+    last = trained(tmp_path, PIECES, shift=3)
+    expected = "What was logged of other probes before is left out.\n\n" + last.report() + "\n"
+    assert reported(capsys, tmp_path) == expected
+
+
+def test_other_probes_in_another_number_are_left_out(tmp_path, capsys):
+    tab_runs.write_run(tmp_path, epochs=3, probes=4)
+    tab_runs.write_run(tmp_path, maps=tab_runs.moving_maps(6, 2), probes=2, begin=3, start=False)
+    text = reported(capsys, tmp_path)
+    assert "3 epochs logged, 3 to 5; 2 probes." in text
+    assert "other probes before is left out" in text
+
+
+def test_a_training_that_began_anew_is_alone(tmp_path, capsys):
+    tab_runs.write_run(tmp_path, epochs=5)
+    maps = tab_runs.moving_maps(8, 4, seed=5)
+    writer = tab_runs.write_run(tmp_path, maps=maps[:1], close=False)[1]
+    for epoch in (3, 7):  # every fourth epoch: none of the first training is written again until then
+        numbers = tab_runs.numbers_for(maps[epoch + 1], maps[epoch], maps[0], [0, 1, 2, 0], epoch)
+        writer.add(epoch, summary.maps_summary(maps[epoch + 1]), summary.numbers_summary(numbers))
+    writer.close()
+    assert "2 epochs logged, 3 to 7; 4 probes." in reported(capsys, tmp_path)
+
+
+def test_numbers_of_a_gallery_are_reported_from_the_log(tmp_path, capsys):
+    pictures = np.random.default_rng(0).random((N, 20, 12, 3), dtype=np.float32)
+    gallery = Gallery((pictures, IDENTITIES, CAMERAS), query=(pictures[::3], IDENTITIES[::3], CAMERAS[::3]), every=2)
+    model = embedding_model()
+    options = {"target": Similarity(), "methods": "gradcam", "gallery": gallery, "on_error": "raise"}
+    for first, epochs in ((0, 5), (3, 6)):
+        callback = GuidedGradCAMCallback((pictures[:8], IDENTITIES[:8]), tmp_path, **options)
+        model.fit(
+            pictures, IDENTITIES, initial_epoch=first, epochs=epochs, batch_size=8, verbose=0, callbacks=[callback]
+        )  # fmt: skip
+        text = reported(capsys, tmp_path)
+        if first == 0:
+            assert text == callback.report() + "\n"
+            assert rows(text)["mean ap"][1].endswith("(epoch 1)")
+    assert text.startswith("6 epochs logged, 0 to 5; 8 probes.")
+    assert "| 00 identity 0 |" in text
+    # Logged at 1, 3 and 4; then anew at 4 and 5.
+    later = callback.history.totals
+    assert rows(text)["mean ap"][2] == f"{later['mean_ap'][-1]:.3g}"
+    assert rows(text)["similarity gap"][2] == f"{later['similarity_gap'][-1]:.3g}"
+
+
+@pytest.mark.parametrize(("again", "expected"), [({}, "0.25 (epoch 0)"), ({"mean_ap": 0.75}, "0.75")])
+def test_a_number_goes_with_the_epoch_it_was_written_with(tmp_path, capsys, again, expected):
+    """Epoch 1 is written again: what was known of it before is void, even if it is not known any more."""
+
+    def scalars(values):
+        values = [(f"gradcam_retrieval/{name}", np.float32(value)) for name, value in values.items()]
+        return [Summary.Value(tag=tag, tensor=summary.make_tensor_proto(value)) for tag, value in values]
+
+    maps = tab_runs.moving_maps(2, 4)
+    writer = tab_runs.write_run(tmp_path, maps=maps[:1], close=False)[1]
+    for epoch, totals in ((0, {"mean_ap": 0.25}), (1, {"mean_ap": 0.5}), (1, again)):
+        numbers = tab_runs.numbers_for(maps[1], None, maps[0], [0, 1, 2, 0], epoch)
+        writer.add(epoch, *scalars(totals))
+        writer.add(epoch, summary.numbers_summary(numbers), summary.maps_summary(maps[epoch + 1]))
+    writer.close()
+    assert rows(reported(capsys, tmp_path))["mean ap"][2] == expected
+
+
+def test_a_first_map_that_is_empty_is_told_of(tmp_path, capsys):
+    maps = tab_runs.moving_maps(3, 4)
+    maps[0] = 0
+    tab_runs.write_run(tmp_path, maps=maps)
+    text = reported(capsys, tmp_path)
+    assert rows(text)["similarity first"] == ["-", "-", "-", "4"]
+    assert "The first map (start) of 4 of 4 probes is zero everywhere" in text
+
+
+def test_the_rest_of_a_report_survives_without_a_description(tmp_path, capsys):
+    writer = tab_runs.RunWriter(tmp_path)
+    written = Summary.Value(tag="gradcam/report", tensor=summary.make_tensor_proto(np.array(b"the text", object)))
+    writer._write(Event(wall_time=1, step=3, summary=Summary(value=[written])))
+    writer.close()
+    assert reported(capsys, tmp_path) == "the text\n"

@@ -1,0 +1,159 @@
+"""Panels, overviews and filmstrips by their pixels."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from keras_gradcam.drawing import panels
+from keras_gradcam.drawing import pixels as render
+from keras_gradcam.drawing.canvas import FAINT, PAPER
+from keras_gradcam.drawing.panels import Filmstrip, Frame
+from keras_gradcam.drawing.pixels import Style
+
+RED = np.array([198, 40, 40])
+
+
+def picture(height=30, width=20, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_a_zero_map_leaves_the_picture_and_says_so():
+    frame = Frame(picture(200, 200), gradcam=np.zeros((2, 2)))
+    cell = panels.gradcam_cell(frame, (200, 200), Style())
+    np.testing.assert_array_equal(cell[:178], frame.picture[:178])
+    assert (cell[182:] != frame.picture[182:]).mean() > 0.9
+
+
+def test_a_map_that_is_not_finite_is_drawn_and_says_so():
+    broken, zero = (
+        panels.gradcam_cell(Frame(picture(200, 200), gradcam=values, top=1), (200, 200), Style())
+        for values in (np.array([[np.nan, np.inf]]), np.zeros((1, 2)))
+    )
+    assert (broken[182:] != zero[182:]).any()
+
+
+def panel_frame(**options):
+    return Frame(
+        picture(64, 64),
+        caption=("truth: cat", "predicted: dog 0.90", "epoch 3"),
+        gradcam=np.random.default_rng(1).random((4, 4)),
+        cam_variants={"LayerCAM": np.random.default_rng(4).random((5, 3)) * 7},
+        gradients={
+            "guided backprop": np.random.default_rng(2).normal(size=(64, 64, 3)),
+            "saliency": np.random.default_rng(3).random(size=(64, 64)),
+        },
+        top=1.0,
+        **options,
+    )
+
+
+def test_a_panel_holds_its_cells_a_cousin_on_its_own_scale():
+    frame = panel_frame()
+    drawn = panels.panel(frame)
+    size = (256, 256)
+    cells = [
+        render.resized(frame.picture, size),
+        panels.gradcam_cell(frame, size, Style()),
+        render.overlay(render.resized(frame.picture, size), frame.cam_variants["LayerCAM"]),
+        render.resized(render.relief(frame.gradients["guided backprop"]), size),
+        render.resized(render.relief(frame.gradients["saliency"]), size),
+    ]
+    for number, cell in enumerate(cells):
+        left = 8 + number * 262
+        np.testing.assert_array_equal(drawn[26:282, left : left + 256], cell)
+    assert drawn.shape[1] == 5 * 262 - 6 + 16
+
+
+def test_methods_that_were_not_computed_are_left_out():
+    frame = Frame(picture(64, 64), gradcam=np.ones((2, 2)))
+    assert panels.panel(frame).shape[1] == 2 * 262 - 6 + 16
+
+
+def test_a_wrong_prediction_has_a_red_frame_and_a_right_one_none():
+    for wrong in (True, False):
+        drawn = panels.panel(panel_frame(wrong=wrong))
+        border = np.concatenate([drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]])
+        assert (border == RED).all() == wrong
+
+
+def test_line_breaks_and_changes_of_direction_are_not_drawn():
+    assert panels.panel(Frame(picture(64, 64), caption=("truth: cat\n", "a\u202eb"))).shape[1] == 256 + 16
+
+
+def test_an_overview_holds_every_overlay():
+    frames = [Frame(picture(64, 64, seed), ("a",), (f"cat {seed}",), np.eye(3), top=1.0) for seed in range(6)]
+    drawn = panels.overview(frames, "epoch 3")
+    for number, frame in enumerate(frames):
+        y, x = 26 + number // 4 * (256 + 18 + 6), 8 + number % 4 * 262
+        np.testing.assert_array_equal(drawn[y : y + 256, x : x + 256], panels.gradcam_cell(frame, (256, 256), Style()))
+
+
+def test_an_overview_of_many_stays_below_4096_pixels():
+    frames = [Frame(picture(64, 64), gradcam=np.eye(2), top=1.0)] * 300
+    assert panels.overview(frames).shape[1] <= 4096
+
+
+def pair(height=64, width=32, partner=32, **options):
+    other = Frame(picture(height, partner, 1), gradcam=np.eye(2), top=1.0)
+    return Frame(picture(height, width), gradcam=np.eye(3), top=1.0, partner=other, **options)
+
+
+def faint(drawn):
+    """The columns in which something faint is written."""
+    assert drawn.min() >= FAINT[0]
+    return np.flatnonzero((drawn != PAPER).any(-1).any(0))
+
+
+def test_an_overview_says_above_the_right_one_of_a_pair_that_it_is_the_partner():
+    frames = [pair(short=("Ann",)), pair(short=("a long name that needs both pictures",)), Frame(picture(64, 32))]
+    drawn = panels.overview(frames, "epoch 3")
+    for number, frame in enumerate(frames):
+        x = 8 + number * (258 + 24)
+        one = panels.cell(frame, Style())
+        np.testing.assert_array_equal(drawn[44:300, x : x + one.shape[1]], one)
+        words = faint(drawn[26:44, x : x + 258])
+        if frame.partner is None:
+            assert not words.size
+        else:
+            assert words.min() >= 130
+            assert words.max() < 258
+    assert (drawn[300:318] == PAPER).all(-1).mean() > 0.9, "captions stay below"
+
+
+def test_a_filmstrip_says_so_above_each_frame():
+    strip = Filmstrip((pair(), pair(), pair()), (("epoch 0",),) * 3, (np.nan, 0.5, 0.5))
+    drawn = panels.filmstrip(strip)
+    for number, frame in enumerate(strip.frames):
+        x = 8 + number * 282
+        np.testing.assert_array_equal(drawn[26:282, x : x + 258], panels.cell(frame, Style()))
+        words = faint(drawn[8:26, x : x + 264])
+        assert words.min() >= 130
+        assert words.max() < 258
+
+
+def test_the_word_for_a_narrow_partner_is_no_wider_than_it():
+    drawn = panels.overview([pair(512, 128, 60), Frame(picture(512, 128))])
+    words = faint(drawn[8:26])
+    assert words.min() >= 8 + 66
+    assert words.max() < 8 + 66 + 30
+
+
+def film(count=3):
+    frames = tuple(Frame(picture(64, 64), gradcam=np.eye(3) * (n + 1), top=3.0) for n in range(count))
+    return Filmstrip(frames, tuple((f"epoch {n}", "cat") for n in range(count)), (np.nan, *[0.5] * (count - 1)))
+
+
+def test_a_filmstrip_holds_its_frames_in_a_row():
+    strip = film()
+    drawn = panels.filmstrip(strip)
+    for number, frame in enumerate(strip.frames):
+        x = 8 + number * 262
+        np.testing.assert_array_equal(drawn[8:264, x : x + 256], panels.gradcam_cell(frame, (256, 256), Style()))
+
+
+def test_an_animation_has_a_picture_per_epoch():
+    with Image.open(io.BytesIO(panels.animation(film(5)))) as image:
+        assert image.n_frames == 5

@@ -1,0 +1,94 @@
+"""The contract: what is written is read, and what cannot be read is said."""
+
+import ast
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_gradcam.tensorboard_plugin import metadata
+from keras_gradcam.tensorboard_plugin.metadata import COLUMNS, ProbeInfo, RunInfo
+
+INFO = RunInfo(
+    input_size=(32, 48),
+    probes=(ProbeInfo(3, (1.0, 2.0, 10.5, 20.0)), ProbeInfo()),
+    layer="conv",
+    target="Class()",
+    quantity=("distance", -0.5),
+    label="identity",
+    methods=("gradcam",),
+    colormap="viridis",
+    scale="frame",
+    class_names={3: '<img src=x onerror="alert(1)">', 11: "كلب"},
+    every=5,
+)
+
+
+def test_round_trip():
+    assert RunInfo.from_json(INFO.to_json()) == INFO
+    assert RunInfo.from_json(INFO.to_json().encode()) == INFO
+
+
+def test_unknown_keys_and_missing_optional_ones_are_fine():
+    stored = {"version": 1, "input_size": [8, 8], "probes": [{}], "later": "addition"}
+    assert RunInfo.from_json(json.dumps(stored)) == RunInfo((8, 8), (ProbeInfo(),))
+    assert RunInfo.from_json(json.dumps(stored)).columns == COLUMNS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_size": [8]},
+        {"input_size": [0, 8]},
+        {"input_size": None},
+        {"probes": 3},
+        {"probes": [3]},
+        {"probes": [{"region": [1, 2, 3]}]},
+        {"probes": [{"region": [float("nan"), 0, 1, 1]}]},
+        {"probes": [{"label": "cat"}]},
+        {"probes": [{"label": float("inf")}]},
+        {"class_names": {"cat": "cat"}},
+        {"class_names": [1]},
+        {"version": "new"},
+        {"quantity": "distance"},
+        {"quantity": ["distance", "far"]},
+        {"quantity": ["distance", float("nan")]},
+    ],
+)
+def test_broken_descriptions_are_refused(change):
+    stored = {**json.loads(INFO.to_json()), **change}
+    with pytest.raises(ValueError, match="cannot be read"):
+        RunInfo.from_json(json.dumps(stored))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", b"\xff\xfe"])
+def test_what_is_no_description_is_refused(text):
+    with pytest.raises(ValueError, match="cannot be read"):
+        RunInfo.from_json(text)
+
+
+def test_a_later_version_is_named():
+    stored = {**json.loads(INFO.to_json()), "version": metadata.VERSION + 1}
+    with pytest.raises(ValueError, match="later version"):
+        RunInfo.from_json(json.dumps(stored))
+
+
+def test_our_tags_are_nobody_elses():
+    tags = [value for name, value in vars(metadata).items() if name.isupper() and str(value).startswith("gradcam_")]
+    assert len(set(tags)) == 11
+    assert all(tag.startswith("gradcam_tab/") for tag in tags)
+
+
+@pytest.mark.parametrize("name", ["metadata", "summary", "loader", "server", "reader", "wire"])
+def test_nothing_heavy_is_imported(name):
+    source = Path(metadata.__file__).with_name(f"{name}.py").read_text()
+    imported = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            imported.add(node.module.split(".")[0])
+    assert not imported & {"keras", "tensorflow", "matplotlib", "PIL", "scipy"}
+    if name == "metadata":
+        assert imported <= sys.stdlib_module_names

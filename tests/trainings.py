@@ -1,0 +1,60 @@
+"""Small trainings with the callback, and their event files read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+N = 24
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    return rng.random((N, 16, 12, 3), dtype=np.float32), np.arange(N) % 3
+
+
+def small_model(compiled=True, **options):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [
+            keras.Input((16, 12, 3)),
+            keras.layers.RandomFlip("horizontal"),
+            keras.layers.Conv2D(6, 3, activation="relu", name="first"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.4),
+            keras.layers.Conv2D(6, 3, activation="relu", name="last"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    if compiled:
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], **options)
+    return model
+
+
+def fit(model, data, callback, epochs=2, **options):
+    callbacks = callback if isinstance(callback, list) else [callback]
+    return model.fit(*data, epochs=epochs, batch_size=8, verbose=0, callbacks=callbacks, **options)
+
+
+def events(log_dir):
+    accumulator = EventAccumulator(str(Path(log_dir) / "gradcam"), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    return {tag: accumulator.Tensors(tag) for tag in accumulator.Tags()["tensors"]}
+
+
+def decoded(event):
+    width, height, png = event.tensor_proto.string_val
+    picture = tf.io.decode_png(png).numpy()
+    assert picture.shape[:2] == (int(height), int(width))
+    return picture
+
+
+def scalar(event):
+    return float(tf.make_ndarray(event.tensor_proto))
