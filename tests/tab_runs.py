@@ -111,7 +111,7 @@ def numbers_for(maps, previous, first, label, epoch, classes=3, regions=False, s
             "focus": 0.2,
             "mass": maps[probe].sum(),
             "mass_inside": min(0.1 + 0.02 * epoch, 0.9) if regions else np.nan,
-            "pointing_hit": float(right) if regions else np.nan,
+            "pointing_game": float(right) if regions else np.nan,
         }
         rows.append([values[column] for column in COLUMNS])
     return np.array(rows, np.float32)

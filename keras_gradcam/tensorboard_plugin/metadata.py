@@ -73,7 +73,7 @@ COLUMNS = (
     "focus",
     "mass",
     "mass_inside",
-    "pointing_hit",
+    "pointing_game",
 )
 
 

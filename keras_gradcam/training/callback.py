@@ -312,7 +312,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
 
     def _means(self, record: EpochRecord) -> dict[str, float]:
         """Means over the probes that have a value, NaN where none has."""
-        regions = ("mass_inside", "pointing_hit")
+        regions = ("mass_inside", "pointing_game")
         names = [
             name
             for name in ("score", "probability", *DRIFT_COLUMNS)

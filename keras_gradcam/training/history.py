@@ -181,7 +181,7 @@ class Recorder:
         if self._regions is not None:
             pairs = list(zip(maps, self._regions, strict=True))
             numbers["mass_inside"] = np.array([mass_inside(a, r, self._input_size) for a, r in pairs])
-            numbers["pointing_hit"] = np.array([pointing_hit(a, r, self._input_size) for a, r in pairs])
+            numbers["pointing_game"] = np.array([pointing_hit(a, r, self._input_size) for a, r in pairs])
         return numbers
 
     def history(self) -> History:

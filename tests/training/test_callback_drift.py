@@ -55,7 +55,7 @@ def test_scalars_logs_and_history_are_the_drift_of_the_real_maps(data, tmp_path)
         "focus": [drift.focus(one) for one in maps],
         "mass": [drift.mass(one) for one in maps],
         "mass_inside": [drift.mass_inside(one, box, (16, 12)) for one in maps],
-        "pointing_hit": [drift.pointing_hit(one, box, (16, 12)) for one in maps],
+        "pointing_game": [drift.pointing_hit(one, box, (16, 12)) for one in maps],
     }
     logged = events(tmp_path)
     for name, values in expected.items():

@@ -60,7 +60,7 @@ def test_regions():
     recorder.watch([(0, 0, 2, 1), (0, 0, 2, 1)], (1, 4))
     record = recorder.add(0, spot(0, 3), said())
     np.testing.assert_allclose(record.column("mass_inside"), [1.02 / 1.09, 0.03 / 1.06], rtol=1e-6)
-    np.testing.assert_array_equal(record.column("pointing_hit"), [1, 0])
+    np.testing.assert_array_equal(record.column("pointing_game"), [1, 0])
 
 
 def test_an_epoch_that_comes_again_replaces_what_follows():
