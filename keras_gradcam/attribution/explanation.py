@@ -226,14 +226,14 @@ def _frame(explanation: Explanation, number: int, picture: np.ndarray, names: Ma
     cams, gradients = titled(explanation.maps, number)
     first = next(iter(cams), None)
     cam = None if first is None else cams.pop(first)
-    top = 0.0 if cam is None else float(np.nan_to_num(cam, posinf=0).max(initial=0))
+    vmax = 0.0 if cam is None else float(np.nan_to_num(cam, posinf=0).max(initial=0))
     caption = []
     if explanation.probabilities is not None:
         chosen = int(explanation.probabilities[number].argmax())
         caption.append(f"predicted: {_name(chosen, names)} {explanation.probabilities[number, chosen]:.2f}")
     if explanation.classes is not None:
         caption.append(f"explained: {_name(int(explanation.classes[number]), names)}")
-    caption += [f"score {explanation.scores[number]:.3g}", *([] if cam is None else [f"top {top:.3g}"])]
+    caption += [f"score {explanation.scores[number]:.3g}", *([] if cam is None else [f"top {vmax:.3g}"])]
     return Frame(
         picture=picture,
         caption=tuple(caption),
@@ -242,7 +242,7 @@ def _frame(explanation: Explanation, number: int, picture: np.ndarray, names: Ma
         title=first or "Grad-CAM",
         cam_variants=cams,
         gradients=gradients,
-        top=top,
+        vmax=vmax,
     )
 
 
@@ -261,7 +261,7 @@ def overlays(explanation: Explanation, style: Style | None = None) -> np.ndarray
                 ", ".join(explanation.maps),
                 ", ".join(CAMS),
             )
-        drawn.append(overlay(frame.picture, frame.gradcam, frame.top, style))
+        drawn.append(overlay(frame.picture, frame.gradcam, frame.vmax, style))
     return np.stack(drawn)
 
 

@@ -19,7 +19,6 @@ from ..attribution.layers import LayerLike, find_model
 from ..attribution.methods.names import DEFAULT_METHODS
 from ..attribution.targets.base import TargetLike
 from ..attribution.targets.classes import Class
-from ..attribution.targets.embeddings import quantity
 from ..attribution.targets.outputs import as_target
 from ..drawing.class_names import ClassNames, names_by_number
 from ..drawing.panels import Filmstrip, Frame
@@ -162,8 +161,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._explainer: Explainer | None = None
         self._monitor: ProbeMonitor | None = None
         self._recorder = Recorder()
-        self._tops: np.ndarray = np.zeros(len(self._probe))
-        self._partner_tops: np.ndarray = np.zeros(len(self._probe))
+        self._vmax: np.ndarray = np.zeros(len(self._probe))
+        self._partner_vmax: np.ndarray = np.zeros(len(self._probe))
         self._begun = self._warned = False
         self._epoch = self._logged = -1
 
@@ -199,7 +198,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the model before its first epoch; by now a resumed training has its weights back."""
         if not self._begun and epoch == 0:
-            self._tops, self._partner_tops = np.zeros(len(self._probe)), np.zeros(len(self._probe))
+            self._vmax, self._partner_vmax = np.zeros(len(self._probe)), np.zeros(len(self._probe))
             self._guarded(lambda: self._log(None))
         self._begun = True
 
@@ -257,9 +256,9 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             None if measurement.partner is None else measurement.partner.cam,
         )
         record = self._recorder.add(epoch, maps, measurement.said, partner_maps, measurement.totals)
-        self._tops = self._raised(self._tops, maps)
-        self._partner_tops = self._raised(self._partner_tops, partner_maps)
-        frames = self._captions.frames(measurement.explanation, record, self._tops, self._partner_tops)
+        self._vmax = self._raised(self._vmax, maps)
+        self._partner_vmax = self._raised(self._partner_vmax, partner_maps)
+        frames = self._captions.frames(measurement.explanation, record, self._vmax, self._partner_vmax)
         entry = LogEntry(
             record, frames, title(record), self._scalars(record), measurement.rankings, measurement.pictures
         )
@@ -271,12 +270,12 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             self._summarize()
         return record
 
-    def _raised(self, tops: np.ndarray, maps: np.ndarray | None) -> np.ndarray:
+    def _raised(self, vmax: np.ndarray, maps: np.ndarray | None) -> np.ndarray:
         """The values of the strongest colour: of these maps, or the largest so far."""
         if maps is None:
-            return tops
+            return vmax
         peaks = np.nan_to_num(maps.reshape(len(maps), -1), posinf=0).max(axis=1)
-        return peaks if self._captions.per_frame else np.maximum(tops, peaks)
+        return peaks if self._captions.per_frame else np.maximum(vmax, peaks)
 
     def _scalars(self, record: EpochRecord) -> dict[str, float]:
         """What is known per probe, the mean over the probes that have a value, and how many have none."""
@@ -341,11 +340,11 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                 if record.maps is None:
                     return ()
                 gradcam = record.maps[number].astype(np.float32)
-                top = float(np.nan_to_num(gradcam).max()) if self._captions.per_frame else float(self._tops[number])
+                vmax = float(np.nan_to_num(gradcam).max()) if self._captions.per_frame else float(self._vmax[number])
                 wrong = self._captions.said(record, number)[1]
-                partner = self._captions.partner(record, number, float(self._partner_tops[number]))
+                partner = self._captions.partner(record, number, float(self._partner_vmax[number]))
                 frames.append(
-                    Frame(self._captions.pictures[number], gradcam=gradcam, top=top, wrong=wrong, partner=partner)
+                    Frame(self._captions.pictures[number], gradcam=gradcam, vmax=vmax, wrong=wrong, partner=partner)
                 )
             captions = tuple(self._captions.film(record, number) for record in records)
             filmstrips.append(
@@ -377,7 +376,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             labels=self._probe.labels,
             names=self._class_names,
             label="identity" if self._target.is_embedding else "class",
-            quantity=quantity(self._target),
+            quantity=self._target.quantity,
             partners=partners,
             regions=boxes,
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..attribution.explanation import Explanation, titled
-from ..attribution.targets.embeddings import _SCORE
+from ..attribution.targets.base import Target
 from ..drawing.panels import Frame
 from .history import EpochRecord
 
@@ -32,7 +32,7 @@ class Captions:
         per_frame: Whether each map has a scale of its own.
         label: What a label is: "class" or "identity".
         partners: uint8 (N, H, W, 3), the partners where the probes are pairs.
-        quantity: What the score is, in words, and what to multiply it with; see :func:`quantity`.
+        quantity: What the score is, in words, and what to multiply it with.
     """
 
     pictures: np.ndarray
@@ -42,26 +42,26 @@ class Captions:
     per_frame: bool = False
     label: str = "class"
     partners: np.ndarray | None = None
-    quantity: tuple[str, float] = _SCORE
+    quantity: tuple[str, float] = Target.quantity
 
     def frames(
-        self, explanation: Explanation, record: EpochRecord, tops: np.ndarray, partner_tops: np.ndarray
+        self, explanation: Explanation, record: EpochRecord, vmax: np.ndarray, partner_vmax: np.ndarray
     ) -> tuple[Frame, ...]:
         """One frame per probe with all its maps, to be drawn as a panel."""
-        frames = (self._frame(number, explanation, record, float(top)) for number, top in enumerate(tops))
+        frames = (self._frame(number, explanation, record, float(top)) for number, top in enumerate(vmax))
         return tuple(
             replace(frame, partner=self.partner(record, number, float(top)))
-            for number, (frame, top) in enumerate(zip(frames, partner_tops, strict=True))
+            for number, (frame, top) in enumerate(zip(frames, partner_vmax, strict=True))
         )
 
-    def partner(self, record: EpochRecord, number: int, top: float) -> Frame | None:
+    def partner(self, record: EpochRecord, number: int, vmax: float) -> Frame | None:
         """The other picture of a pair with its map."""
         if self.partners is None:
             return None
         maps = record.partner_maps
-        return Frame(self.partners[number], gradcam=None if maps is None else maps[number].astype(np.float32), top=top)
+        return Frame(self.partners[number], gradcam=None if maps is None else maps[number].astype(np.float32), vmax=vmax)
 
-    def _frame(self, number: int, explanation: Explanation, record: EpochRecord, top: float) -> Frame:
+    def _frame(self, number: int, explanation: Explanation, record: EpochRecord, vmax: float) -> Frame:
         said, wrong = self.said(record, number)
         caption = []
         if self.labels is not None:
@@ -73,7 +73,7 @@ class Captions:
         caption.append(f"explained: {self.target if np.isnan(explained) else self.name(explained)}")
         caption += [title(record), self._score(explanation.scores[number])]
         if explanation.cam is not None:
-            caption.append(f"top {top:.3g}{' (this frame)' if self.per_frame else ''}")
+            caption.append(f"top {vmax:.3g}{' (this frame)' if self.per_frame else ''}")
         if wrong:
             caption.append("wrong")
         cams, gradients = titled(explanation.maps, number)
@@ -86,7 +86,7 @@ class Captions:
             title=first or "Grad-CAM",
             cam_variants=cams,
             gradients=gradients,
-            top=top,
+            vmax=vmax,
             wrong=wrong,
         )
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.targets.base import Target, _Sum
-from ..attribution.targets.embeddings import Distance, Dot, Similarity
-from ..attribution.targets.outputs import Output
+from ..attribution.targets.base import Target
 from ..engine.base import Structure
 from ..errors import ArgumentError
 from ..reid.ranking import directions
@@ -40,8 +38,8 @@ class Partners:
 
 def lacks_reference(target: Target) -> bool:
     """Whether a target compares pictures but does not say with which."""
-    compared, _ = _compared(target)
-    return compared is not None and compared.references[0] is None
+    comparison = target.comparison()
+    return comparison is not None and comparison[0].references[0] is None
 
 
 def take_partners(target: Target, probe: Probe) -> tuple[Target, Partners | None]:
@@ -61,9 +59,10 @@ def take_partners(target: Target, probe: Probe) -> tuple[Target, Partners | None
     """
     import keras
 
-    compared, factor = _compared(target)
-    if compared is None:
+    comparison = target.comparison()
+    if comparison is None:
         return target, None
+    compared, factor = comparison
     (reference,) = compared.references
     count, kind = len(probe), type(compared)
 
@@ -110,20 +109,6 @@ def separation(partners: Partners, one: np.ndarray, other: np.ndarray) -> Mappin
     if len(found) == 2:
         found["similarity_gap"] = found["similarity_positive"] - found["similarity_negative"]
     return found
-
-
-def _compared(target: Target) -> tuple[Similarity | Dot | Distance | None, float]:
-    """What compares within a target, and its weight."""
-    factor = 1.0
-    while isinstance(target, (Output, _Sum)):
-        if isinstance(target, Output):
-            target = target.target
-        elif len(target.terms) == 1:
-            ((weight, target),) = target.terms
-            factor *= weight
-        else:
-            return None, factor
-    return (target if isinstance(target, (Similarity, Dot, Distance)) else None), factor
 
 
 def _next_of_the_same(labels: np.ndarray | None, target: str) -> tuple[np.ndarray, np.ndarray]:

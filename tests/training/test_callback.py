@@ -96,7 +96,7 @@ def test_the_scale_of_a_run_only_grows_and_that_of_a_frame_follows_the_frame(dat
         callback._writers[0].write = records.append
         fit(small_model(), data, callback, epochs=4)
         peaks = np.array([[frame.gradcam.max() for frame in record.frames] for record in records])
-        tops = np.array([[frame.top for frame in record.frames] for record in records])
+        tops = np.array([[frame.vmax for frame in record.frames] for record in records])
         np.testing.assert_allclose(tops, np.maximum.accumulate(peaks) if growing else peaks)
         assert ("(this frame)" in " ".join(records[0].frames[0].caption)) is not growing
 

@@ -10,7 +10,6 @@ import pytest
 from keras_gradcam import Class, Distance, Dot, Output, Similarity, Triplet
 from keras_gradcam.attribution.explanation import Explanation
 from keras_gradcam.attribution.targets.classes import class_probabilities
-from keras_gradcam.attribution.targets.embeddings import quantity
 from keras_gradcam.training.frames import Captions
 from keras_gradcam.training.history import Recorder
 
@@ -20,7 +19,7 @@ def frames(labels, names=None, per_frame=False, scores=(1.5, 2.5), target=None, 
     record = Recorder().add(4, np.ones((2, 2, 2)), {"score": scores, **said})
     captions = Captions(np.zeros((2, 4, 4, 3), np.uint8), labels, names or {}, "Unit(3)", per_frame)
     if target is not None:
-        captions = replace(captions, quantity=quantity(target), label="identity")
+        captions = replace(captions, quantity=target.quantity, label="identity")
     tops = np.array([1.0, 2.0])
     return captions.frames(Explanation(scores, None, maps={"gradcam": np.ones((2, 2, 2))}), record, tops, tops)
 

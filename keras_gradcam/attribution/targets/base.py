@@ -29,6 +29,8 @@ class Target:
     num_arguments = 0
     #: Whether the explained output is an embedding, whose units are no classes.
     is_embedding = False
+    #: What the score is, in words, and the factor that makes it so: a :class:`Distance` scores minus the distance.
+    quantity: tuple[str, float] = ("score", 1.0)
 
     def cache_key(self) -> Hashable:
         """What has to be traced anew when it changes; equal keys share one trace."""
@@ -67,6 +69,26 @@ class Target:
     def with_embedded_references(self, embed: Callable[[Structure], Outputs]) -> Target:
         """This target with its pictures, where it holds some, replaced by what the model, ``embed``, makes of them."""
         return self
+
+    def with_predicted_classes(self, predict: Callable[[Target], np.ndarray]) -> Target:
+        """Returns this target with every predicted class in it replaced by a fixed one.
+
+        Args:
+            predict: Gives the class per sample, int (N,), that a target such as ``Class()`` explains.
+        """
+        return self
+
+    def with_classes(self, classes: np.ndarray | None) -> Target | None:
+        """Returns this target for these classes, int (N,), or None if that is not what it explains.
+
+        Args:
+            classes: None where no class was explained.
+        """
+        return self if classes is None else None
+
+    def comparison(self) -> tuple[Any, float] | None:
+        """Returns the target within this one that compares a picture with one reference, and its weight, or None."""
+        return None
 
     def warning(self, scores: np.ndarray, outputs: Outputs) -> str | None:
         """What a user should be warned of when the target gave these scores for these outputs (arrays)."""
@@ -137,6 +159,20 @@ class _Sum(Target):
             parts.extend(target.resolve_arguments(outputs, rest[: target.num_arguments]))
             rest = rest[target.num_arguments :]
         return tuple(parts)
+
+    def with_predicted_classes(self, predict: Callable[[Target], np.ndarray]) -> Target:
+        return _Sum([(factor, target.with_predicted_classes(predict)) for factor, target in self.terms])
+
+    def comparison(self) -> tuple[Any, float] | None:
+        ((weight, target), *others) = self.terms
+        found = None if others else target.comparison()
+        return found and (found[0], weight * found[1])
+
+    @property
+    def quantity(self) -> tuple[str, float]:  # type: ignore[override]
+        ((weight, target), *others) = self.terms
+        name, factor = target.quantity
+        return Target.quantity if others or not weight or name == "score" else (name, factor / weight)
 
     @property
     def is_embedding(self) -> bool:  # type: ignore[override]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,12 @@ class Class(Target):
 
     def resolve_arguments(self, outputs: Outputs, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (self.classes(outputs, arguments),)
+
+    def with_predicted_classes(self, predict: Callable[[Target], np.ndarray]) -> Target:
+        return self if self.index is not None else Class(predict(self), logits=self.logits)
+
+    def with_classes(self, classes: np.ndarray | None) -> Target | None:
+        return None if classes is None else Class(classes, logits=self.logits)
 
     def _output(self, outputs: Outputs) -> Tensor:
         from keras import ops

@@ -13,12 +13,7 @@ import numpy as np
 
 from ...engine.base import Outputs, Structure, Tensor
 from ...errors import ArgumentError
-from .base import Target, _Sum, check_one_output, more_than_probes
-from .outputs import Output
-
-# What the scores of targets are, and what to multiply them with.
-_SCORE = "score", 1.0
-
+from .base import Target, check_one_output, more_than_probes
 
 # In float32 two embeddings are the same where their cosine is this close to one, or their distance to zero, as a share
 # of their length: what gradient there is comes from rounding errors. Those of one picture in batches of other sizes
@@ -150,8 +145,13 @@ class Similarity(_Compared):
     Source: Stylianou et al., Visualizing Deep Similarity Networks, WACV 2019, https://arxiv.org/abs/1901.00536.
     """
 
+    quantity = ("similarity", 1.0)
+
     def __init__(self, reference: Any = None) -> None:
         super().__init__(reference=reference)
+
+    def comparison(self) -> tuple[Any, float] | None:
+        return self, 1.0
 
     def _warning_of_likeness(self, scores: np.ndarray, outputs: Outputs) -> str | None:
         if (scores >= 1 - _SAME).any():
@@ -183,8 +183,13 @@ class Dot(_Compared):
         Dot(embedding (1, 3))
     """
 
+    quantity = ("inner product", 1.0)
+
     def __init__(self, reference: Any = None) -> None:
         super().__init__(reference=reference)
+
+    def comparison(self) -> tuple[Any, float] | None:
+        return self, 1.0
 
     def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
         from keras import ops
@@ -223,8 +228,13 @@ class Distance(_Apart):
         Distance(embedding (1, 3))
     """
 
+    quantity = ("distance", -1.0)
+
     def __init__(self, reference: Any = None) -> None:
         super().__init__(reference=reference)
+
+    def comparison(self) -> tuple[Any, float] | None:
+        return self, 1.0
 
     def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
         return 0 - _distance(embedding, references[0])
@@ -386,26 +396,3 @@ def _described(reference: Any) -> str:
     if not isinstance(reference, np.ndarray):
         return "None" if reference is None else "pictures"
     return f"{'embedding' if reference.ndim == 2 else 'pictures'} {reference.shape}"
-
-
-def quantity(target: Target) -> tuple[str, float]:
-    """What the score of a target is, in words, and what to multiply it with, so that a distance reads as one.
-
-    Example:
-        >>> quantity(Distance()), quantity(-2 * Similarity()), quantity(Distance() - Similarity())
-        (('distance', -1.0), ('similarity', -0.5), ('score', 1.0))
-    """
-    if isinstance(target, Output):
-        return quantity(target.target)
-    if isinstance(target, _Sum) and len(target.terms) == 1:
-        ((weight, weighted),) = target.terms
-        name, factor = quantity(weighted)
-        return _SCORE if name == "score" or not weight else (name, factor / weight)
-    return _QUANTITIES.get(type(target), _SCORE)
-
-
-_QUANTITIES: dict[type[Target], tuple[str, float]] = {
-    Similarity: ("similarity", 1.0),
-    Dot: ("inner product", 1.0),
-    Distance: ("distance", -1.0),
-}

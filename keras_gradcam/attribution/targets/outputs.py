@@ -51,6 +51,21 @@ class Output(Target):
     def resolve_arguments(self, outputs: Outputs, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return self.target.resolve_arguments(self._select(outputs), arguments)
 
+    def with_predicted_classes(self, predict: Callable[[Target], np.ndarray]) -> Target:
+        inner = self.target.with_predicted_classes(lambda target: predict(Output(self.which, target)))
+        return Output(self.which, inner)
+
+    def with_classes(self, classes: np.ndarray | None) -> Target | None:
+        inner = self.target.with_classes(classes)
+        return None if inner is None else Output(self.which, inner)
+
+    def comparison(self) -> tuple[Any, float] | None:
+        return self.target.comparison()
+
+    @property
+    def quantity(self) -> tuple[str, float]:  # type: ignore[override]
+        return self.target.quantity
+
     @property
     def is_embedding(self) -> bool:  # type: ignore[override]
         return self.target.is_embedding

@@ -23,7 +23,7 @@ RUN = Run(np.zeros((1, 300, 200, 3), np.uint8), (300, 200), "conv", "Class()", (
 def entry(epoch):
     record = Recorder().add(epoch, np.eye(2)[None], {"score": np.ones(1)})
     frame = Frame(
-        np.zeros((8, 8, 3), np.uint8), gradcam=np.eye(2), top=1.0, gradients={"guided Grad-CAM": np.ones((8, 8, 3))}
+        np.zeros((8, 8, 3), np.uint8), gradcam=np.eye(2), vmax=1.0, gradients={"guided Grad-CAM": np.ones((8, 8, 3))}
     )
     return LogEntry(record, (frame,), "title", {"gradcam_score/mean": float(epoch or 0)})
 
