@@ -524,6 +524,26 @@ def explain(model: Any, images: Structure, **options: Any) -> Explanation:
     return Explainer(model, **options)(images)
 
 
+def as_explainer(model: Explainer | Any, *, layer: LayerLike = None, **options: Any) -> Explainer:
+    """Returns the explainer itself, or one of a model.
+
+    Args:
+        model: A Keras model, or an explainer, which keeps its own layer and options.
+        layer: The layer to explain; not beside an explainer.
+        **options: Those of :class:`Explainer`, for a model.
+
+    Raises:
+        ArgumentError: If a layer is named beside an explainer.
+    """
+    if not isinstance(model, Explainer):
+        return Explainer(model, layer=layer, **options)
+    if layer is not None:
+        raise ArgumentError(
+            "layer", "be given to the explainer", f"an explainer and layer={layer!r}", "Explainer(model, layer=...)"
+        )
+    return model
+
+
 def warn_about_guided_coverage(program: Program) -> None:
     """Warns where guided backpropagation is not what it is in a network of ReLUs."""
     found = program.guided_coverage
