@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import keras
 import tensorflow as tf
+from absl import logging
 
 from ..base import InputSpec, LayerOutput, Request
 from .graph import _compiled, _float_inputs, _forward, _marked, _specs, build
@@ -17,6 +19,14 @@ from .split import TensorFlowSplit
 
 class TensorFlowEngine:
     """See :class:`keras_gradcam.engine.base.Engine`."""
+
+    def versions(self) -> dict[str, str]:
+        return {"keras": keras.__version__, "tensorflow": tf.__version__}
+
+    def start(self) -> None:
+        logging.set_verbosity(logging.ERROR)
+        tf.get_logger().setLevel("ERROR")
+        tf.constant(0)  # the first operation sets up devices and says so
 
     def build(self, model: Any, input_spec: InputSpec) -> None:
         build(model, input_spec)
