@@ -34,14 +34,14 @@ def strip(run: Path, words: str, picture: np.ndarray, label: int) -> np.ndarray:
         maps, epochs = stored["maps"][:, PROBE], stored["epochs"]
         similarity, start = stored["similarity_previous"][:, PROBE], stored["start_maps"][PROBE]
         predicted, confidence = stored["predicted"][:, PROBE].astype(int), stored["confidence"][:, PROBE]
-    top = float(maps.max())
-    frames = [Frame(picture), Frame(picture, gradcam=start.astype(np.float32), top=top)]
+    vmax = float(maps.max())
+    frames = [Frame(picture), Frame(picture, gradcam=start.astype(np.float32), vmax=vmax)]
     captions = [(words, f"truth: {CLASSES[label]}"), ("before training", "")]
     line = [np.nan, np.nan]
     for epoch in EPOCHS:
         at = int(np.flatnonzero(epochs == epoch)[0])
         wrong = predicted[at] != label
-        frames.append(Frame(picture, gradcam=maps[at].astype(np.float32), top=top, wrong=bool(wrong)))
+        frames.append(Frame(picture, gradcam=maps[at].astype(np.float32), vmax=vmax, wrong=bool(wrong)))
         captions.append((f"after epoch {epoch}", f"{CLASSES[predicted[at]]} {confidence[at]:.2f}"))
         line.append(float(similarity[at]))
     return draw_filmstrip(Filmstrip(tuple(frames), tuple(captions), tuple(line)))

@@ -33,7 +33,7 @@ class Frame:
         title: Names that map.
         cam_variants: Title to other maps on a grid, (h, w).
         gradients: Title to maps at the size of the input, (H', W', C) and signed or (H', W').
-        top: The value drawn with the strongest colour.
+        vmax: The value drawn with the strongest colour.
         wrong: Whether the prediction is wrong.
         partner: The other picture of a pair, with its map, or None.
     """
@@ -45,7 +45,7 @@ class Frame:
     title: str = "Grad-CAM"
     cam_variants: Mapping[str, np.ndarray] = field(default_factory=dict)
     gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
-    top: float = 0.0
+    vmax: float = 0.0
     wrong: bool = False
     partner: Frame | None = None
 
@@ -68,7 +68,7 @@ class Filmstrip:
 def gradcam_cell(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
     """The overlay of one frame at ``size``; a map that shows nothing says so."""
     assert frame.gradcam is not None
-    picture = overlay(resized(frame.picture, size), frame.gradcam, frame.top, style)
+    picture = overlay(resized(frame.picture, size), frame.gradcam, frame.vmax, style)
     if not np.isfinite(frame.gradcam).all():
         return labelled(picture, "map is not finite")
     return picture if frame.gradcam.any() else labelled(picture, "map is zero")
@@ -120,7 +120,7 @@ def panel(frame: Frame, style: Style | None = None) -> np.ndarray:
         cells.append((frame.title, gradcam_cell(frame, size, style or Style())))
     for title, cousin in frame.cam_variants.items():
         # Values of different methods cannot be compared: each has a scale of its own.
-        other = replace(frame, gradcam=cousin, top=float(np.nan_to_num(cousin).max(initial=0)))
+        other = replace(frame, gradcam=cousin, vmax=float(np.nan_to_num(cousin).max(initial=0)))
         cells.append((title, gradcam_cell(other, size, style or Style())))
     for title, gradient in frame.gradients.items():
         cells.append((title, resized(relief(gradient), size)))

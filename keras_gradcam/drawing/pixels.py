@@ -119,34 +119,34 @@ def displayed(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(pictures, (*pictures.shape[:-1], 3)))
 
 
-def colored(gradcam: np.ndarray, top: float, size: tuple[int, int], style: Style) -> tuple[np.ndarray, np.ndarray]:
+def colored(gradcam: np.ndarray, vmax: float, size: tuple[int, int], style: Style) -> tuple[np.ndarray, np.ndarray]:
     """Colours a map.
 
     Args:
         gradcam: (h, w) raw map.
-        top: The value of the strongest colour.
+        vmax: The value of the strongest colour.
         size: Height and width to upsample to.
         style: Colormap.
 
     Returns:
-        float (H, W), the map as a share of ``top`` from 0 to 1; and uint8 (H, W, 3), its colours.
+        float (H, W), the map as a share of ``vmax`` from 0 to 1; and uint8 (H, W, 3), its colours.
     """
-    share = upsample(np.nan_to_num(gradcam.astype(np.float64))[None], size)[0] / (top if top > 0 else 1.0)
+    share = upsample(np.nan_to_num(gradcam.astype(np.float64))[None], size)[0] / (vmax if vmax > 0 else 1.0)
     share = np.clip(share, 0, 1)
     return share, color_table(style.colormap)[np.rint(share * 255).astype(np.uint8)]
 
 
 def overlay(
-    picture: np.ndarray, gradcam: np.ndarray, top: float | None = None, style: Style | None = None
+    picture: np.ndarray, gradcam: np.ndarray, vmax: float | None = None, style: Style | None = None
 ) -> np.ndarray:
     """Lays a Grad-CAM map on a picture; where the map is low the picture keeps its own colours.
 
-    Opacity is 0.75 times the map's share of ``top``.
+    Opacity is 0.75 times the map's share of ``vmax``.
 
     Args:
         picture: uint8 (H, W, 3).
         gradcam: (h, w) raw map on any grid.
-        top: The value of the strongest colour; by default the map's own maximum.
+        vmax: The value of the strongest colour; by default the map's own maximum.
         style: Colormap.
 
     Returns:
@@ -158,8 +158,8 @@ def overlay(
         >>> bool((overlay(grey, np.zeros((1, 1))) == grey).all())
         True
     """
-    top = float(np.nanmax(gradcam, initial=0)) if top is None else top
-    share, colors = colored(gradcam, top, picture.shape[:2], style or Style())
+    vmax = float(np.nanmax(gradcam, initial=0)) if vmax is None else vmax
+    share, colors = colored(gradcam, vmax, picture.shape[:2], style or Style())
     opacity = _OPACITY * share[..., None]
     return np.rint(picture * (1 - opacity) + colors * opacity).astype(np.uint8)
 

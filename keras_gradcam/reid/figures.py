@@ -140,7 +140,7 @@ def pair_figure(
 
 
 def _overlay(picture: np.ndarray, one: np.ndarray, top: float, size: tuple[int, int], style: Style) -> np.ndarray:
-    return gradcam_cell(Frame(picture, gradcam=one, top=top), size, style)
+    return gradcam_cell(Frame(picture, gradcam=one, vmax=top), size, style)
 
 
 def _top(maps: np.ndarray) -> float:

@@ -29,7 +29,7 @@ def test_a_zero_map_leaves_the_picture_and_says_so():
 
 def test_a_map_that_is_not_finite_is_drawn_and_says_so():
     broken, zero = (
-        panels.gradcam_cell(Frame(picture(200, 200), gradcam=values, top=1), (200, 200), Style())
+        panels.gradcam_cell(Frame(picture(200, 200), gradcam=values, vmax=1), (200, 200), Style())
         for values in (np.array([[np.nan, np.inf]]), np.zeros((1, 2)))
     )
     assert (broken[182:] != zero[182:]).any()
@@ -45,7 +45,7 @@ def panel_frame(**options):
             "guided backprop": np.random.default_rng(2).normal(size=(64, 64, 3)),
             "saliency": np.random.default_rng(3).random(size=(64, 64)),
         },
-        top=1.0,
+        vmax=1.0,
         **options,
     )
 
@@ -84,7 +84,7 @@ def test_line_breaks_and_changes_of_direction_are_not_drawn():
 
 
 def test_an_overview_holds_every_overlay():
-    frames = [Frame(picture(64, 64, seed), ("a",), (f"cat {seed}",), np.eye(3), top=1.0) for seed in range(6)]
+    frames = [Frame(picture(64, 64, seed), ("a",), (f"cat {seed}",), np.eye(3), vmax=1.0) for seed in range(6)]
     drawn = panels.overview(frames, "epoch 3")
     for number, frame in enumerate(frames):
         y, x = 26 + number // 4 * (256 + 18 + 6), 8 + number % 4 * 262
@@ -92,13 +92,13 @@ def test_an_overview_holds_every_overlay():
 
 
 def test_an_overview_of_many_stays_below_4096_pixels():
-    frames = [Frame(picture(64, 64), gradcam=np.eye(2), top=1.0)] * 300
+    frames = [Frame(picture(64, 64), gradcam=np.eye(2), vmax=1.0)] * 300
     assert panels.overview(frames).shape[1] <= 4096
 
 
 def pair(height=64, width=32, partner=32, **options):
-    other = Frame(picture(height, partner, 1), gradcam=np.eye(2), top=1.0)
-    return Frame(picture(height, width), gradcam=np.eye(3), top=1.0, partner=other, **options)
+    other = Frame(picture(height, partner, 1), gradcam=np.eye(2), vmax=1.0)
+    return Frame(picture(height, width), gradcam=np.eye(3), vmax=1.0, partner=other, **options)
 
 
 def faint(drawn):
@@ -125,7 +125,7 @@ def test_an_overview_says_above_the_right_one_of_a_pair_that_it_is_the_partner()
 
 def test_a_filmstrip_says_so_above_each_frame():
     strip = Filmstrip((pair(), pair(), pair()), (("epoch 0",),) * 3, (np.nan, 0.5, 0.5))
-    drawn = panels.filmstrip(strip)
+    drawn = panels.draw_filmstrip(strip)
     for number, frame in enumerate(strip.frames):
         x = 8 + number * 282
         np.testing.assert_array_equal(drawn[26:282, x : x + 258], panels.cell(frame, Style()))
@@ -142,13 +142,13 @@ def test_the_word_for_a_narrow_partner_is_no_wider_than_it():
 
 
 def film(count=3):
-    frames = tuple(Frame(picture(64, 64), gradcam=np.eye(3) * (n + 1), top=3.0) for n in range(count))
+    frames = tuple(Frame(picture(64, 64), gradcam=np.eye(3) * (n + 1), vmax=3.0) for n in range(count))
     return Filmstrip(frames, tuple((f"epoch {n}", "cat") for n in range(count)), (np.nan, *[0.5] * (count - 1)))
 
 
 def test_a_filmstrip_holds_its_frames_in_a_row():
     strip = film()
-    drawn = panels.filmstrip(strip)
+    drawn = panels.draw_filmstrip(strip)
     for number, frame in enumerate(strip.frames):
         x = 8 + number * 262
         np.testing.assert_array_equal(drawn[8:264, x : x + 256], panels.gradcam_cell(frame, (256, 256), Style()))

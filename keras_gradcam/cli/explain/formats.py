@@ -79,7 +79,7 @@ def _frame(result: Result, place: int) -> Frame:
         title=first or TITLES["gradcam"],
         cam_variants=cams,
         gradients=gradients,
-        top=top,
+        vmax=top,
     )
 
 
@@ -97,7 +97,7 @@ def _separate(result: Result, style: Style) -> list[bytes]:
     for maps in result.maps:
         for name, array in maps.items():
             if name in CAMS:
-                frame = Frame(result.shown, gradcam=array, top=_top(array))
+                frame = Frame(result.shown, gradcam=array, vmax=_top(array))
                 drawn.append(encoded(gradcam_cell(frame, result.shown.shape[:2], style)))
             else:
                 height, width = result.shown.shape[:2]

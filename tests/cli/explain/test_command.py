@@ -134,7 +134,7 @@ def test_panels_are_those_of_the_callback(model, folder, tmp_path):
             picture=np.asarray(Image.open(folder / "pictures" / f"p{number}.png")),
             gradcam=explanation.gradcam[number],
             gradients={"guided Grad-CAM": explanation.guided_gradcam[number]},
-            top=float(explanation.gradcam[number].max()),
+            vmax=float(explanation.gradcam[number].max()),
             caption=(
                 f"predicted: {name} {shares[number].max():.2f}",
                 f"score {explanation.scores[number]:.3g}",
