@@ -35,28 +35,121 @@ SAMPLES = 1000
 VERSION = 1
 
 
+# --- tags of the tab ------------------------------------------------------------------------------------------------
+
 RUN = "gradcam_tab/run"
-
 PICTURES = "gradcam_tab/pictures"
-
 PARTNERS = "gradcam_tab/partners"
-
 MAPS = "gradcam_tab/maps"
-
 PARTNER_MAPS = "gradcam_tab/partner_maps"
-
 NUMBERS = "gradcam_tab/numbers"
-
 GUIDED = "gradcam_tab/guided"
-
 START_MAPS = "gradcam_tab/start_maps"
-
 START_PARTNER_MAPS = "gradcam_tab/start_partner_maps"
-
 START_NUMBERS = "gradcam_tab/start_numbers"
-
 START_GUIDED = "gradcam_tab/start_guided"
 
+# --- tags of TensorBoard's own tabs: Images, Scalars, Text ----------------------------------------------------------
+
+#: What these tags begin with; the model before its first epoch has tags of its own.
+PREFIX, START_PREFIX = "gradcam", "gradcam_start"
+
+#: The report at the end of a training, Markdown.
+REPORT = "gradcam/report"
+
+#: Scalars about all probes together: similarities between the probes and their partners, scores of a retrieval.
+PAIRS_GROUP, RETRIEVAL_GROUP = "gradcam_pairs", "gradcam_retrieval"
+
+
+def picture_tag(name: str, start: bool = False) -> str:
+    """Returns the tag of a picture in a group of its own, named "group/picture".
+
+    Example:
+        >>> picture_tag("filters/kernels"), picture_tag("filters/kernels", start=True)
+        ('gradcam_filters/kernels', 'gradcam_start_filters/kernels')
+    """
+    return f"{START_PREFIX if start else PREFIX}_{name}"
+
+
+def overview_tag(start: bool = False) -> str:
+    """Returns the tag of the picture that shows all probes at one epoch."""
+    return f"{START_PREFIX if start else PREFIX}/overview"
+
+
+def probe_tag(index: int, start: bool = False) -> str:
+    """Returns the tag of the panel of one probe at one epoch.
+
+    Example:
+        >>> probe_tag(3), probe_tag(3, start=True)
+        ('gradcam/probe_03', 'gradcam_start/probe_03')
+    """
+    return f"{START_PREFIX if start else PREFIX}/probe_{index:02d}"
+
+
+def query_tag(index: int, start: bool = False) -> str:
+    """Returns the tag of the ranked list of one query.
+
+    Example:
+        >>> query_tag(3), query_tag(3, start=True)
+        ('gradcam_ranking/query_03', 'gradcam_start_ranking/query_03')
+    """
+    return picture_tag(f"ranking/query_{index:02d}", start)
+
+
+def filmstrip_tag(index: int) -> str:
+    """Returns the tag of the filmstrip of one probe."""
+    return picture_tag(f"filmstrip/probe_{index:02d}")
+
+
+def value_tag(column: str, index: int) -> str:
+    """Returns the tag of the scalar of one column and one probe.
+
+    Example:
+        >>> value_tag("focus", 3)
+        'gradcam_focus/probe_03'
+    """
+    return f"{PREFIX}_{column}/probe_{index:02d}"
+
+
+def mean_tag(column: str, start: bool = False) -> str:
+    """Returns the tag of the mean of one column over the probes that have a value.
+
+    Example:
+        >>> mean_tag("focus"), mean_tag("focus", start=True)
+        ('gradcam_focus/mean', 'gradcam_start/focus_mean')
+    """
+    return f"{START_PREFIX}/{column}_mean" if start else f"{PREFIX}_{column}/mean"
+
+
+def missing_tag(column: str) -> str:
+    """Returns the tag of the number of probes without a value in one column."""
+    return f"{PREFIX}_{column}/missing"
+
+
+def total_tag(name: str, start: bool = False) -> str:
+    """Returns the tag of a scalar about all probes together.
+
+    Example:
+        >>> total_tag("similarity_gap"), total_tag("mean_ap"), total_tag("mean_ap", start=True)
+        ('gradcam_pairs/similarity_gap', 'gradcam_retrieval/mean_ap', 'gradcam_start/mean_ap')
+    """
+    if start:
+        return f"{START_PREFIX}/{name}"
+    return f"{PAIRS_GROUP if name.startswith('similarity_') else RETRIEVAL_GROUP}/{name}"
+
+
+def total_name(tag: str) -> str | None:
+    """Returns the name that :func:`total_tag` made a tag of, or None for any other tag.
+
+    Example:
+        >>> total_name("gradcam_retrieval/mean_ap"), total_name("gradcam_focus/mean")
+        ('mean_ap', None)
+    """
+    group, _, name = tag.partition("/")
+    return name if group in (PAIRS_GROUP, RETRIEVAL_GROUP, START_PREFIX) else None
+
+
+# --- the run --------------------------------------------------------------------------------------------------------
 
 #: The numbers kept per probe and epoch, NaN where unknown: score and probability of what is explained, the classes
 #: predicted and explained, the confidence (probability of what is predicted), and the drift. Writers store them in this

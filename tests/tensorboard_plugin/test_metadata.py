@@ -75,9 +75,20 @@ def test_a_later_version_is_named():
 
 
 def test_our_tags_are_nobody_elses():
-    tags = [value for name, value in vars(metadata).items() if name.isupper() and str(value).startswith("gradcam_")]
+    tags = [value for value in vars(metadata).values() if str(value).startswith("gradcam_tab/")]
     assert len(set(tags)) == 11
-    assert all(tag.startswith("gradcam_tab/") for tag in tags)
+    shared = [tag(3) for tag in (metadata.probe_tag, metadata.query_tag, metadata.filmstrip_tag)]
+    shared += [metadata.REPORT, metadata.overview_tag(), metadata.picture_tag("filters/top")]
+    shared += [metadata.value_tag("focus", 3), metadata.mean_tag("focus"), metadata.missing_tag("focus")]
+    shared += [tag(start=True) for tag in (metadata.overview_tag, lambda start: metadata.probe_tag(3, start))]
+    assert len(set(shared)) == len(shared)
+    assert not any(tag.startswith("gradcam_tab/") for tag in shared)
+
+
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("name", ["similarity_gap", "mean_ap", "rank_1"])
+def test_the_name_of_a_total_is_read_out_of_its_tag(name, start):
+    assert metadata.total_name(metadata.total_tag(name, start)) == name
 
 
 @pytest.mark.parametrize("name", ["metadata", "summary", "loader", "server", "reader", "wire"])
