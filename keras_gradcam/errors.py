@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
-
-import numpy as np
 
 
 class ArgumentError(ValueError):
@@ -41,5 +40,5 @@ class ArgumentError(ValueError):
 
 def check_whole_number(name: str, number: Any, least: int) -> None:
     """Raises ArgumentError unless ``number`` is a whole number of at least ``least``."""
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
         raise ArgumentError(name, f"be a whole number >= {least}", repr(number))
