@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..drawing import notebook
-from ..drawing.class_names import ClassNames, names_by_number
+from ..drawing.class_names import ClassNames, class_name, names_by_number
 from ..drawing.panels import Frame, panel
 from ..drawing.pixels import Style, displayed, encoded, overlay
 from ..engine.base import Structure
@@ -44,8 +44,8 @@ class Explanation:
         classes: int (N,), the explained class, or None where the target has none.
         probabilities: float64 (N, K), of the classes of the explained output, or None if it has none.
         layer: Path of the layer whose feature map was explained, or None without any CAM.
-        maps: Name of the method to its map, in the order asked for. Grad-CAM and its cam_variants: float32 (N, h, w) on the
-            layer's own grid, >= 0; zero everywhere means that nothing in this feature map speaks for the score, and
+        maps: Name of the method to its map, in the order asked for. CAMs: float32 (N, h, w) on the layer's
+            own grid, >= 0; zero everywhere means that nothing in this feature map speaks for the score, and
             the counter-evidence is in ``-target``. Gradients: float32 (N, H, W, C), signed; saliency (N, H, W).
         images: (N, H, W, C), the explained input as the model takes it.
         completeness_error: float32 (N,), by how much the sum of integrated gradients differs from what the score gains
@@ -222,27 +222,62 @@ def drawable(explanation: Explanation) -> bool:
     return images is not None and images.ndim in (3, 4) and (cam is None or cam.ndim == 3)
 
 
-def _frame(explanation: Explanation, number: int, picture: np.ndarray, names: Mapping[int, str]) -> Frame:
-    cams, gradients = titled(explanation.maps, number)
-    first = next(iter(cams), None)
-    cam = None if first is None else cams.pop(first)
-    vmax = 0.0 if cam is None else float(np.nan_to_num(cam, posinf=0).max(initial=0))
+def _frame(explanation: Explanation, index: int, picture: np.ndarray, names: Mapping[int, str]) -> Frame:
+    """Builds the frame of one sample, with a caption that says what was predicted and explained."""
+    frame = build_frame({name: maps[index] for name, maps in explanation.maps.items()}, picture)
     caption = []
     if explanation.probabilities is not None:
-        chosen = int(explanation.probabilities[number].argmax())
-        caption.append(f"predicted: {_name(chosen, names)} {explanation.probabilities[number, chosen]:.2f}")
+        predicted = int(explanation.probabilities[index].argmax())
+        caption.append(f"predicted: {class_name(predicted, names)} {explanation.probabilities[index, predicted]:.2f}")
     if explanation.classes is not None:
-        caption.append(f"explained: {_name(int(explanation.classes[number]), names)}")
-    caption += [f"score {explanation.scores[number]:.3g}", *([] if cam is None else [f"top {vmax:.3g}"])]
+        caption.append(f"explained: {class_name(explanation.classes[index], names)}")
+    caption.append(f"score {explanation.scores[index]:.3g}")
+    if frame.gradcam is not None:
+        caption.append(f"top {frame.vmax:.3g}")
+    return replace(frame, caption=tuple(caption), short=tuple(caption[-2:]))
+
+
+def build_frame(
+    maps: Mapping[str, np.ndarray],
+    picture: np.ndarray,
+    *,
+    caption: Sequence[str] = (),
+    short: Sequence[str] = (),
+    vmax: float | None = None,
+    wrong: bool = False,
+) -> Frame:
+    """Builds a frame, which a panel draws, from the maps of one sample.
+
+    Args:
+        maps: Name of the method to its map, without a batch axis. The first CAM is laid on the picture, further CAMs
+            are its variants, all others are drawn as gradients.
+        picture: uint8 (H, W, 3).
+        caption: Short texts written below.
+        short: The caption of a small cell.
+        vmax: The value of the first CAM that gets the strongest colour; by default its largest finite value.
+        wrong: Whether the prediction is wrong.
+
+    Example:
+        >>> import numpy as np
+        >>> frame = build_frame({"layercam": np.array([[1.0, 3.0]])}, np.zeros((8, 16, 3), np.uint8))
+        >>> frame.title, frame.vmax
+        ('LayerCAM', 3.0)
+    """
+    cams = {TITLES[name]: array for name, array in maps.items() if name in CAMS}
+    title = next(iter(cams), TITLES["gradcam"])
+    cam = cams.pop(title, None)
+    if vmax is None:
+        vmax = 0.0 if cam is None else float(np.nan_to_num(cam, posinf=0).max(initial=0))
     return Frame(
         picture=picture,
         caption=tuple(caption),
-        short=tuple(caption[-2:]),
+        short=tuple(short),
         gradcam=cam,
-        title=first or "Grad-CAM",
+        title=title,
         cam_variants=cams,
-        gradients=gradients,
+        gradients={TITLES[name]: array for name, array in maps.items() if name in INPUT_MAPS},
         vmax=vmax,
+        wrong=wrong,
     )
 
 
@@ -299,17 +334,6 @@ def save(
     for name, content in files.items():
         replace_whole(folder / name, content)
     return folder
-
-
-def _name(number: int, names: Mapping[int, str]) -> str:
-    return names.get(number, f"class {number}")
-
-
-def titled(maps: Mapping[str, np.ndarray], number: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """One sample's maps by their titles: those on the layer's grid, and those at the size of the input."""
-    cams = {TITLES[name]: array[number] for name, array in maps.items() if name in CAMS}
-    gradients = {TITLES[name]: array[number] for name, array in maps.items() if name in INPUT_MAPS}
-    return cams, gradients
 
 
 def warn_about_infinities(arrays: Mapping[str, np.ndarray | None]) -> None:

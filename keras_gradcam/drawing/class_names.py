@@ -32,3 +32,18 @@ def names_by_number(names: ClassNames) -> dict[int, str]:
     if items and all(isinstance(name, str) and not isinstance(number, str) for name, number in items):
         items = [(number, name) for name, number in items]  # {name: number}, as Keras' `class_indices` are
     return {int(number): printable(str(name)).strip() for number, name in items}
+
+
+def class_name(number: float, names: Mapping[int, str], kind: str = "class") -> str:
+    """Returns the name of a class, or of an identity; its number where it has no name.
+
+    Args:
+        number: The class, a whole number.
+        names: The names by number.
+        kind: What the numbers count: "class" or "identity".
+
+    Example:
+        >>> class_name(3, {3: "cat"}), class_name(4, {3: "cat"}), class_name(7, {}, "identity")
+        ('cat', 'class 4', 'identity 7')
+    """
+    return names.get(int(number), f"{kind} {int(number)}")

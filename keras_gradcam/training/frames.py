@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..attribution.explanation import Explanation, titled
+from ..attribution.explanation import Explanation, build_frame
 from ..attribution.targets.base import Target
+from ..drawing.class_names import class_name
 from ..drawing.panels import Frame
 from .history import EpochRecord
 
@@ -76,16 +77,11 @@ class Captions:
             caption.append(f"top {vmax:.3g}{' (this frame)' if self.per_frame else ''}")
         if wrong:
             caption.append("wrong")
-        cams, gradients = titled(explanation.maps, number)
-        first = next(iter(cams), None)
-        return Frame(
-            picture=self.pictures[number],
-            caption=tuple(caption),
+        return build_frame(
+            {method: maps[number] for method, maps in explanation.maps.items()},
+            self.pictures[number],
+            caption=caption,
             short=self.short(record, number),
-            gradcam=None if first is None else cams.pop(first),
-            title=first or "Grad-CAM",
-            cam_variants=cams,
-            gradients=gradients,
             vmax=vmax,
             wrong=wrong,
         )
@@ -120,7 +116,7 @@ class Captions:
 
     def full_name(self, number: float) -> str:
         """The name of a class or an identity."""
-        return self.names.get(int(number), f"{self.label} {int(number)}")
+        return class_name(number, self.names, self.label)
 
     def name(self, number: float) -> str:
         """The name of a class or an identity, shortened in the middle."""

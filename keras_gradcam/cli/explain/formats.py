@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
-from ...attribution.methods.names import CAMS, TITLES
+from ...attribution.explanation import build_frame
+from ...attribution.methods.names import CAMS
 from ...drawing.panels import Frame, gradcam_cell, panel
 from ...drawing.pixels import Style, encoded, relief
 from ..inputs.pictures import LARGEST
@@ -64,27 +65,9 @@ def _panel(result: Result, style: Style) -> list[bytes]:
 
 
 def _frame(result: Result, place: int) -> Frame:
-    cams = {TITLES[name]: array for name, array in result.maps[place].items() if name in CAMS}
-    gradients = {TITLES[name]: array for name, array in result.maps[place].items() if name not in CAMS}
-    first = next(iter(cams), None)
-    cam = None if first is None else cams.pop(first)
-    top = 0.0 if cam is None else _top(cam)
-    caption = result.captions[place]
-    if first is not None:
-        caption = (*caption, f"top {top:.3g}")
-    return Frame(
-        picture=result.shown,
-        caption=caption,
-        gradcam=cam,
-        title=first or TITLES["gradcam"],
-        cam_variants=cams,
-        gradients=gradients,
-        vmax=top,
-    )
-
-
-def _top(cam: np.ndarray) -> float:
-    return float(np.nan_to_num(cam, posinf=0).max(initial=0))
+    frame = build_frame(result.maps[place], result.shown)
+    vmax = () if frame.gradcam is None else (f"top {frame.vmax:.3g}",)
+    return replace(frame, caption=(*result.captions[place], *vmax))
 
 
 def _equally_wide(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -97,7 +80,7 @@ def _separate(result: Result, style: Style) -> list[bytes]:
     for maps in result.maps:
         for name, array in maps.items():
             if name in CAMS:
-                frame = Frame(result.shown, gradcam=array, vmax=_top(array))
+                frame = build_frame({name: array}, result.shown)
                 drawn.append(encoded(gradcam_cell(frame, result.shown.shape[:2], style)))
             else:
                 height, width = result.shown.shape[:2]

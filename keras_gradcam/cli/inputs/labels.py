@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...drawing.class_names import class_name
 from ..errors import CommandError, in_one_line
 
 
@@ -27,8 +28,8 @@ class Labels:
     source: str = ""
 
     def name(self, number: int) -> str:
-        """What a class is called."""
-        return self.names.get(number, f"class {number}")
+        """Returns what a class is called."""
+        return class_name(number, self.names)
 
     def check(self, classes: int) -> None:
         """Raises CommandError unless the names fit a model with so many classes."""
