@@ -18,18 +18,28 @@ class ArgumentError(ValueError):
         requirement: What it must do or be; completes the sentence "`name` must ...".
         received: What was given instead.
         candidates: What would work: one text or several, each complete by itself.
+        values: The candidates as plain values, where they are written in Python: of "Output('species', Class())" it is
+            "species". A program that is not called from Python shows these.
 
     Example:
         >>> print(ArgumentError("layer", "name a layer of the model", repr("conv9"), ["conv1", "conv2"]))
         `layer` must name a layer of the model. Received: 'conv9'. Candidates: conv1, conv2.
     """
 
-    def __init__(self, name: str, requirement: str, received: str, candidates: str | Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        requirement: str,
+        received: str,
+        candidates: str | Sequence[str] = (),
+        values: Sequence[Any] = (),
+    ) -> None:
         self.name = name
         self.requirement = requirement
         self.received = received
         self.candidates = (candidates,) if isinstance(candidates, str) else tuple(candidates)
-        super().__init__(name, requirement, received, self.candidates)
+        self.values = tuple(values)
+        super().__init__(name, requirement, received, self.candidates, self.values)
 
     def __str__(self) -> str:
         parts = [f"`{self.name}` must {self.requirement}", f"Received: {self.received}"]

@@ -97,10 +97,11 @@ class Output(Target):
             choices = {0: None, **dict.fromkeys(outputs.names)}
         if self.which not in choices:
             raise ArgumentError(
-                "target",
+                "output",
                 "name one of the model's outputs",
                 f"Output({self.which!r}, ...)",
-                ", ".join(map(repr, choices)),
+                [repr(name) for name in choices],
+                values=list(choices),
             )
         at = choices[self.which]
         return replace(
