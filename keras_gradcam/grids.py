@@ -12,7 +12,7 @@ Shape = Sequence[Union[int, None]]
 
 
 def spatial_size(input_shape: Shape, output_shape: Shape) -> tuple[int | None, ...] | None:
-    """The spatial size of the input over which a layer's output is a map, or None if it is no map.
+    """Returns the spatial size of the input over which a layer's output is a map, or None if it is no map.
 
     Args:
         input_shape: Shape of the input without the batch, ``(*size, channels)``, or ``size`` for an input without a
@@ -32,7 +32,7 @@ def spatial_size(input_shape: Shape, output_shape: Shape) -> tuple[int | None, .
 
 
 def token_grid(shape: Shape, size: Shape) -> tuple[int, int] | None:
-    """The grid that the tokens of a vision transformer form, or None if they form none.
+    """Returns the grid that the tokens of a vision transformer form, or None if they form none.
 
     Tokens before the grid (a class token, register tokens) are allowed, up to eight; the grid has the input's
     proportions.
@@ -49,19 +49,22 @@ def token_grid(shape: Shape, size: Shape) -> tuple[int, int] | None:
     """
     if len(shape) != 3 or len(size) != 2:
         return None
-    tokens, tall, broad = shape[1], size[0], size[1]
-    if tokens is None or tall is None or broad is None:
+    tokens, height, width = shape[1], size[0], size[1]
+    if tokens is None or height is None or width is None:
         return None
     for patches in range(tokens, max(tokens - 9, 0), -1):
-        for height in range(2, patches // 2 + 1):
-            width, rest = divmod(patches, height)
-            if rest == 0 and height * broad == width * tall:
-                return height, width
+        for rows in range(2, patches // 2 + 1):
+            columns, rest = divmod(patches, rows)
+            if rest == 0 and rows * width == columns * height:
+                return rows, columns
     return None
 
 
 def upsample(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Resizes maps linearly along each spatial axis (bilinearly for pictures), half-pixel centres.
+    """Resizes maps linearly along each spatial axis (bilinearly for pictures), with half-pixel centres.
+
+    Cell i of a map of n cells has its centre at (i + 1/2) / n of the axis; beyond the outermost centres values are
+    constant.
 
     Args:
         maps: ``(N, *space)``.
@@ -82,7 +85,7 @@ def upsample(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def _linear_interpolation(old: int, new: int) -> np.ndarray:
-    """The (new, old) matrix whose rows are the weights of old cells in new ones."""
+    """Returns the (new, old) matrix whose rows are the weights of old cells in new ones."""
     position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     below = np.floor(position).astype(int)
     above = np.minimum(below + 1, old - 1)

@@ -1,4 +1,8 @@
-"""Which pixels the elements of a tensor are computed from: the arithmetic, in NumPy, for any backend."""
+"""The arithmetic of receptive fields, in NumPy, for any backend.
+
+A backend goes through the operations between picture and layer and keeps a :class:`Reach` for every tensor: the pixels
+that each of its elements is computed from.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from .base import LayerCall
-
 
 @dataclass(frozen=True)
 class Window:
-    """A convolution's or a pooling's window along one axis; ``before`` and ``after`` is the padding."""
+    """The window of a convolution or a pooling along one axis.
+
+    Attributes:
+        size: Number of cells that the window holds.
+        stride: Cells from one window to the next.
+        dilation: Cells from one cell of a window to the next.
+        before: Cells of padding before the first cell of the axis.
+        after: Cells of padding after the last.
+    """
 
     size: int
     stride: int = 1
@@ -24,14 +34,14 @@ class Window:
 
     @classmethod
     def same(cls, size: int, stride: int, dilation: int, extent: int) -> Window:
-        """TensorFlow's padding "same" of an axis that is ``extent`` long: the odd cell comes after."""
+        """Returns the window with Keras' padding "same" of an axis of this extent: the odd cell comes after."""
         missing = max((-(-extent // stride) - 1) * stride + (size - 1) * dilation + 1 - extent, 0)
         return cls(size, stride, dilation, missing // 2, missing - missing // 2)
 
 
 @dataclass(frozen=True)
 class Line:
-    """How the fields of cells follow one another along an axis, were there no border.
+    """How the receptive fields of cells follow one another along an axis, were there no border.
 
     Cell i along the axis sees ``size`` pixels, the first of them at ``first + stride * i``.
 
@@ -52,13 +62,13 @@ class Line:
     held: tuple[Any, ...] = ()
 
     def cut(self, start: int, step: int = 1) -> Line | None:
-        """The line of every ``step``-th cell from cell ``start`` on; a negative start adds cells before."""
+        """Returns the line of every ``step``-th cell from cell ``start`` on; a negative start adds cells before."""
         if self.held:
             return None
         return replace(self, first=self.first + start * self.stride, stride=self.stride * step)
 
     def through(self, window: Window) -> Line | None:
-        """The line of what a window makes of the cells."""
+        """Returns the line of the cells that a window computes from these, or None if they lie on none."""
         wider = (window.size - 1) * window.dilation * self.stride
         if self.held and self.held[0] == "blocked":
             plain = window.stride == 1 and not window.before and not window.after
@@ -67,7 +77,7 @@ class Line:
         return line and replace(line, size=self.size + wider)
 
     def joined(self, other: Line) -> Line | None:
-        """The line of cells that see what either sees."""
+        """Returns the line of cells that see what the cells of both lines see, or None if they lie on none."""
         if (self.axis, self.stride, self.held) != (other.axis, other.stride, other.held):
             return None
         first = min(self.first, other.first)
@@ -102,7 +112,7 @@ class Reach:
         return self.values.shape[1:]
 
     def is_gate_of(self, other: Reach, shape: Sequence[int]) -> bool:
-        """Whether this is one box for all cells of a map, ``other``, when both are broadcast to ``shape``."""
+        """Returns whether this is one box for all cells of the map ``other``, when both are broadcast to ``shape``."""
         uniform = all(extent == 1 for extent in kept(self.values).shape[1:])
         missing = len(shape) - len(other.shape)
         varying = {axis + missing for axis, extent in enumerate(kept(other.values).shape[1:]) if extent > 1}
@@ -112,32 +122,13 @@ class Reach:
         return uniform and bool(varying) and all(own[axis] == 1 != shape[axis] for axis in varying)
 
     def sees_all(self, size: tuple[int, int]) -> bool:
-        """Whether every element sees the whole picture."""
+        """Returns whether every element sees the whole picture, of this height and width."""
         whole = np.array([size[0], size[0], size[1], size[1]]).reshape(4, *(1,) * len(self.shape))
         return bool((kept(self.values) == whole).all())
 
 
-@dataclass(frozen=True, eq=False)
-class Reached:
-    """The pixels that the cells of a layer's feature map are computed from.
-
-    Attributes:
-        layer: The layer.
-        explained_input: Index of the picture among the model's inputs, in flat order.
-        boxes: int32 (h, w, channels, 4), the boxes (x0, y0, x1, y1) with exclusive ends; (0, 0, 0, 0) sees nothing.
-        lines: The order of the boxes.
-        gated: Whether something that every cell sees alike was met on the way.
-    """
-
-    layer: LayerCall
-    explained_input: int
-    boxes: np.ndarray
-    lines: Lines
-    gated: bool
-
-
 def pixels(shape: Sequence[int]) -> Reach:
-    """The reach of the picture itself, shape (1, H, W, C) or (1, H, W)."""
+    """Returns the reach of the picture itself, shape (1, H, W, C) or (1, H, W): every pixel sees itself."""
     height, width = shape[1:3]
     rows, columns = np.mgrid[:height, :width]
     values = np.stack([height - rows, rows + 1, width - columns, columns + 1]).astype(np.int32)
@@ -146,12 +137,12 @@ def pixels(shape: Sequence[int]) -> Reach:
 
 
 def kept(values: np.ndarray) -> np.ndarray:
-    """``values`` with one entry along every axis on which nothing changes."""
+    """Returns ``values`` with one entry along every axis on which nothing changes."""
     return values[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in values.strides)]
 
 
 def compacted(values: np.ndarray) -> np.ndarray:
-    """``values`` with stride 0 along the axes of the tensor on which nothing changes."""
+    """Returns ``values`` with stride 0 along the axes of the tensor on which nothing changes."""
     small = kept(values)
     for axis in range(1, values.ndim):
         first = small.take([0], axis)
@@ -161,7 +152,7 @@ def compacted(values: np.ndarray) -> np.ndarray:
 
 
 def united(reaches: Sequence[Reach], shape: Sequence[int]) -> Reach:
-    """The reach of elements that are computed from the elements in their place, broadcast to ``shape``."""
+    """Returns the reach of elements computed from the elements in the same position, broadcast to ``shape``."""
     parts = []
     for reach in reaches:
         small = kept(reach.values)
@@ -171,13 +162,13 @@ def united(reaches: Sequence[Reach], shape: Sequence[int]) -> Reach:
 
 
 def joined_lines(reaches: Sequence[Reach], shape: Sequence[int]) -> Lines:
-    """The lines of cells that see what the cells of all ``reaches`` in their place see."""
+    """Returns the lines of cells that see what the cells of all ``reaches`` in the same position see."""
 
     def along(which: int) -> Line | None:
         lines = [reach.lines[which] for reach in reaches]
         line = lines[0]
-        for other in lines[1:]:
-            line = line.joined(other) if line and other else None
+        for next_line in lines[1:]:
+            line = line.joined(next_line) if line and next_line else None
         alike = line and all(reach.shape[line.axis] == shape[line.axis] for reach in reaches)
         return line if alike else None
 
@@ -185,7 +176,7 @@ def joined_lines(reaches: Sequence[Reach], shape: Sequence[int]) -> Lines:
 
 
 def windowed(values: np.ndarray, axis: int, window: Window) -> np.ndarray:
-    """What windows along an axis see."""
+    """Returns what the cells of a convolution or a pooling see, of which this is one axis."""
     padding = [(0, 0)] * values.ndim
     padding[axis] = (window.before, window.after)
     padded = np.moveaxis(np.pad(values, padding), axis, 0)
@@ -199,25 +190,38 @@ def windowed(values: np.ndarray, axis: int, window: Window) -> np.ndarray:
 
 
 def scattered(values: np.ndarray, axis: int, window: Window, extent: int) -> np.ndarray:
-    """What the cells of a transposed convolution's output see; ``window`` leads from the output to the input."""
-    given = np.moveaxis(values, axis, 0)
-    span = (len(given) - 1) * window.stride + 1
+    """Returns what the cells of a transposed convolution see, of which this is one axis.
+
+    Args:
+        values: What the cells of its input see, (4, *shape).
+        axis: The axis, counted from the last (-1).
+        window: The window of the convolution that leads back, from the output to the input.
+        extent: Number of cells along this axis of the output.
+    """
+    cells = np.moveaxis(values, axis, 0)
+    span = (len(cells) - 1) * window.stride + 1
     length = max(span + (window.size - 1) * window.dilation, window.before + extent)
-    made = np.zeros((length, *given.shape[1:]), values.dtype)
+    result = np.zeros((length, *cells.shape[1:]), values.dtype)
     for start in range(0, (window.size - 1) * window.dilation + 1, window.dilation):
-        np.maximum(made[start : start + span : window.stride], given, out=made[start : start + span : window.stride])
-    return np.moveaxis(made[window.before : window.before + extent], 0, axis)
+        under_window = result[start : start + span : window.stride]
+        np.maximum(under_window, cells, out=under_window)
+    return np.moveaxis(result[window.before : window.before + extent], 0, axis)
 
 
 def mixed(values: np.ndarray, axis: int, sees: np.ndarray) -> np.ndarray:
-    """What cells see that are computed from those that ``sees``, bool (outputs, inputs), names along an axis."""
-    given = np.moveaxis(values, axis, 0)
-    made = [given[row].max(axis=0, initial=0) for row in sees]
-    return np.moveaxis(np.stack(made), 0, axis)
+    """Returns what cells see that are computed from a choice of cells along an axis.
+
+    Args:
+        values: What the cells of the input see, (4, *shape).
+        axis: The axis, counted from the last (-1).
+        sees: bool (outputs, inputs), which cells of the input each cell of the output is computed from.
+    """
+    cells = np.moveaxis(values, axis, 0)
+    return np.moveaxis(np.stack([cells[row].max(axis=0, initial=0) for row in sees]), 0, axis)
 
 
 def summed(values: np.ndarray, labels: str, result: str) -> np.ndarray:
-    """What one factor contributes to a sum of products, in the order of the result's axes.
+    """Returns what one factor contributes to a sum of products, in the order of the result's axes.
 
     Args:
         values: (4, *shape).
@@ -232,7 +236,7 @@ def summed(values: np.ndarray, labels: str, result: str) -> np.ndarray:
 
 
 def as_boxes(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Boxes (x0, y0, x1, y1), shape (*shape, 4), from a reach's values."""
+    """Returns the values of a reach into a picture of this size as boxes (x0, y0, x1, y1), int32 (*shape, 4)."""
     above, bottom, left, right = values
     boxes = np.stack([size[1] - left, size[0] - above, right, bottom], axis=-1)
     return np.where((bottom > 0)[..., None], boxes, 0).astype(np.int32)

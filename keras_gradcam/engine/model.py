@@ -1,4 +1,7 @@
-"""See what every layer of a model returns during one forward pass, and leave no trace of having looked."""
+"""Walks a Keras model: its inputs, its layers, and what every layer returns during one forward pass.
+
+The only module that touches Keras' private attributes. Whatever is set on a model is taken away again.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,12 @@ _lock = threading.RLock()
 
 
 def declared_inputs(model: Any, structure: Structure = None) -> list[Any]:
-    """The symbolic inputs of a model in flat order, or an empty list if it has none (yet).
+    """Returns the symbolic inputs of a model in flat order, or an empty list if it has none (yet).
 
-    For pictures given as a dict they come in the order of the dict's sorted keys, which name the inputs.
+    Args:
+        model: The model.
+        structure: How inputs are given. For a dict they are returned in the order of its sorted keys, which name the
+            inputs.
     """
     try:
         inputs = list(model.inputs or ())
@@ -25,7 +31,7 @@ def declared_inputs(model: Any, structure: Structure = None) -> list[Any]:
         return []
     if isinstance(structure, dict) and inputs:
         keyed = getattr(model, "input", None) if len(inputs) > 1 else None
-        by_name = keyed if isinstance(keyed, dict) else {one.name: one for one in inputs}
+        by_name = keyed if isinstance(keyed, dict) else {declared.name: declared for declared in inputs}
         return [by_name[name] for name in sorted(structure)] if set(structure) <= set(by_name) else []
     return inputs
 
@@ -35,22 +41,22 @@ def layer_paths(model: Any) -> list[tuple[str, Any]]:
 
     A layer that can be reached in several ways appears once for each.
     """
-    found: list[tuple[str, Any]] = []
+    paths: list[tuple[str, Any]] = []
 
     def walk(parent: Any, prefix: str, above: tuple[int, ...]) -> None:
         for layer in parent._layers:
             if id(layer) in above:
                 continue
             path = prefix + layer.name
-            found.append((path, layer))
+            paths.append((path, layer))
             walk(layer, path + "/", (*above, id(layer)))
 
     walk(model, "", (id(model),))
-    return found
+    return paths
 
 
 def _single_tensor(result: Any) -> Any:
-    """The tensor among a layer's results that can be a feature map: the first, where there are several."""
+    """Returns the tensor among a layer's results that can be a feature map: the first, where there are several."""
     if isinstance(result, dict):
         result = list(result.values())
     if isinstance(result, (list, tuple)):
@@ -60,7 +66,7 @@ def _single_tensor(result: Any) -> Any:
 
 @contextmanager
 def recorded_calls(model: Any) -> Iterator[list[LayerOutput]]:
-    """While the context lasts, every layer call that this thread makes is appended to the yielded list.
+    """Appends every layer call that this thread makes while the context lasts to the yielded list.
 
     Each layer's ``call`` is shadowed by an attribute of the instance, which is removed on the way out whatever
     happens; calls from other threads pass through unseen.

@@ -46,7 +46,7 @@ def quiet_start() -> None:
     stderr is put aside, and shown only if the import fails.
     """
     if "keras" in sys.modules or not is_quiet():
-        import keras  # noqa: F401
+        import keras
 
         return
     with _stderr_aside():

@@ -164,26 +164,23 @@ def receptive_field(
         model_input_spec(model) if images is None else input_spec_of(standardized(images, model)), model
     )
     shape, which = input_shape(input_spec), explained_input(input_spec)
-    current_engine()  # raises where there is no engine for the backend
-    from ..engine.tensorflow.receptive_field import trace_reach
-
     request = Request(
         target=None,
         arguments=(),
         select=lambda layer_outputs: choose_layer(model, layer_outputs, shape, layer, explained=which),
         explained_input=which,
     )
-    reached = trace_reach(model, input_spec, request, gates)
-    reached.boxes.flags.writeable = False
-    height, width = input_spec.leaves[reached.explained_input][0][:2]
+    traced = current_engine().receptive_field(model, input_spec, request, gates)
+    traced.boxes.flags.writeable = False
+    height, width = input_spec.leaves[traced.explained_input][0][:2]
     field = ReceptiveField(
-        layer=reached.layer.path,
+        layer=traced.layer.path,
         input_size=(height, width),
-        boxes=reached.boxes,
-        input_index=reached.explained_input,
-        gated=reached.gated,
+        boxes=traced.boxes,
+        input_index=traced.explained_input,
+        gated=traced.gated,
     )
-    down, across = reached.lines
+    down, across = traced.lines
     if down is None or across is None:
         return field
     return replace(

@@ -10,10 +10,10 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from ..base import InputSpec, LayerOutput, Request
-from .graph import _compiled, _float_inputs, _forward, _marked, _specs, build
-from .outputs import _model_outputs
+from ..base import InputSpec, LayerOutput, ReceptiveBoxes, Request
+from .graph import build, compile_function, input_specs, trace_forward
 from .program import TensorFlowProgram
+from .receptive_field import receptive_boxes
 from .split import TensorFlowSplit
 
 
@@ -39,21 +39,24 @@ class TensorFlowEngine:
 
     def layer_calls(self, model: Any, input_spec: InputSpec, samples: int | None = None) -> list[LayerOutput]:
         build(model, input_spec)
-        found: list[LayerOutput] = []
+        layer_outputs: list[LayerOutput] = []
 
         def forward(inputs: Sequence[tf.Tensor]) -> tf.Tensor:
-            inputs = _float_inputs(model, input_spec.structure, inputs, explained=0)
-            predictions, layer_outputs = _forward(model, tf.nest.pack_sequence_as(input_spec.structure, inputs))
-            outputs = _model_outputs(model, predictions)
-            found.extend(_marked(layer_outputs, tf.nest.flatten(outputs.predictions), outputs, inputs))
+            layer_outputs.extend(trace_forward(model, input_spec, inputs).marked())
             return tf.constant(0)
 
-        _compiled(forward, [_specs(input_spec, samples)])
-        return [
-            replace(
-                layer_output, info=replace(layer_output.info, output_shape=(None, *layer_output.info.output_shape[1:]))
-            )
-            if samples is not None and layer_output.info.output_shape[:1] == (samples,)
-            else layer_output
-            for layer_output in found
-        ]
+        compile_function(forward, [input_specs(input_spec, samples)])
+        return layer_outputs if samples is None else [_with_free_batch(output, samples) for output in layer_outputs]
+
+    def receptive_field(
+        self, model: Any, input_spec: InputSpec, request: Request, gates: bool = True
+    ) -> ReceptiveBoxes:
+        return receptive_boxes(model, input_spec, request, gates)
+
+
+def _with_free_batch(layer_output: LayerOutput, samples: int) -> LayerOutput:
+    """Returns the layer output with None for the batch, if that is the one the model was traced with."""
+    shape = layer_output.info.output_shape
+    if shape[:1] != (samples,):
+        return layer_output
+    return replace(layer_output, info=replace(layer_output.info, output_shape=(None, *shape[1:])))

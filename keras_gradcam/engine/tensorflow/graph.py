@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -15,13 +15,91 @@ import tensorflow as tf
 from ...errors import ArgumentError
 from ..base import InputSpec, LayerCall, LayerOutput, Outputs, Structure
 from ..model import declared_inputs, recorded_calls
+from .outputs import model_outputs
 
 _Function: Any = type(tf.function(lambda: None))
 
 
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A forward pass of a model in the current graph.
+
+    Attributes:
+        inputs: The model's inputs in flat order, the explained one as floating point.
+        outputs: What the model returns.
+        layer_outputs: What every layer returned, in the order of the calls.
+    """
+
+    inputs: list[tf.Tensor]
+    outputs: Outputs
+    layer_outputs: list[LayerOutput]
+
+    def marked(self, ends: Sequence[tf.Tensor] | None = None) -> list[LayerOutput]:
+        """Returns the layer outputs with what they come from and where they lead to.
+
+        Args:
+            ends: What ``influences_score`` is about; the model's outputs by default.
+        """
+        predictions, logits = tf.nest.flatten(self.outputs.predictions), tf.nest.flatten(self.outputs.logits)
+        upstream = ancestors(predictions if ends is None else ends)
+        sources = _sources(self.inputs)
+        final = {id(leaf) for leaf in (*predictions, *logits)}
+        return [
+            replace(
+                layer_output,
+                influences_score=id(layer_output.output) in upstream,
+                is_model_output=id(layer_output.output) in final,
+                inputs=tuple(sorted(sources.get(id(layer_output.output), ()))),
+            )
+            for layer_output in self.layer_outputs
+        ]
+
+
+def build(model: Any, input_spec: InputSpec) -> None:
+    """Makes the weights of a model that has not been called yet."""
+    if not model.built:
+        zeros = [np.zeros((1, *shape), dtype) for shape, dtype in input_spec.leaves]
+        # Weights are made when the scope ends; whatever else the call assigns is dropped with it.
+        with keras.StatelessScope():
+            model(tf.nest.pack_sequence_as(input_spec.structure, zeros), training=False)
+
+
+def trace_forward(model: Any, input_spec: InputSpec, inputs: Sequence[tf.Tensor], explained: int = 0) -> Trace:
+    """Traces ``model(inputs, training=False)`` into the current graph, with what every layer returned.
+
+    State that a forward pass would change (counters, seeds, moving averages that ignore ``training``) goes into a
+    Keras stateless scope and is dropped.
+
+    Args:
+        model: The model.
+        input_spec: The structure of its inputs.
+        inputs: Tensors of the current graph, in flat order.
+        explained: Index of the explained input.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    inputs = _explained_as_float(model, input_spec.structure, inputs, explained)
+    with recorded_calls(model) as layer_outputs, _functions_inlined(), keras.StatelessScope():
+        predictions = model(tf.nest.pack_sequence_as(input_spec.structure, inputs), training=False)
+    # Layers called inside control flow returned tensors of another graph, which cannot be used from here.
+    usable = [output for output in layer_outputs if getattr(output.output, "graph", None) is graph]
+    return Trace(inputs, model_outputs(model, predictions), usable)
+
+
+def _explained_as_float(
+    model: Any, structure: Structure, inputs: Sequence[tf.Tensor], explained: int
+) -> list[tf.Tensor]:
+    """Casts the explained input to floating point, unless the model itself takes integers there."""
+    inputs = list(inputs)
+    declared = declared_inputs(model, structure)
+    wanted = declared[explained].dtype if len(declared) == len(inputs) else "float32"
+    if not inputs[explained].dtype.is_floating and not keras.backend.is_int_dtype(wanted):
+        inputs[explained] = tf.cast(inputs[explained], keras.config.floatx())
+    return inputs
+
+
 @contextmanager
 def _functions_inlined() -> Iterator[None]:
-    """A ``tf.function`` that this thread calls in this context is traced into the current graph, not one of its own.
+    """Traces a ``tf.function`` that this thread calls in this context into the current graph, not one of its own.
 
     TensorFlow's own switch, ``run_functions_eagerly``, is for all threads and skips AutoGraph.
     """
@@ -43,82 +121,60 @@ def _functions_inlined() -> Iterator[None]:
         _Function.__call__ = original
 
 
-def build(model: Any, input_spec: InputSpec) -> None:
-    """Makes the weights of a model that has not been called yet."""
-    if not model.built:
-        zeros = [np.zeros((1, *shape), dtype) for shape, dtype in input_spec.leaves]
-        # Weights are made when the scope ends; whatever else the call assigns is dropped with it.
-        with keras.StatelessScope():
-            model(tf.nest.pack_sequence_as(input_spec.structure, zeros), training=False)
+def ancestors(tensors: Sequence[tf.Tensor], without: tf.Tensor = None) -> set[int]:
+    """Returns the ids of all tensors that ``tensors`` are computed from, themselves included.
 
-
-def _ancestors(tensors: Sequence[tf.Tensor], without: tf.Tensor = None) -> set[int]:
-    """The ids of all tensors that ``tensors`` are computed from, themselves included, other than through one."""
+    Args:
+        tensors: Where to start.
+        without: A tensor to stop at: what is reached through it alone is left out.
+    """
     seen: set[int] = set() if without is None else {id(without)}
-    todo = list(tensors)
-    while todo:
-        tensor = todo.pop()
+    pending = list(tensors)
+    while pending:
+        tensor = pending.pop()
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            todo.extend(tensor.op.inputs)
+            pending.extend(tensor.op.inputs)
     return seen
 
 
 def _sources(inputs: Sequence[tf.Tensor]) -> dict[int, frozenset[int]]:
-    """For the id of each tensor of the graph, which of ``inputs`` it is computed from."""
-    found = {id(tensor): frozenset([index]) for index, tensor in enumerate(inputs)}
+    """Returns, for the id of each tensor of the graph, the indices of the ``inputs`` it is computed from."""
+    sources = {id(tensor): frozenset([index]) for index, tensor in enumerate(inputs)}
     none: frozenset[int] = frozenset()
     for operation in inputs[0].graph.get_operations():
-        above = none.union(*(found.get(id(tensor), none) for tensor in operation.inputs))
+        above = none.union(*(sources.get(id(tensor), none) for tensor in operation.inputs))
         for tensor in operation.outputs:
-            found.setdefault(id(tensor), above)
-    return found
+            sources.setdefault(id(tensor), above)
+    return sources
 
 
-def _forward(model: Any, inputs: Structure) -> tuple[Structure, list[LayerOutput]]:
-    """Traces ``model(inputs, training=False)`` into the current graph, with what every layer returned.
+def input_specs(input_spec: InputSpec, samples: int | None = None) -> list[tf.TensorSpec]:
+    """Returns TensorFlow's description of the inputs; the batch size is free unless ``samples`` fixes it."""
+    return [tf.TensorSpec((samples, *shape), dtype) for shape, dtype in input_spec.leaves]
 
-    State that a forward pass would change (counters, seeds, moving averages that ignore ``training``) goes into a
-    Keras stateless scope and is dropped.
+
+def compile_function(function: Any, specs: Sequence[Any]) -> Any:
+    """Traces ``function`` and keeps only what its results are computed from.
+
+    A graph of ``tf.function`` would also run every assignment in the model's forward pass, as training does.
     """
-    graph = tf.compat.v1.get_default_graph()
-    with recorded_calls(model) as layer_outputs, _functions_inlined(), keras.StatelessScope():
-        predictions = model(inputs, training=False)
-    # Layers called inside control flow returned tensors of another graph, which cannot be used from here.
-    return predictions, [
-        layer_output for layer_output in layer_outputs if getattr(layer_output.output, "graph", None) is graph
-    ]
+    traced = tf.compat.v1.wrap_function(function, specs)
+    results = traced.structured_outputs
+    return prune(traced, traced.inputs[: len(tf.nest.flatten(specs))], results)
 
 
-def _marked(
-    layer_outputs: Sequence[LayerOutput], ends: Sequence[tf.Tensor], outputs: Outputs, inputs: Sequence[tf.Tensor]
-) -> list[LayerOutput]:
-    """The layer_outputs, marked with what they come from, whether ``ends`` depend on them and whether they are outputs."""
-    upstream = _ancestors(ends)
-    sources = _sources(inputs)
-    final = {id(leaf) for leaf in (*tf.nest.flatten(outputs.predictions), *tf.nest.flatten(outputs.logits))}
-    return [
-        replace(
-            layer_output,
-            influences_score=id(layer_output.output) in upstream,
-            is_model_output=id(layer_output.output) in final,
-            inputs=tuple(sorted(sources.get(id(layer_output.output), ()))),
-        )
-        for layer_output in layer_outputs
-    ]
+def prune(traced: Any, feeds: Sequence[tf.Tensor], results: Any) -> Any:
+    """Cuts out the part of a traced function that leads from some tensors to others."""
+    pruned = traced.prune(feeds, results)
+    # Called by keywords, TensorFlow first tries another way, which fails, and prints all tensors into the error.
+    pruned._arg_keywords = None
+    pruned._signature = [tf.TensorSpec(feed.shape, feed.dtype) for feed in feeds]
+    return pruned
 
 
-def _float_inputs(model: Any, structure: Structure, inputs: Sequence[tf.Tensor], explained: int) -> list[tf.Tensor]:
-    """The explained input as floating point, unless the model itself takes integers there."""
-    inputs = list(inputs)
-    declared = declared_inputs(model, structure)
-    wanted = declared[explained].dtype if len(declared) == len(inputs) else "float32"
-    if not inputs[explained].dtype.is_floating and not keras.backend.is_int_dtype(wanted):
-        inputs[explained] = tf.cast(inputs[explained], keras.config.floatx())
-    return inputs
-
-
-def _check_batch(layer: LayerCall | None, maps: int, samples: int) -> None:
+def check_batch(layer: LayerCall | None, maps: int, samples: int) -> None:
+    """Raises ArgumentError unless a layer gives one map per sample."""
     if layer is not None and maps != samples:
         raise ArgumentError(
             "layer",
@@ -126,26 +182,3 @@ def _check_batch(layer: LayerCall | None, maps: int, samples: int) -> None:
             f"{layer.path!r}, which gives {maps} for {samples}: the model lays something else into the batch there",
             "those of list_layers(model)",
         )
-
-
-def _specs(input_spec: InputSpec, samples: int | None = None) -> list[tf.TensorSpec]:
-    return [tf.TensorSpec((samples, *shape), dtype) for shape, dtype in input_spec.leaves]
-
-
-def _compiled(function: Any, specs: Sequence[Any]) -> Any:
-    """Traces ``function`` and keeps only what its results are computed from.
-
-    A graph of ``tf.function`` would also run every assignment in the model's forward pass, as training does.
-    """
-    traced = tf.compat.v1.wrap_function(function, specs)
-    results = traced.structured_outputs
-    return _pruned(traced, traced.inputs[: len(tf.nest.flatten(specs))], results)
-
-
-def _pruned(traced: Any, feeds: Sequence[tf.Tensor], results: Any) -> Any:
-    """The part of a traced function that leads from some tensors to others."""
-    pruned = traced.prune(feeds, results)
-    # Called by keywords, TensorFlow first tries another way, which fails, and prints all tensors into the error.
-    pruned._arg_keywords = None
-    pruned._signature = [tf.TensorSpec(feed.shape, feed.dtype) for feed in feeds]
-    return pruned

@@ -29,10 +29,10 @@ _GATE = "keras_gradcam_gate"
 
 _guided = contextvars.ContextVar("keras_gradcam_guided", default=False)
 
-
 # Operations whose body is another graph, which the rule does not reach.
 _CONTROL_FLOW = {"If", "StatelessIf", "While", "StatelessWhile", "Case", "PartitionedCall", "StatefulPartitionedCall"}
 
+# Rectifiers that can be told by the type of the operation alone.
 _PLAIN = {"Relu", "Relu6", "LeakyRelu"}
 
 # Smooth activations, to say what a model without rectifiers has instead.
@@ -41,7 +41,7 @@ _SMOOTH = {"Elu": "elu", "Selu": "selu", "Tanh": "tanh", "Erf": "gelu", "Softplu
 
 @contextlib.contextmanager
 def guided() -> Iterator[None]:
-    """Gradients taken inside this context follow the guided rule."""
+    """Makes gradients that are taken inside this context follow the guided rule."""
     token = _guided.set(True)
     try:
         yield
@@ -109,13 +109,13 @@ def _is_greater_than_constant(condition: tf.Tensor, x: tf.Tensor) -> bool:
 
 
 def _is_thresholded_select(op: tf.Operation) -> bool:
-    """``where(x > threshold, x, 0)``."""
+    """Returns whether ``op`` is ``where(x > threshold, x, 0)``."""
     condition, x, otherwise = op.inputs
     return _is_constant(otherwise, 0.0) and _is_greater_than_constant(condition, x)
 
 
 def _masked_operands(op: tf.Operation) -> tuple[int, int] | None:
-    """The positions of x and the mask in ``x * cast(x > threshold)``, or None if ``op`` is something else."""
+    """Returns the positions of x and the mask in ``x * cast(x > threshold)``, or None if ``op`` is something else."""
     for data, mask in ((0, 1), (1, 0)):
         cast = op.inputs[mask].op
         if cast.type == "Cast" and _is_greater_than_constant(cast.inputs[0], op.inputs[data]):
@@ -124,13 +124,13 @@ def _masked_operands(op: tf.Operation) -> tuple[int, int] | None:
 
 
 def _is_hard_sigmoid(op: tf.Operation) -> bool:
-    """``relu6(x + 3)``: a smooth gate in cheap form, which multiplies features and rectifies none."""
+    """Returns whether ``op`` is ``relu6(x + 3)``: a cheap sigmoid, which multiplies features and rectifies none."""
     add = op.inputs[0].op
     return add.type in {"Add", "AddV2"} and any(_is_constant(operand, 3.0) for operand in add.inputs)
 
 
 def _source(tensor: tf.Tensor) -> tf.Tensor:
-    """The x in ``relu(x)``, ``relu6(x)``, ``where(x > t, x, 0)``, ``x * (x > t)`` and in clipped forms of them."""
+    """Returns the x in ``relu(x)``, ``relu6(x)``, ``where(x > t, x, 0)``, ``x * (x > t)``, also clipped."""
     for _ in range(4):
         op = tensor.op
         if op.type in {"Maximum", "Minimum"}:
@@ -147,7 +147,7 @@ def _source(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def negative_part_factor(op: tf.Operation) -> tf.Tensor | None:
-    """The factor by which a two-sided rectifier multiplies its lower half, or None if ``op`` is not that half.
+    """Returns the factor by which a two-sided rectifier multiplies its lower half, or None if ``op`` is not that half.
 
     Keras writes leaky rectifiers with a threshold or a maximum as ``positive(x) - slope * relu(threshold - x)`` and
     PReLU as ``relu(x) + (-alpha) * relu(-x)``. The ReLU in the second term is no unit of its own.
@@ -174,7 +174,7 @@ def _always(op: tf.Operation) -> bool:
     return True
 
 
-# type of operation -> (is it a rectifier?, its gradient, the name the gradient is registered under)
+# Type of the operation -> (is it a rectifier?, its guided gradient, the name the gradient is registered under)
 _RULES: dict[str, tuple[Callable[[Any], bool], Callable[..., Any], str]] = {
     "Relu": (_always, _relu_gradient, "KerasGradcamRelu"),
     "Relu6": (lambda op: not _is_hard_sigmoid(op), _relu6_gradient, "KerasGradcamRelu6"),
@@ -193,7 +193,7 @@ for _, _function, _name in _RULES.values():
 
 
 def attach_guided_rule(graph: tf.Graph) -> GuidedCoverage:
-    """Gives every rectifying operation of ``graph`` the gradient of this module and says what was found."""
+    """Gives every rectifying operation of ``graph`` the gradient of this module and returns what was found."""
     reached: Counter[str] = Counter()
     others: set[str] = set()
     control_flow = False
@@ -213,10 +213,10 @@ def attach_guided_rule(graph: tf.Graph) -> GuidedCoverage:
     return GuidedCoverage(dict(reached), unreached, tuple(sorted(others)))
 
 
-def recomputed(graph: tf.Graph, forward: int) -> int:
-    """How many rectifiers were added to ``graph`` after its first ``forward`` operations, by a backward pass.
+def count_recomputed(graph: tf.Graph, forward_operations: int) -> int:
+    """Counts the rectifiers that a backward pass has added to a graph after the operations of its forward pass.
 
     ``keras.remat`` runs a part of the model again in the backward pass and differentiates that, out of reach.
     """
-    later = graph.get_operations()[forward:]
+    later = graph.get_operations()[forward_operations:]
     return sum(op.type in _PLAIN and _GATE not in op.name for op in later)

@@ -1,4 +1,8 @@
-"""What the elements that an operation of TensorFlow computes see of the picture: a rule for each kind of operation."""
+"""The receptive fields of what TensorFlow's operations compute: a rule for each kind of operation.
+
+A rule takes the :class:`Reach` of an operation's inputs and returns that of its output. "Element A sees B" means that A
+is computed from B.
+"""
 
 from __future__ import annotations
 
@@ -34,19 +38,22 @@ _RENAMED = {"split_dim": "axis"}
 
 
 class Reader(Protocol):
-    """What is known of tensors that do not depend on the picture."""
+    """Looks up tensors that do not depend on the picture."""
 
-    def shape(self, tensor: tf.Tensor) -> tuple[int, ...]: ...
-    def value(self, tensor: tf.Tensor) -> np.ndarray: ...
+    def shape(self, tensor: tf.Tensor) -> tuple[int, ...]:
+        """Returns the shape of a tensor for one picture."""
+
+    def value(self, tensor: tf.Tensor) -> np.ndarray:
+        """Returns the value of a tensor that does not depend on the picture: an axis, a shape."""
 
 
 def attribute(op: tf.Operation, name: str) -> Any:
-    """An attribute of an operation, or None if it has no such attribute."""
+    """Returns an attribute of an operation, or None if it has no such attribute."""
     return op.get_attr(name) if name in op.node_def.attr else None
 
 
 def text(value: Any) -> Any:
-    """``value``, decoded if it is a string as TensorFlow keeps them."""
+    """Decodes ``value`` if it is a string as TensorFlow keeps them."""
     return value.decode() if isinstance(value, bytes) else value
 
 
@@ -54,7 +61,7 @@ def text(value: Any) -> Any:
 
 
 def _windows(op: tf.Operation, sizes: Sequence[int], extents: Sequence[int]) -> list[Window]:
-    """The windows along height and width."""
+    """Returns the windows of a convolution or a pooling along height and width."""
     padding = text(op.get_attr("padding"))
     dilations = attribute(op, "dilations") or [1, 1, 1, 1]
     explicit = attribute(op, "explicit_paddings") or [0] * 8
@@ -82,14 +89,14 @@ def _through_windows(values: np.ndarray, lines: Lines, windows: Sequence[Window]
 
 
 def _by_channel(values: np.ndarray, groups: int) -> np.ndarray:
-    """What the groups of the last axis see; one entry where all see the same."""
+    """Returns what each group of channels sees; one entry where all see the same."""
     if values.strides[-1] == 0 or groups == 1:
         return values[..., :1] if values.strides[-1] == 0 else values.max(axis=-1, keepdims=True)
     return values.reshape(*values.shape[:-1], groups, -1).max(axis=-1)
 
 
 def convolved(reader: Reader, op: tf.Operation, reach: Reach) -> Reach | None:
-    """A convolution, with groups or depthwise: what its window sees, of the channels of the group."""
+    """Handles a convolution, with groups or depthwise: a cell sees its window, of the channels of its group."""
     if not _channels_last(op):
         return None
     kernel, shape = reader.shape(op.inputs[1]), reader.shape(op.outputs[0])
@@ -101,7 +108,7 @@ def convolved(reader: Reader, op: tf.Operation, reach: Reach) -> Reach | None:
 
 
 def pooled(reader: Reader, op: tf.Operation, reach: Reach) -> Reach | None:
-    """A pooling: what its window sees, each channel for itself."""
+    """Handles a pooling: a cell sees its window, each channel for itself."""
     size, strides = op.get_attr("ksize"), op.get_attr("strides")
     if not _channels_last(op) or {size[0], size[3], strides[0], strides[3]} != {1}:
         return None
@@ -110,7 +117,7 @@ def pooled(reader: Reader, op: tf.Operation, reach: Reach) -> Reach | None:
 
 
 def deconvolved(reader: Reader, op: tf.Operation, reach: Reach) -> Reach | None:
-    """A transposed convolution: each cell gives what it sees to all cells under its window."""
+    """Handles a transposed convolution: each cell of the input is seen by all cells under its window."""
     kernel, shape = reader.shape(op.inputs[1]), reader.shape(op.outputs[0])
     if not _channels_last(op) or kernel[3] != reach.shape[-1]:
         return None
@@ -121,7 +128,10 @@ def deconvolved(reader: Reader, op: tf.Operation, reach: Reach) -> Reach | None:
 
 
 def resized(reader: Reader, op: tf.Operation, reach: Reach) -> Reach | None:
-    """Smooth resizing, of rows and columns apart: how columns with a single one are resized shows who sees whom."""
+    """Handles smooth resizing, which treats rows and columns apart.
+
+    Resizing columns of zeros with a single one in them shows which cells each cell of the result is computed from.
+    """
     names = ("align_corners", "half_pixel_centers", "kernel_type", "antialias")
     arguments = {name: text(attribute(op, name)) for name in names if attribute(op, name) is not None}
     values, size = reach.values if reach.values.strides[-1] else reach.values[..., :1], reader.value(op.inputs[1])
@@ -141,13 +151,13 @@ def resized(reader: Reader, op: tf.Operation, reach: Reach) -> Reach | None:
 
 
 def reduced(reader: Reader, op: tf.Operation, reach: Reach) -> Reach:
-    """A mean, a maximum, ... along some axes."""
+    """Handles a mean, a maximum, ... along some axes."""
     rank = len(reach.shape)
     axes = {int(axis) % rank for axis in np.ravel(reader.value(op.inputs[1]))}
     shape = reader.shape(op.outputs[0])
     small = kept(reach.values).max(axis=tuple(axis + 1 for axis in axes), keepdims=True)
-    still = tuple(1 if axis in axes else extent for axis, extent in enumerate(reach.shape))
-    values = np.broadcast_to(small, (4, *still)).reshape(4, *shape)
+    kept_shape = tuple(1 if axis in axes else extent for axis, extent in enumerate(reach.shape))
+    values = np.broadcast_to(small, (4, *kept_shape)).reshape(4, *shape)
 
     def follow(line: Line | None) -> Line | None:
         if line is None or line.held or line.axis + rank in axes:
@@ -159,19 +169,19 @@ def reduced(reader: Reader, op: tf.Operation, reach: Reach) -> Reach:
 
 
 def along_last(reader: Reader, op: tf.Operation, reach: Reach) -> Reach:
-    """What is computed from everything along the last axis: a softmax."""
+    """Handles what is computed from everything along the last axis: a softmax."""
     values = np.broadcast_to(reach.values.max(axis=-1, keepdims=True), reach.values.shape)
     lines = [line if line and line.axis != -1 else None for line in reach.lines]
     return Reach(values, (lines[0], lines[1]))
 
 
 def normalized(reader: Reader, op: tf.Operation, reach: Reach) -> Reach | None:
-    """Batch normalisation by fixed statistics; by those of the batch, pictures would see one another."""
+    """Handles batch normalisation by fixed statistics; by those of the batch, pictures would see one another."""
     return None if op.get_attr("is_training") else reach
 
 
 def multiplied(op: tf.Operation, inputs: list[Reach | None], shape: tuple[int, ...]) -> Reach:
-    """A product of matrices: what an element sees, its row and its column see."""
+    """Handles a product of matrices: an element sees its row and its column."""
     parts, lines = [], NO_LINES
     for position, (reach, name) in enumerate(
         zip(inputs, (("transpose_a", "adj_x"), ("transpose_b", "adj_y")), strict=True)
@@ -189,22 +199,22 @@ def multiplied(op: tf.Operation, inputs: list[Reach | None], shape: tuple[int, .
 
 
 def contracted(op: tf.Operation, inputs: list[Reach | None], shape: tuple[int, ...]) -> list[Reach | None] | None:
-    """An Einstein sum: what each factor sees, along the axes that are summed over."""
+    """Handles an Einstein sum: an element sees each factor, along the axes that are summed over."""
     left, _, result = text(op.get_attr("equation")).replace(" ", "").partition("->")
-    result = _spelt(result, len(shape))
+    result = _without_ellipsis(result, len(shape))
     terms = left.split(",")
     parts = []
     for reach, term in zip(inputs, terms, strict=True):
         if reach is not None:
-            labels = _spelt(term, len(reach.shape))
+            labels = _without_ellipsis(term, len(reach.shape))
             if len(set(labels)) != len(labels):
                 return None
             parts.append(Reach(summed(reach.values, labels, result)))
     return [Reach(united(parts, shape).values)]
 
 
-def _spelt(labels: str, rank: int) -> str:
-    """The labels of a tensor's axes, with a letter for each axis that an ellipsis stands for."""
+def _without_ellipsis(labels: str, rank: int) -> str:
+    """Replaces an ellipsis in the labels of a tensor's axes by one letter for each axis that it stands for."""
     if "..." not in labels:
         return labels
     hidden = rank - len(labels) + 3
@@ -215,7 +225,7 @@ def _spelt(labels: str, rank: int) -> str:
 
 
 def moved(reader: Reader, op: tf.Operation, inputs: list[Reach | None]) -> list[Reach | None] | None:
-    """Elements that change places: TensorFlow itself moves the boxes as it moves the elements."""
+    """Handles operations that only move elements: TensorFlow itself moves the boxes as it moves the elements."""
     definition = op.op_def
     moving = definition.output_arg[0].type_attr
     arguments: dict[str, Any] = {}
@@ -229,7 +239,7 @@ def moved(reader: Reader, op: tf.Operation, inputs: list[Reach | None]) -> list[
         if argument.type_attr == moving:
             carried[name] = list(tensors) if argument.number_attr else tensors[0]  # type: ignore[assignment]
         elif any(inputs[index] for index in tensors):
-            return None  # where elements go to depends on the picture
+            return None  # where elements are moved to depends on the picture
         else:
             arguments[name] = reader.value(op.inputs[tensors[0]])
     numbers = {argument.number_attr for argument in definition.input_arg}
@@ -237,29 +247,31 @@ def moved(reader: Reader, op: tf.Operation, inputs: list[Reach | None]) -> list[
         if attribute.type != "type" and attribute.name not in numbers:
             arguments[attribute.name] = text(op.get_attr(attribute.name))
 
-    def part(index: int, which: int) -> np.ndarray:
+    def side(index: int, which: int) -> np.ndarray:
         reach = inputs[index]
         return np.zeros(reader.shape(op.inputs[index]), np.int32) if reach is None else reach.values[which].copy()
 
-    made = []
-    for which in range(4):
+    moved_sides = []
+    for which in range(4):  # top, bottom, left and right of all boxes
         data = {
-            name: [part(one, which) for one in index] if isinstance(index, list) else part(index, which)
-            for name, index in carried.items()
+            name: [side(index, which) for index in indices] if isinstance(indices, list) else side(indices, which)
+            for name, indices in carried.items()
         }
         with tf.device("CPU:0"):
-            made.append(getattr(tf.raw_ops, op.type)(**data, **arguments))
-    outputs = [made] if len(op.outputs) == 1 and tf.is_tensor(made[0]) else list(zip(*made, strict=True))
-    lines = _lines(reader, op, inputs, arguments)
+            moved_sides.append(getattr(tf.raw_ops, op.type)(**data, **arguments))
+    single = len(op.outputs) == 1 and tf.is_tensor(moved_sides[0])
+    outputs = [moved_sides] if single else list(zip(*moved_sides, strict=True))
+    lines = _moved_lines(reader, op, inputs, arguments)
     return [Reach(compacted(np.stack([tensor.numpy() for tensor in output])), lines) for output in outputs]
 
 
-def _lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None], arguments: dict[str, Any]) -> Lines:
-    found = [reach for reach in inputs if reach]
-    rank = len(found[0].shape)
+def _moved_lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None], arguments: dict[str, Any]) -> Lines:
+    """Returns the lines of what an operation of :func:`moved` gives."""
+    known = [reach for reach in inputs if reach]
+    rank = len(known[0].shape)
     if op.type == "ConcatV2":
         axis = int(arguments["axis"]) % rank - rank
-        joined = joined_lines(found, reader.shape(op.outputs[0]))
+        joined = joined_lines(known, reader.shape(op.outputs[0]))
         return tuple(line if line and line.axis != axis else None for line in joined)  # type: ignore[return-value]
 
     def follow(line: Line | None) -> Line | None:
@@ -271,7 +283,7 @@ def _lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None], argumen
         if op.type == "Transpose":
             return None if line.held else replace(line, axis=list(arguments["perm"]).index(axis) - rank)
         if op.type == "StridedSlice":
-            return _sliced(line, found[0].shape, op.outputs[0].shape.rank, arguments)
+            return _sliced(line, known[0].shape, op.outputs[0].shape.rank, arguments)
         if op.type in ("Split", "SplitV"):
             return line if int(arguments["axis"]) % rank != axis and not line.held else None
         if op.type == "Slice":
@@ -285,36 +297,36 @@ def _lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None], argumen
             return replace(line, held=()).cut(int(arguments["crops"][axis - 1][0]))
         return None
 
-    return follow(found[0].lines[0]), follow(found[0].lines[1])
+    return follow(known[0].lines[0]), follow(known[0].lines[1])
 
 
 def _sliced(line: Line, shape: tuple[int, ...], rank: int, arguments: dict[str, Any]) -> Line | None:
-    """A line after ``x[...]``; ``rank`` is that of the result."""
+    """Returns a line after ``x[...]``; ``rank`` is that of the result."""
     masks = {name: arguments[f"{name}_mask"] for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     entries = len(arguments["begin"])
-    wanted, axis, made = line.axis + len(shape), 0, 0
+    wanted, axis, new_axis = line.axis + len(shape), 0, 0
     for entry in range(entries):
         has = {name for name, mask in masks.items() if mask >> entry & 1}
         if "ellipsis" in has:
-            later = sum(not masks["new_axis"] >> other & 1 for other in range(entry + 1, entries))
+            later = sum(not masks["new_axis"] >> after & 1 for after in range(entry + 1, entries))
             skipped = max(len(shape) - later - axis, 0)
             if axis <= wanted < axis + skipped:
                 break
-            axis, made = axis + skipped, made + skipped
+            axis, new_axis = axis + skipped, new_axis + skipped
         elif "new_axis" in has:
-            made += 1
+            new_axis += 1
         elif axis < wanted:
-            axis, made = axis + 1, made + ("shrink_axis" not in has)
+            axis, new_axis = axis + 1, new_axis + ("shrink_axis" not in has)
         else:
             start, stop, step = (int(arguments[name][entry]) for name in ("begin", "end", "strides"))
             picked = range(shape[axis])[None if "begin" in has else start : None if "end" in has else stop : step]
             cut = line.cut(picked.start, step)
-            return replace(cut, axis=made - rank) if cut and step > 0 and "shrink_axis" not in has else None
-    return None if line.held else replace(line, axis=made + wanted - axis - rank)
+            return replace(cut, axis=new_axis - rank) if cut and step > 0 and "shrink_axis" not in has else None
+    return None if line.held else replace(line, axis=new_axis + wanted - axis - rank)
 
 
 def reshaped(reader: Reader, op: tf.Operation, reach: Reach) -> Reach:
-    """The same elements in another shape."""
+    """Handles the same elements in another shape."""
     before, after = reach.shape, reader.shape(op.outputs[0])
 
     def follow(line: Line | None) -> Line | None:

@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from ..base import Outputs, Structure
 
+# Type of the operation -> name of the activation.
 _FINAL_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 
+# What may stand behind a final activation.
 _PASS_THROUGH = {"Identity", "Cast", "StopGradient", "EnsureShape"}
-
 
 # What may stand behind a normalisation without changing the direction, but for constant factors.
 _RESHAPING = {*_PASS_THROUGH, "Reshape", "Squeeze", "ExpandDims"}
@@ -27,21 +28,24 @@ _NORM = {
 
 _POWERS = {2.0: "Square", 0.5: "Sqrt", -0.5: "Rsqrt", -1.0: "Reciprocal"}
 
-# What keeps a norm from zero is no larger than this.
+# The largest number that may be added to a norm to keep it from zero.
 _EPSILON = 1e-2
 
 
 def _before_final_activation(output: tf.Tensor) -> tuple[tf.Tensor, str]:
-    """The scores before the softmax or sigmoid that ``output`` ends in, and the name of that final_activation."""
+    """Returns the scores before the softmax or sigmoid that ``output`` ends in and the name of that activation."""
     tensor = output
     while tensor.op.type in _PASS_THROUGH:
         tensor = tensor.op.inputs[0]
-    final_activation = _FINAL_ACTIVATIONS.get(tensor.op.type, "")
-    return (tensor.op.inputs[0], final_activation) if final_activation else (output, "")
+    name = _FINAL_ACTIVATIONS.get(tensor.op.type, "")
+    return (tensor.op.inputs[0], name) if name else (output, "")
 
 
 def _before_normalization(output: tf.Tensor) -> tf.Tensor:
-    """What stands before the L2 normalisation (and a fixed factor after it) that ``output`` ends in, or ``output``."""
+    """Returns what stands before the L2 normalisation (and constant factors after it) that ``output`` ends in.
+
+    Where it ends in none, that is ``output`` itself.
+    """
     tensor = output
     while True:
         if tensor.op.type in _RESHAPING:
@@ -49,37 +53,38 @@ def _before_normalization(output: tf.Tensor) -> tf.Tensor:
             continue
         if tensor.op.type not in ("Mul", "RealDiv", "AddV2"):
             return output
-        one, other = tensor.op.inputs
+        vector, scale = tensor.op.inputs
         if tensor.op.type != "RealDiv" and (
-            one.shape.num_elements() == 1 or _constant(one) is not None or one.shape[-1] == 1
+            vector.shape.num_elements() == 1 or _constant(vector) is not None or vector.shape[-1] == 1
         ):
-            one, other = other, one
-        constant = _constant(other)
-        learned = tensor.op.type != "AddV2" and other.shape.num_elements() == 1
-        if learned or (constant is not None and (constant == 0) == (tensor.op.type == "AddV2")):
-            tensor = one
+            vector, scale = scale, vector
+        constant = _constant(scale)
+        is_sum = tensor.op.type == "AddV2"
+        learned = not is_sum and scale.shape.num_elements() == 1
+        if learned or (constant is not None and (constant == 0) == is_sum):
+            tensor = vector
             continue
-        return one if tensor.op.type != "AddV2" and _is_norm_of(other, one, tensor.op.type == "Mul") else output
+        return vector if not is_sum and _is_norm_of(scale, vector, tensor.op.type == "Mul") else output
 
 
 def _constant(tensor: tf.Tensor) -> float | None:
-    """The value of a tensor that is one number everywhere and always, or None."""
+    """Returns the value of a tensor that is one number everywhere and always, or None."""
     value = tf.get_static_value(tensor)
     return float(value.flat[0]) if value is not None and value.size and (value == value.flat[0]).all() else None
 
 
 def _is_norm_of(scale: tf.Tensor, tensor: tf.Tensor, inverse: bool) -> bool:
-    """Whether ``scale`` is one number per sample, computed as the L2 norm of ``tensor`` or, if wanted, its inverse."""
+    """Returns whether ``scale`` is the L2 norm of each sample of ``tensor`` or, with ``inverse``, its inverse."""
     one_per_sample = scale.shape.rank == tensor.shape.rank and all(extent == 1 for extent in scale.shape[1:])
     if not one_per_sample or tensor.shape[1:].num_elements() == 1:
         return False
     types: set[str] = set()
-    todo = [scale]
-    while todo:
-        one = todo.pop()
-        if one is tensor:
+    pending = [scale]
+    while pending:
+        step = pending.pop()
+        if step is tensor:
             continue
-        kind, inputs = one.op.type, list(one.op.inputs)
+        kind, inputs = step.op.type, list(step.op.inputs)
         constants = [value for value in map(_constant, inputs) if value is not None]
         if kind == "Pow":
             kind, inputs = _POWERS.get(constants[0] if constants else 0.0, "Pow"), inputs[:1]
@@ -89,13 +94,14 @@ def _is_norm_of(scale: tf.Tensor, tensor: tf.Tensor, inverse: bool) -> bool:
         ):
             return False
         types.add(kind)
-        todo.extend(inputs)
+        pending.extend(inputs)
     inverted = "Rsqrt" in types or ("Sqrt" in types and bool(types & {"Reciprocal", "RealDiv"}))
     rooted = inverted if inverse else "Sqrt" in types and not inverted
     return rooted and "Sum" in types and bool(types & {"Square", "Mul"}) and types <= _NORM
 
 
-def _model_outputs(model: Any, predictions: Structure) -> Outputs:
+def model_outputs(model: Any, predictions: Structure) -> Outputs:
+    """Finds logits, final activations and embeddings before normalisation in the graph of a model's outputs."""
     flat = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(predictions)]
     before_activation = [_before_final_activation(leaf) for leaf in flat]
     pre_normalization = [_before_normalization(leaf) for leaf in flat]
@@ -117,7 +123,9 @@ def _model_outputs(model: Any, predictions: Structure) -> Outputs:
     )
 
 
-def _shapes(outputs: Outputs) -> Outputs:
+def shapes_of(outputs: Outputs) -> Outputs:
+    """Returns the outputs with shapes and dtypes in place of tensors, for checks on targets."""
+
     def shape(tensor: tf.Tensor) -> keras.KerasTensor:
         return keras.KerasTensor(tensor.shape, dtype=tensor.dtype.name)
 

@@ -12,24 +12,32 @@ import tensorflow as tf
 
 from ...errors import ArgumentError
 from ...grids import token_grid
-from ..base import ForwardResult, InputSpec, LayerCall, LayerOutput, Outputs, Request
-from .graph import _check_batch, _compiled, _float_inputs, _forward, _marked, _specs
-from .guided import attach_guided_rule, guided, recomputed
-from .outputs import _model_outputs, _shapes
+from ..base import ForwardResult, InputSpec, LayerCall, Outputs, Request
+from .graph import Trace, check_batch, compile_function, input_specs, trace_forward
+from .guided import attach_guided_rule, count_recomputed, guided
+from .outputs import shapes_of
 
 # Factors for float16 gradients, tried from the left until everything is finite.
 _LOSS_SCALES = (1024.0, 32.0, 1.0, 1 / 32, 1 / 1024, 1 / 32768)
 
 
-def _gradient(scores: tf.Tensor, scale: tf.Tensor, of: tf.Tensor, message: str) -> tf.Tensor:
-    """d(sum of scores)/d(of) in float32; ``scale`` keeps half precision away from zero on the way."""
+def _gradient(scores: tf.Tensor, scale: tf.Tensor, of: tf.Tensor, error: ArgumentError) -> tf.Tensor:
+    """Differentiates the sum of scores with respect to ``of``, in float32.
+
+    Args:
+        scores: float32 (N,).
+        scale: Factor of the scores that keeps half precision away from zero and infinity on the way.
+        of: A tensor that the scores are computed from.
+        error: Raised if they are not.
+    """
     (gradient,) = tf.gradients(scores, [of], grad_ys=[tf.fill(tf.shape(scores), scale)])
     if gradient is None:
-        raise ValueError(message)
+        raise error
     return tf.cast(gradient, tf.float32) / scale
 
 
 def _scores(target: Any, outputs: Outputs, arguments: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Computes a target's scores as float32 (N,); raises ArgumentError if their shape is another."""
     scores = tf.convert_to_tensor(target.scores(outputs, arguments))
     batch = tf.nest.flatten(outputs.predictions)[0].shape[0]
     # `outputs[0]` instead of `outputs[:, 0]` has a fixed length, that of the classes.
@@ -55,49 +63,34 @@ class TensorFlowProgram:
         self._half = _computes_in_float16(model)
 
         def passes(inputs: Sequence[tf.Tensor], arguments: Sequence[Any], scales: tf.Tensor) -> dict[str, Any]:
-            inputs = _float_inputs(model, input_spec.structure, inputs, requests[0].explained_input)
-            predictions, layer_outputs = _forward(model, tf.nest.pack_sequence_as(input_spec.structure, inputs))
+            trace = trace_forward(model, input_spec, inputs, requests[0].explained_input)
             graph = tf.compat.v1.get_default_graph()
             guided_coverage = attach_guided_rule(graph)
-            forward = len(graph.get_operations())
-            outputs = _model_outputs(model, predictions)
+            forward_operations = len(graph.get_operations())
             answers = []
-            for request, given in zip(requests, arguments, strict=True):
-                answer, layer = _answer(request, inputs, outputs, layer_outputs, given, scales)
+            for request, target_arguments in zip(requests, arguments, strict=True):
+                answer, layer = _answer(request, trace, target_arguments, scales)
                 answers.append(answer)
                 layers.append(layer)
-            self.outputs = _shapes(outputs)
+            self.outputs = shapes_of(trace.outputs)
             self.guided_coverage = replace(
                 guided_coverage,
-                unreached=guided_coverage.unreached + recomputed(graph, forward),
+                unreached=guided_coverage.unreached + count_recomputed(graph, forward_operations),
                 others=tuple(sorted({*guided_coverage.others, *_activation_names(model)})),
             )
             # For a feature map alone what comes after it need not be computed.
             whole = any(request.target is not None or not request.features for request in requests)
-            return {"answers": answers, **({"predictions": outputs.predictions} if whole else {})}
+            return {"answers": answers, **({"predictions": trace.outputs.predictions} if whole else {})}
 
-        self._function = _compiled(passes, [_specs(input_spec), specs, tf.TensorSpec((2,), tf.float32)])
+        self._function = compile_function(passes, [input_specs(input_spec), specs, tf.TensorSpec((2,), tf.float32)])
         self.layers = tuple(layers)
 
     def __call__(self, inputs: Sequence[np.ndarray], arguments: Sequence[Sequence[np.ndarray]]) -> list[ForwardResult]:
-        scales = [0, 0]
-        while True:
-            factors = [_LOSS_SCALES[index] if self._half else 1.0 for index in scales]
-            arrays = (*inputs, *(array for given in arguments for array in given), np.array(factors, np.float32))
-            results = self._function(*(tf.convert_to_tensor(array) for array in arrays))
-            results = tf.nest.map_structure(lambda tensor: tensor.numpy(), results)
-            overflown = [
-                index
-                for index, names in enumerate((("cams",), ("gradient", "guided_backprop")))
-                if self._half and not _finite([answer.get(name) for answer in results["answers"] for name in names])
-            ]
-            if not overflown or any(scales[index] + 1 == len(_LOSS_SCALES) for index in overflown):
-                break
-            for index in overflown:
-                scales[index] += 1
+        results = self._run((*inputs, *(array for arrays in arguments for array in arrays)))
         for answer, layer in zip(results["answers"], self.layers, strict=True):
-            for array in (*answer.get("cams", {}).values(), *([answer["features"]] if "features" in answer else [])):
-                _check_batch(layer, len(array), len(inputs[0]))
+            maps = [*answer.get("cams", {}).values(), *([answer["features"]] if "features" in answer else [])]
+            for array in maps:
+                check_batch(layer, len(array), len(inputs[0]))
             if "scores" in answer and len(answer["scores"]) != len(inputs[0]):
                 raise ArgumentError(
                     "target",
@@ -106,58 +99,85 @@ class TensorFlowProgram:
                 )
         return [ForwardResult(results.get("predictions"), **answer) for answer in results["answers"]]
 
+    def _run(self, arrays: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Runs the graph, in half precision with the first loss scales under which nothing overflows."""
+        scales = [0, 0]  # of the maps and of the gradients of the input, as indices of _LOSS_SCALES
+        while True:
+            factors = [_LOSS_SCALES[index] if self._half else 1.0 for index in scales]
+            results = self._function(
+                *(tf.convert_to_tensor(array) for array in (*arrays, np.array(factors, "float32")))
+            )
+            results = tf.nest.map_structure(lambda tensor: tensor.numpy(), results)
+            overflown = [
+                index
+                for index, names in enumerate((("cams",), ("gradient", "guided_backprop")))
+                if self._half and not _finite([answer.get(name) for answer in results["answers"] for name in names])
+            ]
+            if not overflown or any(scales[index] + 1 == len(_LOSS_SCALES) for index in overflown):
+                return results
+            for index in overflown:
+                scales[index] += 1
+
 
 def _answer(
-    request: Request,
-    inputs: Sequence[tf.Tensor],
-    outputs: Outputs,
-    layer_outputs: Sequence[LayerOutput],
-    arguments: Sequence[tf.Tensor],
-    scales: tf.Tensor,
+    request: Request, trace: Trace, arguments: Sequence[tf.Tensor], scales: tf.Tensor
 ) -> tuple[dict[str, Any], LayerCall | None]:
-    """The results of one request as symbolic tensors, and the layer it has chosen."""
+    """Returns the results of one request as symbolic tensors, and the layer it has chosen."""
     answer: dict[str, Any] = {}
-    explained = inputs[request.explained_input]
-    ends, scores = tf.nest.flatten(outputs.predictions), None
+    ends = None
     if request.target is not None:
-        request.target.check(_shapes(outputs))
-        scores = _scores(request.target, outputs, arguments)
-        ends = [scores]
-        answer["scores"] = scores
-        classes = request.target.classes(outputs, arguments)
+        target, outputs = request.target, trace.outputs
+        target.check(shapes_of(outputs))
+        answer["scores"] = _scores(target, outputs, arguments)
+        ends = [answer["scores"]]
+        classes = target.classes(outputs, arguments)
         if classes is not None:
             answer["classes"] = classes
         if request.resolved_arguments:
-            answer["arguments"] = request.target.resolve_arguments(outputs, arguments)
+            answer["arguments"] = target.resolve_arguments(outputs, arguments)
+    layer = None
     if request.cams or request.features:
-        layer_output = request.select(_marked(layer_outputs, ends, outputs, inputs))
-        shape = explained.shape[1:]
-        features = _on_grid(tf.cast(layer_output.output, tf.float32), layer_output.info, shape)
-        if request.features:
-            answer["features"] = features
+        layer = _add_maps(answer, request, trace, ends, scales[0])
+    _add_input_gradients(answer, request, trace, scales[1])
+    return answer, layer
+
+
+def _add_maps(
+    answer: dict[str, Any], request: Request, trace: Trace, ends: Sequence[tf.Tensor] | None, scale: tf.Tensor
+) -> LayerCall:
+    """Adds feature map and CAMs of a request's layer to its answer; returns the layer."""
+    layer_output = request.select(trace.marked(ends))
+    layer, shape = layer_output.info, trace.inputs[request.explained_input].shape[1:]
+    features = _on_grid(tf.cast(layer_output.output, tf.float32), layer, shape)
+    if request.features:
+        answer["features"] = features
     if request.cams:
-        gradients = _gradient(
-            scores,
-            scales[0],
-            layer_output.output,
-            f"`layer` must influence the target. Received: {layer_output.info.path!r}, "
-            "whose output the explained score does not depend on. "
-            "Candidates: a layer between the input and the explained output, outside of blocks that are "
-            "recomputed (keras.remat); see list_layers(model).",
+        error = ArgumentError(
+            "layer",
+            "influence the target",
+            f"{layer.path!r}, whose output the explained score does not depend on",
+            "a layer between the input and the explained output, outside of blocks that are recomputed (keras.remat); "
+            "see list_layers(model)",
         )
-        gradients = _on_grid(gradients, layer_output.info, shape)
+        gradients = _on_grid(_gradient(answer["scores"], scale, layer_output.output, error), layer, shape)
         answer["cams"] = {name: formula(features, gradients) for name, formula in request.cams.items()}
-    message = (
-        "`model` must be differentiable from the score to its input for this method. "
-        f"Received: an input of dtype {explained.dtype.name}, to which no gradient flows. "
-        'Candidates: methods=("gradcam",), or a model whose input is floating point.'
+    return layer
+
+
+def _add_input_gradients(answer: dict[str, Any], request: Request, trace: Trace, scale: tf.Tensor) -> None:
+    """Adds the gradients with respect to the explained input that a request wants to its answer."""
+    explained = trace.inputs[request.explained_input]
+    error = ArgumentError(
+        "model",
+        "be differentiable from the score to its input for this method",
+        f"an input of dtype {explained.dtype.name}, to which no gradient flows",
+        ["methods on the layer's grid alone", "a model whose input is floating point"],
     )
     if request.gradient:
-        answer["gradient"] = _gradient(scores, scales[1], explained, message)
+        answer["gradient"] = _gradient(answer["scores"], scale, explained, error)
     if request.guided_backprop:
         with guided():
-            answer["guided_backprop"] = _gradient(scores, scales[1], explained, message)
-    return answer, layer_output.info if request.cams or request.features else None
+            answer["guided_backprop"] = _gradient(answer["scores"], scale, explained, error)
 
 
 def _finite(structure: Any) -> bool:
@@ -165,7 +185,7 @@ def _finite(structure: Any) -> bool:
 
 
 def _on_grid(features: tf.Tensor, info: LayerCall, shape: Sequence[int]) -> tf.Tensor:
-    """A feature map with the spatial axes of the input: tokens (batch, tokens, channels) are laid out on their grid."""
+    """Returns a feature map with the spatial axes of the input: tokens (N, tokens, channels) are laid on their grid."""
     if features.shape.rank > len(shape):
         return features
     grid = token_grid(info.output_shape, shape[:-1]) or ()
@@ -178,7 +198,7 @@ def _computes_in_float16(model: Any) -> bool:
 
 
 def _activation_names(model: Any) -> set[str]:
-    """Names of the activations, other than rectifiers and final_activations, that the model's layers declare."""
+    """Returns the activations, other than rectifiers and final activations, that the model's layers declare."""
     plain = {"linear", "relu", "relu6", "leaky_relu", "softmax", "log_softmax", "sigmoid"}
     names = {getattr(getattr(layer, "activation", None), "__name__", "linear") for layer in model._flatten_layers()}
     return names - plain

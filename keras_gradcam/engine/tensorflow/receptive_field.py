@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from ...errors import ArgumentError
 from ...grids import token_grid
-from ..base import InputSpec, LayerOutput, Request
-from ..boxes import Reach, Reached, as_boxes, kept, pixels, united
-from .graph import _ancestors, _float_inputs, _forward, _marked, build
+from ..base import InputSpec, LayerOutput, ReceptiveBoxes, Request
+from ..boxes import Reach, as_boxes, kept, pixels, united
+from .graph import ancestors, build, input_specs, trace_forward
 from .operations import (
     Reader,
     along_last,
@@ -28,12 +28,11 @@ from .operations import (
     reshaped,
     resized,
 )
-from .outputs import _model_outputs
 
-# What says nothing about the values of a tensor.
+# Operations whose results do not depend on the values of their input.
 _NO_CONTENT = {"Shape", "ShapeN", "Rank", "Size", "ZerosLike", "OnesLike"}
 
-# Each element of the output is computed from the elements of the inputs in its place.
+# Each element of the output is computed from the elements of the inputs in the same position.
 _ELEMENTWISE = {
     *("Abs", "Acos", "Acosh", "Add", "AddN", "AddV2", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "BiasAdd", "Cast"),
     *("Ceil", "CheckNumerics", "ClipByValue", "Cos", "Cosh", "Digamma", "Div", "DivNoNan", "Elu", "EnsureShape"),
@@ -46,7 +45,7 @@ _ELEMENTWISE = {
     *("StopGradient", "Sub", "Tan", "Tanh", "TruncateDiv", "Xdivy", "Xlog1py", "Xlogy"),
 }
 
-# Elements change their place and nothing else: TensorFlow itself is asked where to, by moving boxes instead.
+# Elements are moved and nothing else: TensorFlow itself is asked where to, by moving boxes in their stead.
 _MOVES = {
     *("BatchToSpaceND", "BroadcastTo", "ConcatV2", "DepthToSpace", "ExtractImagePatches", "GatherNd", "GatherV2"),
     *("MirrorPad", "Pack", "Pad", "PadV2", "ResizeNearestNeighbor", "ReverseV2", "Roll", "Slice", "SpaceToBatchND"),
@@ -77,47 +76,38 @@ _HANDLERS: tuple[tuple[set[str], Callable[[Reader, tf.Operation, Reach], Reach |
 )
 
 
-def trace_reach(model: Any, input_spec: InputSpec, request: Request, gates: bool = True) -> Reached:
-    """Finds the pixels that each cell of a layer's feature map is computed from.
-
-    Args:
-        model: The model, which is traced for one picture and not changed.
-        input_spec: Shapes and dtypes of its inputs, all of them known.
-        request: ``select`` chooses the layer, ``explained_input`` the picture.
-        gates: Whether to count what is the same for every cell.
-
-    Raises:
-        ValueError: If an operation on the way mixes places in a manner that is not known here.
-    """
+def receptive_boxes(model: Any, input_spec: InputSpec, request: Request, gates: bool = True) -> ReceptiveBoxes:
+    """Finds the pixels that each cell of a layer is computed from: ``Engine.receptive_field``."""
     build(model, input_spec)
-    chosen: list[LayerOutput] = []
+    selected: list[LayerOutput] = []
 
     def forward(inputs: Sequence[tf.Tensor]) -> tf.Tensor:
-        given = _float_inputs(model, input_spec.structure, inputs, request.explained_input)
-        predictions, layer_outputs = _forward(model, tf.nest.pack_sequence_as(input_spec.structure, given))
-        outputs = _model_outputs(model, predictions)
-        chosen.append(request.select(_marked(layer_outputs, tf.nest.flatten(outputs.predictions), outputs, given)))
-        return chosen[0].output
+        selected.append(request.select(trace_forward(model, input_spec, inputs, request.explained_input).marked()))
+        return selected[0].output
 
-    specs = [tf.TensorSpec((1, *shape), dtype) for shape, dtype in input_spec.leaves]
+    specs = input_specs(input_spec, samples=1)
     traced = tf.compat.v1.wrap_function(forward, [specs])
-    layer_output = chosen[0]
-    # Where a layer belongs to another of several pictures, that is the one which it sees.
-    explained = request.explained_input
-    rank = len(input_spec.leaves[explained][0])
-    alike = [index for index in layer_output.inputs if len(input_spec.leaves[index][0]) == rank]
-    explained = explained if explained in alike or not alike else alike[0]
+    layer_output = selected[0]
+    explained = _picture_of(layer_output, input_spec, request.explained_input)
     shape = input_spec.leaves[explained][0]
-    reader = _Reader(traced, len(specs), layer_output.info.path, gates)
+    reader = GraphReader(traced, len(specs), layer_output.info.path, gates)
     reach = reader.read(traced.inputs[explained], (1, *shape), layer_output.output)
-    axes = layer_output.output.shape.rank
+    rank = layer_output.output.shape.rank
     # Lines are told apart by the axes they lie on: those of a map that is turned or made of tokens are none.
-    down, across = (line if line and line.axis + axes == axis else None for axis, line in enumerate(reach.lines, 1))
-    return Reached(layer_output.info, explained, _boxes(reach, layer_output, shape), (down, across), reader.gated)
+    down, across = (line if line and line.axis + rank == axis else None for axis, line in enumerate(reach.lines, 1))
+    boxes = _boxes(reach, layer_output, shape)
+    return ReceptiveBoxes(layer_output.info, explained, boxes, (down, across), reader.gated)
+
+
+def _picture_of(layer_output: LayerOutput, input_spec: InputSpec, explained: int) -> int:
+    """Returns the index of the explained input, or that of another picture if the layer sees only that one."""
+    rank = len(input_spec.leaves[explained][0])
+    pictures = [index for index in layer_output.inputs if len(input_spec.leaves[index][0]) == rank]
+    return explained if explained in pictures or not pictures else pictures[0]
 
 
 def _boxes(reach: Reach, layer_output: LayerOutput, shape: Sequence[int]) -> np.ndarray:
-    """The boxes of a feature map (h, w, channels, 4); tokens are laid out on their grid."""
+    """Returns the boxes of a feature map (h, w, channels, 4); tokens are laid out on their grid."""
     values, rank, channels = reach.values, len(reach.shape), reach.shape[-1]
     grid = token_grid(layer_output.info.output_shape, shape[:-1]) if rank == 3 else None
     if values.shape[1] != 1 or not (rank == 4 or grid):
@@ -133,12 +123,12 @@ def _boxes(reach: Reach, layer_output: LayerOutput, shape: Sequence[int]) -> np.
     return np.broadcast_to(boxes, (*boxes.shape[:2], channels, 4))
 
 
-class _Reader:
+class GraphReader:
     """Goes through a graph from the picture to a tensor.
 
     Args:
         traced: The function that was traced.
-        count: How many inputs it has; what it layer_outputs comes after them.
+        count: How many inputs the model has; the variables that the function captures come after them.
         layer: Path of the layer, for messages.
         gates: Whether to count what is the same for every cell.
     """
@@ -154,58 +144,61 @@ class _Reader:
         self.gated = False
 
     def read(self, picture: tf.Tensor, shape: tuple[int, ...], end: tf.Tensor) -> Reach:
-        """The reach of ``end`` into ``picture``."""
+        """Returns the reach of ``end`` into ``picture``, of this shape."""
         self._size = (shape[1], shape[2])
         self._reaches[picture.name] = pixels(shape)
-        needed = _ancestors([end])
+        needed = ancestors([end])
         for op in self._traced.graph.get_operations():
             if any(id(tensor) in needed for tensor in op.outputs):
                 self._step(op)
-        found = self._reaches.get(end.name)
-        return found or Reach(np.broadcast_to(np.int32(0), (4, *self.shape(end))))
+        if end.name in self._reaches:
+            return self._reaches[end.name]
+        return Reach(np.broadcast_to(np.int32(0), (4, *self.shape(end))))
 
     def shape(self, tensor: tf.Tensor) -> tuple[int, ...]:
+        """Returns the shape of a tensor for one picture."""
         if tensor.shape.is_fully_defined():
             return tuple(tensor.shape.as_list())
         return tuple(self._run(tensor).shape)
 
     def value(self, tensor: tf.Tensor) -> np.ndarray:
-        """The value of a tensor that does not depend on the picture: an axis, a shape."""
+        """Returns the value of a tensor that does not depend on the picture: an axis, a shape."""
         value = tf.get_static_value(tensor)
         return self._run(tensor) if value is None else np.asarray(value)
 
     def _run(self, tensor: tf.Tensor) -> np.ndarray:
         pruned = self._traced.prune(self._inputs, [tensor])
-        (value,) = pruned(*(tf.zeros(one.shape, one.dtype) for one in self._inputs))
+        (value,) = pruned(*(tf.zeros(tensor.shape, tensor.dtype) for tensor in self._inputs))
         return value.numpy()
 
     def _step(self, op: tf.Operation) -> None:
+        """Notes the reach of an operation's results, where they depend on the picture."""
         inputs = [self._reaches.get(tensor.name) for tensor in op.inputs]
-        found = [reach for reach in inputs if reach]
-        if not found or op.type in _NO_CONTENT:
+        known = [reach for reach in inputs if reach]
+        if not known or op.type in _NO_CONTENT:
             return
         results = self._results(op, inputs)
         if results is None:
             # Nothing can see more than everything.
-            if not all(reach.sees_all(self._size) for reach in found):
+            if not all(reach.sees_all(self._size) for reach in known):
                 raise ArgumentError(
                     "layer",
                     "be computed by operations of which it is known what they see",
                     f"{self._layer!r}, computed through {op.type} (operation {op.name!r})",
                     "a layer before it",
                 )
-            whole = kept(found[0].values).reshape(4, -1)[:, 0]
+            whole = kept(known[0].values).reshape(4, -1)[:, 0]
             results = [Reach(np.broadcast_to(_column(whole, out), (4, *out))) for out in map(self.shape, op.outputs)]
         self._reaches.update({tensor.name: reach for tensor, reach in zip(op.outputs, results, strict=False) if reach})
 
     def _results(self, op: tf.Operation, inputs: list[Reach | None]) -> list[Reach | None] | None:
-        """The reach of every output, or None if it is not known."""
-        found = [reach for reach in inputs if reach]
+        """Returns the reach of every output, or None if it is not known."""
+        known = [reach for reach in inputs if reach]
         if op.type == "IdentityN":
             return inputs
         if op.type in _ELEMENTWISE:
             shape = self.shape(op.outputs[0])
-            return [united(self._without_gates(found, shape), shape)]
+            return [united(self._without_gates(known, shape), shape)]
         if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
             return [multiplied(op, inputs, self.shape(op.outputs[0]))]
         if op.type == "Einsum":
@@ -213,16 +206,16 @@ class _Reader:
         if op.type in _MOVES:
             return moved(self, op, inputs)
         content = 2 if op.type == "Conv2DBackpropInput" else 0
-        if len(found) != 1 or inputs[content] is None:  # a kernel or an axis that depends on the picture
+        if len(known) != 1 or inputs[content] is None:  # a kernel or an axis that depends on the picture
             return None
         for types, handler in _HANDLERS:
             if op.type in types:
-                result = handler(self, op, found[0])
+                result = handler(self, op, known[0])
                 return None if result is None else [result]
         return None
 
     def _without_gates(self, reaches: list[Reach], shape: tuple[int, ...]) -> list[Reach]:
-        """Those of ``reaches`` that are not the same for every cell of another, if gates do not count."""
+        """Leaves out, if gates do not count, reaches that are the same for every cell of another."""
         gates = [reach for reach in reaches if any(reach.is_gate_of(other, shape) for other in reaches)]
         self.gated = self.gated or bool(gates)
         return reaches if self._gates else [reach for reach in reaches if all(reach is not gate for gate in gates)]

@@ -11,8 +11,8 @@ import tensorflow as tf
 from ...errors import ArgumentError
 from ...grids import token_grid
 from ..base import InputSpec, LayerCall, Request
-from .graph import _ancestors, _check_batch, _float_inputs, _forward, _marked, _pruned, _specs
-from .outputs import _model_outputs, _shapes
+from .graph import ancestors, check_batch, input_specs, prune, trace_forward
+from .outputs import shapes_of
 
 
 class TensorFlowSplit:
@@ -22,19 +22,17 @@ class TensorFlowSplit:
     grid: tuple[int, ...]
 
     def __init__(self, model: Any, input_spec: InputSpec, request: Request) -> None:
+        size = input_spec.leaves[request.explained_input][0][:-1]
+
         def forward(inputs: Sequence[tf.Tensor]) -> dict[str, Any]:
-            inputs = _float_inputs(model, input_spec.structure, inputs, request.explained_input)
-            predictions, layer_outputs = _forward(model, tf.nest.pack_sequence_as(input_spec.structure, inputs))
-            outputs = _model_outputs(model, predictions)
+            trace = trace_forward(model, input_spec, inputs, request.explained_input)
             assert request.target is not None
-            request.target.check(_shapes(outputs))
-            embedding = request.target.select_output(outputs).pre_normalization
-            layer_output = request.select(_marked(layer_outputs, [embedding], outputs, inputs))
+            request.target.check(shapes_of(trace.outputs))
+            embedding = request.target.select_output(trace.outputs).pre_normalization
+            layer_output = request.select(trace.marked([embedding]))
             self.layer = layer_output.info
-            self.grid = (
-                token_grid(layer_output.info.output_shape, input_spec.leaves[request.explained_input][0][:-1]) or ()
-            )
-            if _ancestors([embedding], layer_output.output).intersection(map(id, inputs)):
+            self.grid = token_grid(layer_output.info.output_shape, size) or ()
+            if ancestors([embedding], without=layer_output.output).intersection(map(id, trace.inputs)):
                 raise ArgumentError(
                     "layer",
                     "be one through which all goes from the pictures to the embedding",
@@ -43,15 +41,15 @@ class TensorFlowSplit:
                 )
             return {"features": layer_output.output, "embedding": embedding}
 
-        traced = tf.compat.v1.wrap_function(forward, [_specs(input_spec)])
+        traced = tf.compat.v1.wrap_function(forward, [input_specs(input_spec)])
         ends = traced.structured_outputs
-        self._body = _pruned(traced, traced.inputs[: len(input_spec.leaves)], [ends["features"], ends["embedding"]])
-        self._head = _pruned(traced, [ends["features"]], [ends["embedding"]])
+        self._body = prune(traced, traced.inputs[: len(input_spec.leaves)], [ends["features"], ends["embedding"]])
+        self._head = prune(traced, [ends["features"]], [ends["embedding"]])
         self._dtype = ends["features"].dtype
 
     def body(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         features, embedding = self._body(*(tf.convert_to_tensor(array) for array in inputs))
-        _check_batch(self.layer, len(features), len(inputs[0]))
+        check_batch(self.layer, len(features), len(inputs[0]))
         return _float32(features), _float32(embedding)
 
     def head(self, features: np.ndarray) -> np.ndarray:
