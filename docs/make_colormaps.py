@@ -16,7 +16,7 @@ def javascript() -> str:
         "// @ts-check",
         "// Made by `python docs/make_colormaps.py`; a test holds it to keras_gradcam.drawing.pixels.color_table.",
         "",
-        "/** 256 colours each, red, green and blue bytes, base64. @type {LogEntry<string, string>} */",
+        "/** 256 colours each, red, green and blue bytes, base64. @type {Record<string, string>} */",
         "export const COLORMAPS = {",
     ]
     for name in NAMES:

@@ -15,6 +15,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from keras_gradcam.tensorboard_plugin import summary
 from keras_gradcam.tensorboard_plugin.metadata import COLUMNS, ProbeInfo, RunInfo
+from keras_gradcam.training.history import compact
 
 NAMES = {0: "cat", 1: "dog", 2: "horse"}
 _numbers = itertools.count()
@@ -157,9 +158,9 @@ def write_run(
         writer.add(0, summary.partners_summary([png(partner(number, partner_size)) for number in range(probes)]))
     if start:
         numbers = numbers_for(maps[0], None, None, label, 0, classes, regions, spread)
-        writer.add(0, summary.maps_summary(maps[0], start=True), summary.numbers_summary(numbers, start=True))
+        writer.add(0, summary.maps_summary(compact(maps[0]), start=True), summary.numbers_summary(numbers, start=True))
         if partner_maps is not None:
-            writer.add(0, summary.partner_maps_summary(partner_maps[0], start=True))
+            writer.add(0, summary.partner_maps_summary(compact(partner_maps[0]), start=True))
         if guided:
             writer.add(0, summary.guided_summary(guided_pictures(maps[0], size), start=True))
     for epoch in range(begin, len(maps) - 1):
@@ -167,9 +168,9 @@ def write_run(
         numbers = numbers_for(
             now, before if epoch else None, None if forget_first else maps[1], label, epoch, classes, regions, spread
         )
-        writer.add(epoch, summary.maps_summary(now), summary.numbers_summary(numbers))
+        writer.add(epoch, summary.maps_summary(compact(now)), summary.numbers_summary(numbers))
         if partner_maps is not None and epoch not in torn:
-            writer.add(epoch, summary.partner_maps_summary(partner_maps[epoch + 1]))
+            writer.add(epoch, summary.partner_maps_summary(compact(partner_maps[epoch + 1])))
         if guided:
             writer.add(epoch, summary.guided_summary(guided_pictures(now, size)))
     if close:

@@ -37,19 +37,24 @@ _STATIC = Path(__file__).parent / "static"
 
 _JAVASCRIPT, _CSS = "text/javascript; charset=utf-8", "text/css; charset=utf-8"
 
-#: Nothing but these files is ever served.
+#: Name to content type; no other file is ever served.
 STATIC_FILES = {
     "index.js": _JAVASCRIPT,
     "host.js": _JAVASCRIPT,
-    "model.js": _JAVASCRIPT,
     "state.js": _JAVASCRIPT,
     "store.js": _JAVASCRIPT,
+    "decode.js": _JAVASCRIPT,
+    "maps.js": _JAVASCRIPT,
+    "format.js": _JAVASCRIPT,
     "paint.js": _JAVASCRIPT,
+    "dom.js": _JAVASCRIPT,
     "figure.js": _JAVASCRIPT,
     "curves.js": _JAVASCRIPT,
-    "views.js": _JAVASCRIPT,
-    "controls.js": _JAVASCRIPT,
+    "captions.js": _JAVASCRIPT,
+    "grid.js": _JAVASCRIPT,
     "detail.js": _JAVASCRIPT,
+    "controls.js": _JAVASCRIPT,
+    "messages.js": _JAVASCRIPT,
     "colormaps.js": _JAVASCRIPT,
     "style.css": _CSS,
 }

@@ -18,32 +18,32 @@ from .metadata import RunInfo
 
 
 def run_summary(info: RunInfo) -> Any:
-    """The run's description; written at step 0 at every start of a training, the latest is shown."""
+    """Returns the run's description; written at step 0 at every start of a training, the latest is shown."""
     return _value(metadata.RUN, np.array(info.to_json().encode(), dtype=object), DATA_CLASS_TENSOR)
 
 
 def pictures_summary(encoded: Sequence[bytes]) -> Any:
-    """The probes' pictures as PNG or JPEG bytes, at most 256 pixels on the longer side; step 0, at every start."""
+    """Returns the probes' pictures, PNG or JPEG bytes of at most 256 pixels a side; written at step 0, at every start."""
     return _pictures(metadata.PICTURES, encoded)
 
 
 def partners_summary(encoded: Sequence[bytes]) -> Any:
-    """The partners' pictures, one per probe, where the probes are pairs; otherwise as :func:`pictures_summary`."""
+    """Returns the pictures of the partners, one per probe; see :func:`pictures_summary`."""
     return _pictures(metadata.PARTNERS, encoded)
 
 
 def maps_summary(maps: np.ndarray, start: bool = False) -> Any:
-    """The raw maps of all probes at one epoch.
+    """Returns the raw maps of all probes at one epoch.
 
     Args:
         maps: float16 or float32 (N, h, w), on the grid of the layer; NaN and infinity are kept.
-        start: Whether they are of the model before its first epoch.
+        start: Whether they are those of the model before its first epoch.
 
     Returns:
         A ``Summary.Value``.
 
     Raises:
-        ValueError: If the maps have another number of axes.
+        ValueError: If the maps have another number of axes or another data type.
 
     Example:
         >>> import numpy as np
@@ -54,7 +54,7 @@ def maps_summary(maps: np.ndarray, start: bool = False) -> Any:
 
 
 def partner_maps_summary(maps: np.ndarray, start: bool = False) -> Any:
-    """The raw maps of all partners at one epoch, (N, h, w) on a grid of their own; otherwise as :func:`maps_summary`.
+    """Returns the raw maps of all partners at one epoch; their grid may be another. See :func:`maps_summary`.
 
     Example:
         >>> import numpy as np
@@ -65,11 +65,11 @@ def partner_maps_summary(maps: np.ndarray, start: bool = False) -> Any:
 
 
 def numbers_summary(numbers: np.ndarray, start: bool = False) -> Any:
-    """What is known of all probes at one epoch.
+    """Returns the numbers of all probes at one epoch.
 
     Args:
         numbers: (N, columns) in the order of the run's ``columns``, NaN where unknown.
-        start: Whether they are of the model before its first epoch.
+        start: Whether they are those of the model before its first epoch.
 
     Raises:
         ValueError: If the numbers have another number of axes.
@@ -81,16 +81,16 @@ def numbers_summary(numbers: np.ndarray, start: bool = False) -> Any:
 
 
 def guided_summary(encoded: Sequence[bytes], start: bool = False) -> Any:
-    """Guided Grad-CAM of all probes at one epoch as PNG or JPEG bytes; read only when somebody looks."""
+    """Returns guided Grad-CAM of all probes at one epoch, PNG or JPEG bytes; read only when somebody looks."""
     tag = metadata.START_GUIDED if start else metadata.GUIDED
     return _value(tag, _bytes(encoded), DATA_CLASS_BLOB_SEQUENCE)
 
 
 def session_start(step: int, wall_time: float) -> Any:
-    """The event that opens every event file of the tab.
+    """Returns the event that opens every event file of the tab.
 
-    It tells TensorBoard's slow loader that what an earlier, killed training wrote at this step and later is void. The
-    fast loader and the tab find out by themselves, but the slow one would go on showing guided pictures of the earlier.
+    It tells TensorBoard's slow loader to drop what an earlier, killed training wrote at this step and later. The fast
+    loader and the tab drop it by themselves, but the slow loader would go on showing the old guided pictures.
 
     Args:
         step: The first epoch of this training, ``initial_epoch``.
@@ -100,7 +100,7 @@ def session_start(step: int, wall_time: float) -> Any:
 
 
 def _pictures(tag: str, encoded: Sequence[bytes]) -> Any:
-    # A tensor rather than a blob sequence: one read brings all, and of two at one step the later can be told.
+    # A tensor rather than a blob sequence: one read returns all pictures, with the wall time that tells the latest.
     return _value(tag, _bytes(encoded), DATA_CLASS_TENSOR)
 
 
@@ -108,13 +108,15 @@ def _maps(tag: str, maps: np.ndarray) -> Any:
     maps = np.asarray(maps)
     if maps.ndim != 3:
         raise ValueError(f"`maps` must be (N, h, w), one map per probe. Received: shape {maps.shape}.")
+    if maps.dtype not in (np.float16, np.float32):
+        raise ValueError(f"`maps` must be float16 or float32. Received: {maps.dtype}.")
     return _value(tag, maps, DATA_CLASS_TENSOR)
 
 
 def _bytes(encoded: Sequence[bytes]) -> np.ndarray:
     # Not np.array(encoded): that pads to one length and drops zero bytes at the end.
     array = np.empty(len(encoded), dtype=object)
-    array[:] = [bytes(one) for one in encoded]
+    array[:] = [bytes(picture) for picture in encoded]
     return array
 
 

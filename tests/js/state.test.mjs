@@ -5,7 +5,8 @@ const STATIC = process.env.GRADCAM_STATIC;
 const state = await import(`${STATIC}/state.js`);
 const curves = await import(`${STATIC}/curves.js`);
 const paint = await import(`${STATIC}/paint.js`);
-const views = await import(`${STATIC}/views.js`);
+const captions = await import(`${STATIC}/captions.js`);
+const grid = await import(`${STATIC}/grid.js`);
 const store = await import(`${STATIC}/store.js`);
 
 test("the state survives the address", () => {
@@ -167,9 +168,9 @@ test("labels without a classifier are no classes, and nothing is wrong", () => {
     [0, 1, 2].map((probe) => run.label(probe)),
     ["label 7", "Dog", null],
   );
-  const said = run.prediction(0, 0);
-  assert.deepEqual([said.name, said.wrong, said.flipped], [null, false, null]);
-  const order = (sort, filter = "") => views.orderedProbes([run], { sort, filter }, 0);
+  const prediction = run.prediction(0, 0);
+  assert.deepEqual([prediction.name, prediction.wrong, prediction.flipped], [null, false, null]);
+  const order = (sort, filter = "") => grid.orderedProbes([run], { sort, filter }, 0);
   assert.deepEqual(order("wrong"), [0, 1, 2]);
   assert.deepEqual(order("mass"), [1, 2, 0]);
   assert.deepEqual(order("label"), [1, 0, 2]);
@@ -197,7 +198,7 @@ test("order, filter and flips", () => {
     ],
     [0, 1, null],
   );
-  const order = (sort, filter = "", step = 2) => views.orderedProbes([run], { sort, filter }, step);
+  const order = (sort, filter = "", step = 2) => grid.orderedProbes([run], { sort, filter }, step);
   assert.deepEqual(order("index"), [0, 1, 2]);
   assert.deepEqual(order("mass"), [1, 0, 2]);
   assert.deepEqual(order("drift"), [0, 1, 2]);
@@ -222,6 +223,6 @@ test("order, filter and flips", () => {
   assert.equal(run.className(7), "class 7");
   assert.ok(Number.isNaN(run.drift(0)));
   assert.ok(Math.abs(run.drift(1) - 0.3) < 1e-6);
-  assert.equal(views.runStep(run, 9), 2);
-  assert.equal(views.runStep(run, -1), null);
+  assert.equal(captions.runStep(run, 9), 2);
+  assert.equal(captions.runStep(run, -1), null);
 });

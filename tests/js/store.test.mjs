@@ -81,16 +81,16 @@ test("a run without partners asks for nothing more", async () => {
   assert.equal(figure.places(run), 1);
 });
 
-test("partners have maps, tops and sizes of their own", async () => {
+test("partners have maps, scales and sizes of their own", async () => {
   const { run, asked } = await loaded(PAIRS);
   assert.deepEqual(asked.sort(), ["maps", "numbers", "partner_maps", "partners", "pictures"]);
   assert.deepEqual(run.steps, [0, 1]);
   assert.equal(run.probeCount, 2);
   const [own, partner] = run.sides;
-  assert.deepEqual([own.tops, partner.tops], [[8, 0], [0, 3]]); // prettier-ignore
-  assert.deepEqual(own.cells(1, 0), { map: Float32Array.from([1, 8]), h: 1, w: 2 });
-  assert.deepEqual(partner.cells(0, 1), { map: Float32Array.from([3, 0]), h: 2, w: 1 });
-  const scales = ["run", "frame"].map((scale) => [own, partner].map((side) => paint.topOf(side, 0, 0, { scale })));
+  assert.deepEqual([own.vmax, partner.vmax], [[8, 0], [0, 3]]); // prettier-ignore
+  assert.deepEqual(own.grid(1, 0), { map: Float32Array.from([1, 8]), h: 1, w: 2 });
+  assert.deepEqual(partner.grid(0, 1), { map: Float32Array.from([3, 0]), h: 2, w: 1 });
+  const scales = ["run", "frame"].map((scale) => [own, partner].map((side) => paint.vmaxOf(side, 0, 0, { scale })));
   assert.deepEqual(scales, [[8, 0], [2, 0]]); // prettier-ignore
   assert.deepEqual(paint.probeSize(run, own, 1, 8), { height: 8, width: 4 });
   assert.deepEqual(paint.probeSize(run, partner, 1, 8), { height: 6, width: 6 });
@@ -98,14 +98,14 @@ test("partners have maps, tops and sizes of their own", async () => {
 
 test("what is missing of a partner is missing, and nothing else", async () => {
   const { run } = await loaded(PAIRS);
-  assert.equal(run.partner.cells(1, 0), null);
-  assert.equal(run.partner.cells(0, 2), null);
-  assert.notEqual(run.own.cells(1, 0), null);
+  assert.equal(run.partner.grid(1, 0), null);
+  assert.equal(run.partner.grid(0, 2), null);
+  assert.notEqual(run.own.grid(1, 0), null);
   const plain = (await loaded({ ...ALONE, partners: true })).run;
   assert.equal(plain.partner.pictures.length, 2);
-  assert.equal(plain.partner.cells(0, 0), null);
+  assert.equal(plain.partner.grid(0, 0), null);
   const blind = (await loaded({ ...ALONE, partner_maps: true })).run;
-  assert.notEqual(blind.partner.cells(0, 0), null);
+  assert.notEqual(blind.partner.grid(0, 0), null);
   assert.deepEqual(paint.probeSize(blind, blind.partner, 0, 20), { height: 10, width: 20 });
 });
 

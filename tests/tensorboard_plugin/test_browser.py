@@ -261,7 +261,7 @@ def test_it_opens_with_the_latest_epoch_of_the_first_run(tab):
     assert tab.epoch == "epoch 11"
     assert tab.text(".status") == "12 of 12 epochs shown"
     assert len(tab.all(".card canvas")) == 6
-    assert tab.texts(".card .said")[1].split("\n") == ["dog", "→", "dog", "0.57"]
+    assert tab.texts(".card .caption")[1].split("\n") == ["dog", "→", "dog", "0.57"]
     assert tab.run("return performance.getEntriesByName('gradcam-first-frame').length") == 1
     assert tab.all(".error") == []
 
@@ -432,12 +432,12 @@ def test_runs_of_other_pictures_are_not_compared(tab):
     expected = [("cat", "identity 7", "label"), ("dog", "identity 1", "picture"), ("horse", "no label", "label")]
     for probe, (label, other, why) in enumerate(expected):
         card = f".card[data-probe='{probe}'] "
-        said = tab.texts(card + ".said")
-        assert [line.split("\n")[0] for line in said] == [label, label, other]
+        captions = tab.texts(card + ".caption")
+        assert [line.split("\n")[0] for line in captions] == [label, label, other]
         assert " similar to clean" in tab.texts(card + ".more")[1]
         assert tab.texts(card + ".more")[2] == f"not compared: another {why}"
     assert tab.one(".card .open").get_attribute("aria-label") == "probe 0, cat / identity 7: open"
-    assert tab.texts(".card[data-probe='4'] .said")[2] == "→\nno prediction"
+    assert tab.texts(".card[data-probe='4'] .caption")[2] == "→\nno prediction"
     widths = tab.run("return [...document.querySelectorAll('.card')].map(c=>[c.scrollWidth,c.clientWidth])")
     assert all(scroll <= client for scroll, client in widths)
     tab.set("#filter", "identity 7")
@@ -449,13 +449,13 @@ def test_runs_of_other_pictures_are_not_compared(tab):
 
 def test_runs_of_other_pictures_with_one_label_are_not_compared(tab):
     tab.open(CLEAN + ",other%2Fgradcam&p.gradcam.epoch=2")
-    assert [line.split("\n")[0] for line in tab.texts(".card[data-probe='1'] .said")] == ["dog", "dog"]
+    assert [line.split("\n")[0] for line in tab.texts(".card[data-probe='1'] .caption")] == ["dog", "dog"]
     assert tab.texts(".card[data-probe='1'] .more")[1].split("\n")[0] == "not compared: another picture"
 
 
 def test_scores_that_differ_little_are_told_apart(tab):
     tab.open("&p.gradcam.runs=reid%2Fgradcam&p.gradcam.epoch=11")
-    shown = [text.split()[-1] for text in tab.texts(".card .said")]
+    shown = [text.split()[-1] for text in tab.texts(".card .caption")]
     assert shown == ["-0.4967", "-0.4966", "-0.4965"]
     tab.all(".card .open")[0].click()
     tab.until(lambda: tab.all(".large canvas"), "the detail")
@@ -485,7 +485,7 @@ def test_pairs_stand_side_by_side(tab):
     tab.open(PAIRS + "&p.gradcam.epoch=3")
     assert len(tab.all(".card")) == 3
     assert len(tab.all(".card canvas")) == 6
-    assert tab.texts(".card .said") == [
+    assert tab.texts(".card .caption") == [
         "identity 7\n·\ndistance 0.59", "identity 12\n·\ndistance 0.60", "no label\n·\ndistance 0.61"
     ]  # fmt: skip
     assert tab.all(".wrong-word") == []
@@ -541,7 +541,7 @@ def test_a_partner_without_a_map_is_plain(tab):
         else:
             np.testing.assert_array_equal(tab.pixels(".card canvas", 1), plain)
     assert abs(tab.pixels(".card canvas").mean() - 128) < 12
-    assert name() == "probe 0, identity 7 and its partner, which is shown plain: open"
+    assert name() == "probe 0, identity 7 and its partner, which is shown without a map: open"
     assert tab.texts(".card .note") == [""] * 6
 
 
@@ -549,7 +549,7 @@ def test_pairs_beside_a_run_without_them(tab):
     tab.open("&p.gradcam.runs=clean%2Fgradcam,pairs%2Fgradcam&p.gradcam.sort=wrong&p.gradcam.epoch=4")
     assert [card.get_attribute("data-probe") for card in tab.all(".card")] == ["2", "3", "4", "0", "1", "5"]
     assert len(tab.all(".card[data-probe='0'] canvas")) == 3
-    assert tab.texts(".card[data-probe='0'] .said") == [
+    assert tab.texts(".card[data-probe='0'] .caption") == [
         "cat\n→\ncat\n0.43", "identity 7\n·\ndistance 0.62"
     ]  # fmt: skip
     assert tab.texts(".card[data-probe='0'] .head .class") == [""]
@@ -636,7 +636,7 @@ def test_a_growing_run_and_a_new_one(tab, logs):
     _, writer = tab_runs.write_run(logs / "growing" / "gradcam", maps=maps[:3], close=False, **kwargs)
     tab.open("&p.gradcam.runs=growing%2Fgradcam", ".runs input[value='growing/gradcam']:checked")
     tab.until(lambda: tab.epoch == "epoch 1", "the first epochs")
-    writer.add(2, summary.maps_summary(maps[3]))
+    writer.add(2, summary.maps_summary(maps[3].astype(np.float16)))
     writer.close()
     tab.until(lambda: tab.epoch == "epoch 2", "the new epoch")
     assert tab.text(".status") == "3 of 3 epochs shown"
@@ -660,16 +660,16 @@ def test_maps_that_show_nothing_say_so(tab):
     name = next(box for box in tab.open().all(".runs input") if "onerror" in box.get_attribute("value"))
     tab.open("&p.gradcam.epoch=1&p.gradcam.runs=" + quote(quote(name.get_attribute("value"), safe=""), safe=""))
     assert tab.texts(".card .note") == ["map is zero", "map is not finite", "map is not finite", ""]
-    assert tab.texts(".card .said")[3].startswith("no label")
+    assert tab.texts(".card .caption")[3].startswith("no label")
 
 
 def test_hostile_names_are_text(tab):
     tab.open()
     value = next(v for box in tab.all(".runs input") if "onerror" in (v := box.get_attribute("value")))
     tab.open("&p.gradcam.runs=" + quote(quote(value, safe=""), safe=""))
-    assert HOSTILE in tab.text(".card .said")
+    assert HOSTILE in tab.text(".card .caption")
     assert tab.run("return document.images.length") == 0
-    labels = tab.all(".card .said .label")
+    labels = tab.all(".card .caption .label")
     assert 20 < len(labels[1].text) <= 40
     assert labels[2].get_attribute("dir") == "auto"
     assert "\u202e" not in labels[2].text

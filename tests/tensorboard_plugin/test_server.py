@@ -185,7 +185,7 @@ def test_nothing_else_is_ever_served(shared, path):
     assert b"root:" not in response.get_data()
 
 
-@pytest.mark.parametrize("path", ["/runs", "/maps?run=a/gradcam", "/pictures?run=a/gradcam", "/model.js"])
+@pytest.mark.parametrize("path", ["/runs", "/maps?run=a/gradcam", "/pictures?run=a/gradcam", "/maps.js"])
 def test_unchanged_content_is_not_sent_twice(shared, path):
     client = shared("slow").client
     first = client.get(PREFIX + path)
@@ -243,7 +243,7 @@ def test_grids_may_change_within_a_run(serve, tmp_path, loader):
     writer.add(0, summary.run_summary(tab_runs.run_info(2)))
     shapes = [(2, 7, 7), (2, 14, 10), (1, 3, 3)]
     for epoch, shape in enumerate(shapes):
-        writer.add(epoch, summary.maps_summary(np.full(shape, epoch + 1.0)))
+        writer.add(epoch, summary.maps_summary(np.full(shape, epoch + 1.0, np.float16)))
     writer.close()
     server = serve(tmp_path, loader, ready=lambda server: complete(server, "r", 2))
     served, _ = server.series("/maps", "r")
@@ -289,7 +289,7 @@ def test_a_training_without_pairs_shows_no_partners_of_an_earlier_one(serve, tmp
 @both
 def test_what_is_no_map_is_counted(serve, tmp_path, loader):
     writer = tab_runs.RunWriter(tmp_path / "r")
-    writer.add(0, summary.maps_summary(np.ones((1, 2, 2))))
+    writer.add(0, summary.maps_summary(np.ones((1, 2, 2), np.float16)))
     foreign = summary.numbers_summary(np.ones((2, 2)))
     foreign.tag = metadata.MAPS
     writer.add(1, foreign)
@@ -324,7 +324,7 @@ def test_the_revision_changes_with_the_data(serve, tmp_path):
     _, writer = tab_runs.write_run(tmp_path / "r", epochs=2, probes=1, grid=(2, 2), size=(4, 4), close=False)
     before = serve(tmp_path).runs()["r"]["revision"]
     assert serve(tmp_path).runs()["r"]["revision"] == before
-    writer.add(2, summary.maps_summary(np.ones((1, 2, 2))))
+    writer.add(2, summary.maps_summary(np.ones((1, 2, 2), np.float16)))
     writer.close()
     assert serve(tmp_path).runs()["r"]["revision"] != before
 

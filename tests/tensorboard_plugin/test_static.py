@@ -32,11 +32,11 @@ def cases(rng):
         if len(pictures) == 3:
             grid[0, 0] = np.nan
         picture = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
-        top = float(rng.uniform(0, 4)) if len(pictures) != 4 else 0.0
-        drawn = render.overlay(picture, grid, top, render.Style(colormap=name))
+        vmax = float(rng.uniform(0, 4)) if len(pictures) != 4 else 0.0
+        drawn = render.overlay(picture, grid, vmax, render.Style(colormap=name))
         values = [None if np.isnan(value) else float(value) for value in grid.ravel()]
         pictures.append({
-            "map": values, "h": grid.shape[0], "w": grid.shape[1], "height": size[0], "width": size[1], "top": top,
+            "map": values, "h": grid.shape[0], "w": grid.shape[1], "height": size[0], "width": size[1], "vmax": vmax,
             "picture": picture.ravel().tolist(), "colormap": name, "result": drawn.ravel().tolist(),
         })  # fmt: skip
     pairs = [rng.integers(0, 4, (2, 30)).astype(float) for _ in range(5)] + [rng.normal(size=(2, 49)) for _ in range(5)]

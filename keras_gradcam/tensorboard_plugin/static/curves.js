@@ -1,20 +1,13 @@
 // @ts-check
-// Small curves as SVG. All of them share one horizontal axis: the position of a step among the steps of the slider.
+// Draws small curves as SVG. Their horizontal axis is the slider: the index of a step among all steps shown.
 
-import { decimals, extent, formatted } from "./model.js";
+import { element, svg } from "./dom.js";
+import { decimals, extent, formatted } from "./format.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 1000;
 
-/** @param {string} name @param {Record<string, string>} attributes */
-export function svg(name, attributes) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-}
-
 /**
- * Path through the known values; missing ones leave a gap, a lone one is a dot.
+ * Returns an SVG path through the finite values; a missing value leaves a gap, a value between two gaps is a dot.
  * @param {[number, number][]} points (step, value)
  * @param {number[]} steps
  * @param {number} low
@@ -22,14 +15,14 @@ export function svg(name, attributes) {
  * @param {number} height
  */
 export function path(points, steps, low, high, height) {
-  const place = new Map(
+  const horizontal = new Map(
     steps.map((step, i) => [step, steps.length > 1 ? (i / (steps.length - 1)) * WIDTH : WIDTH / 2]),
   );
   const span = high - low || 1;
   let text = "";
   let drawing = false;
   for (const [step, value] of points) {
-    const x = place.get(step);
+    const x = horizontal.get(step);
     if (x === undefined || !Number.isFinite(value)) {
       drawing = false;
       continue;
@@ -42,21 +35,21 @@ export function path(points, steps, low, high, height) {
 }
 
 /**
- * Smallest and largest known value, widened where they are equal.
+ * Returns the limits of the vertical axis: the smallest and the largest value, apart even if they are equal.
  * @param {[number, number][][]} lines
- * @param {[number, number] | null} fixed
+ * @param {[number, number] | null} fixed limits to use if all values lie within
  * @returns {[number, number] | null} null without any value
  */
 export function range(lines, fixed) {
-  const known = extent(lines.flat().map(([, value]) => value));
-  if (!known) return null;
-  const [low, high] = known;
+  const limits = extent(lines.flat().map(([, value]) => value));
+  if (!limits) return null;
+  const [low, high] = limits;
   if (fixed && low >= fixed[0] && high <= fixed[1]) return fixed;
   return low === high ? [low - 0.5, high + 0.5] : [low, high];
 }
 
 /**
- * A picture of lines with a cursor.
+ * Draws lines with a cursor that marks the step shown.
  * @param {{points: [number, number][], className: string}[]} lines
  * @param {number[]} steps
  * @param {[number, number]} limits
@@ -85,59 +78,43 @@ export function plot(lines, steps, limits, height) {
 }
 
 /**
- * A curve with a title, limits and the values at the cursor.
+ * Creates a chart: title, values at the cursor, limits and curves.
  * @param {{title: string, lines: {name: string, points: [number, number][], className: string}[],
  *   fixed: [number, number] | null, empty: string}} content
  * @param {number[]} steps
- * @param {(position: number) => void} chosen called when the person points at a step
+ * @param {(position: number) => void} onChoice called with the index of the step that was clicked
  */
-export function chart(content, steps, chosen) {
-  const root = document.createElement("figure");
-  root.className = "chart";
-  const caption = document.createElement("figcaption");
-  const title = document.createElement("strong");
-  title.textContent = content.title;
-  caption.append(title);
-  root.append(caption);
+export function chart(content, steps, onChoice) {
+  const caption = element("figcaption", null, element("strong", null, content.title));
+  const root = element("figure", { className: "chart" }, caption);
   const points = content.lines.map((line) => line.points);
   const limits = range(points, content.fixed);
-  const known = range(points, null);
-  if (!limits || !known) {
-    const empty = document.createElement("p");
-    empty.className = "empty";
-    empty.textContent = content.empty;
-    root.append(empty);
+  const extremes = range(points, null);
+  if (!limits || !extremes) {
+    root.append(element("p", { className: "empty" }, content.empty));
     return { root, move: (/** @type {number} */ _position) => {} };
   }
   const values = content.lines.map((line) => {
-    const key = document.createElement("span");
-    key.className = `key ${line.className}`;
-    key.dir = "auto";
+    const key = element("span", { className: `key ${line.className}`, dir: "auto" });
     caption.append(key);
     return { key, name: line.name, byStep: new Map(line.points) };
   });
   const { root: picture, move } = plot(content.lines, steps, limits, 72);
-  const area = document.createElement("div");
-  area.className = "area";
-  const [high, low] = [limits[1], limits[0]].map((limit) => {
-    const mark = document.createElement("span");
-    mark.className = "limit";
-    mark.textContent = formatted(limit, decimals(...limits));
-    return mark;
-  });
-  area.append(high, low, picture);
+  const [high, low] = [limits[1], limits[0]].map((limit) =>
+    element("span", { className: "limit" }, formatted(limit, decimals(...limits))),
+  );
+  root.append(element("div", { className: "area" }, high, low, picture));
   picture.addEventListener("pointerdown", (/** @type {any} */ event) => {
     const box = picture.getBoundingClientRect();
     const share = (event.clientX - box.left) / Math.max(box.width, 1);
-    chosen(Math.round(Math.min(Math.max(share, 0), 1) * (steps.length - 1)));
+    onChoice(Math.round(Math.min(Math.max(share, 0), 1) * (steps.length - 1)));
   });
-  root.append(area);
   return {
     root,
     move: (/** @type {number} */ position) => {
       move(position);
       for (const { key, name, byStep } of values)
-        key.textContent = `${name} ${formatted(byStep.get(steps[position]) ?? NaN, decimals(...known))}`.trim();
+        key.textContent = `${name} ${formatted(byStep.get(steps[position]) ?? NaN, decimals(...extremes))}`.trim();
     },
   };
 }

@@ -1,39 +1,44 @@
 // @ts-check
-// One probe: large pictures, curves, guided pictures, and the filmstrip of all epochs.
+// One probe in detail: large pictures, guided pictures, curves, and the filmstrip of all epochs.
 
-import { element, epochName } from "./controls.js";
+import { caption, labels, runStep } from "./captions.js";
 import { chart } from "./curves.js";
+import { element } from "./dom.js";
 import { figure, places } from "./figure.js";
-import { formatted, remark, shortened } from "./model.js";
-import { topOf } from "./paint.js";
-import { caption, labels, runStep } from "./views.js";
+import { epochName, formatted, shortened } from "./format.js";
+import { warning } from "./maps.js";
+import { vmaxOf } from "./paint.js";
 
 /**
  * @typedef {import("./store.js").Run} Run
- * @typedef {import("./views.js").Scene} Scene
+ * @typedef {import("./paint.js").Scene} Scene
  */
 
+/** Longest side of the large pictures and of those in the filmstrip, in pixels. */
 const LARGE = 256;
 const STRIP = 72;
 
-/** The guided picture has a place of its own here. @param {import("./paint.js").Look} look */
+/**
+ * Replaces the view "guided" by "overlay": the guided picture stands beside it anyway.
+ * @param {import("./paint.js").Look} look
+ */
 function besideGuided(look) {
   return look.view === "guided" ? { ...look, view: /** @type {const} */ ("overlay") } : look;
 }
 
 /**
- * Why nothing is known of a probe's similarity to the first map.
+ * Explains why a probe has no similarity to the first map.
  * @param {Run} run
  * @param {number} probe
  */
 function noFirst(run, probe) {
-  const cells = run.own.cells(run.own.maps.steps[0], probe);
-  const why = cells && (remark(cells.map) || (cells.map.every((value) => value === cells.map[0]) && "map is flat"));
+  const grid = run.own.grid(run.own.maps.steps[0], probe);
+  const why = grid && (warning(grid.map) || (grid.map.every((value) => value === grid.map[0]) && "map is flat"));
   return why ? `no similarity: the first ${why}` : "no similarity was logged";
 }
 
 /**
- * The curves of a probe: all runs together.
+ * Returns the contents of the charts of a probe, each with the curves of all runs.
  * @param {Scene} scene
  * @param {number} probe
  */
@@ -46,12 +51,14 @@ function charts(scene, probe) {
       points: run.curve(column, probe),
       className: several ? `run-${i}` : "",
     }));
-  // Runs that log different quantities have only their scores in common.
+  // Runs that log different quantities are shown as logged, under the name "score".
   const { name: word, factor } = scene.runs[0].quantity;
   const alike = scene.runs.every(({ quantity }) => quantity.name === word && quantity.factor === factor);
   const scores = lines("score").map((line) => ({
     ...line,
-    points: line.points.map(([step, score]) => /** @type {[number, number]} */ ([step, alike ? factor * score : score])),
+    points: line.points.map(
+      ([step, score]) => /** @type {[number, number]} */ ([step, alike ? factor * score : score]),
+    ),
   }));
   const unit = /** @type {[number, number]} */ ([0, 1]);
   const regions = scene.runs.some((run) => run.info?.probes[probe]?.region);
@@ -81,7 +88,7 @@ function charts(scene, probe) {
 }
 
 /**
- * The box of a probe's region over its picture, or null.
+ * Creates the box that marks the region of a probe on its picture, or returns null.
  * @param {Run} run
  * @param {number} probe
  */
@@ -102,15 +109,16 @@ function regionBox(run, probe) {
 }
 
 /**
+ * Creates the large pictures of a run with their caption.
  * @param {Run} run
  * @param {number} probe
- * @param {number} place among the runs
+ * @param {number} order of the run among those compared
  * @param {Scene} scene
  */
-function largeView(run, probe, place, scene) {
+function largeView(run, probe, order, scene) {
   const map = figure(run, probe, LARGE);
   const guided = figure(run, probe, LARGE, [run.own]);
-  const line = element("p", { className: "said" });
+  const line = element("p", { className: "caption" });
   const more = element("p", { className: "more" });
   const box = regionBox(run, probe);
   if (box) map.canvas.after(box);
@@ -118,7 +126,7 @@ function largeView(run, probe, place, scene) {
   const root = element(
     "section",
     { className: places(run) > 1 ? "large wide" : "large" },
-    element("h2", { className: `run-${place}`, dir: "auto", title: shortened(run.name, 300) }, name),
+    element("h2", { className: `run-${order}`, dir: "auto", title: shortened(run.name, 300) }, name),
     element("div", { className: "pair" }, map.root, guided.root),
     line,
     more,
@@ -128,16 +136,16 @@ function largeView(run, probe, place, scene) {
   /** @param {Scene} at */
   function draw(at) {
     const step = runStep(run, at.steps[at.position]);
-    map.draw(step, besideGuided(at.look), at.again);
-    guided.draw(step, { ...at.look, view: "guided" }, at.again);
-    const said = caption(line, run, step, probe, true);
+    map.draw(step, besideGuided(at.look), at.redraw);
+    guided.draw(step, { ...at.look, view: "guided" }, at.redraw);
+    const { flipped } = caption(line, run, step, probe, true);
     const facts = [];
     if (step !== null && step !== at.steps[at.position]) facts.push(`shown: ${epochName(step)}`);
-    if (said.flipped !== null) facts.push(`prediction flipped at ${epochName(said.flipped)}`);
+    if (flipped !== null) facts.push(`prediction flipped at ${epochName(flipped)}`);
     const explained = run.number("explained", step ?? -2, probe);
     if (Number.isFinite(explained)) facts.push(`explained: ${shortened(run.className(explained), 40)}`);
-    const tops = run.sides.map((side) => formatted(topOf(side, step ?? -2, probe, at.look)));
-    if (step !== null) facts.push(`top ${tops.join(" and ")} (${at.look.scale})`);
+    const vmax = run.sides.map((side) => formatted(vmaxOf(side, step ?? -2, probe, at.look)));
+    if (step !== null) facts.push(`top ${vmax.join(" and ")} (${at.look.scale})`);
     if (!box) facts.push("this run has no regions");
     more.textContent = facts.join(" · ");
   }
@@ -145,6 +153,7 @@ function largeView(run, probe, place, scene) {
 }
 
 /**
+ * Creates the filmstrip of a run. Only the frames on the screen are drawn.
  * @param {Run} run
  * @param {number} probe
  * @param {Scene} scene
@@ -207,6 +216,7 @@ function filmstrip(run, probe, scene, go) {
 }
 
 /**
+ * Creates the view of one probe.
  * @param {{close: () => void, go: (position: number) => void}} actions
  */
 export function detailView(actions) {
@@ -253,15 +263,15 @@ export function detailView(actions) {
       element(
         "div",
         { className: "body" },
-        element("div", { className: "larges" }, ...larges.map((one) => one.root)),
-        element("div", { className: "charts" }, ...curves.map((one) => one.root)),
+        element("div", { className: "larges" }, ...larges.map((large) => large.root)),
+        element("div", { className: "charts" }, ...curves.map((curve) => curve.root)),
       ),
       ...strips.map((strip) => strip.root),
     );
     drawers = [
-      ...larges.map((one) => one.draw),
+      ...larges.map((large) => large.draw),
       ...strips.map((strip) => strip.draw),
-      (/** @type {Scene} */ at) => curves.forEach((one) => one.move(at.position)),
+      (/** @type {Scene} */ at) => curves.forEach((curve) => curve.move(at.position)),
     ];
     closers = strips.map((strip) => strip.close);
   }

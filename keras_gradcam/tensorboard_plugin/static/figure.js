@@ -1,7 +1,7 @@
 // @ts-check
-// The pictures of a probe side by side: its own, and its partner's where the probes are pairs.
+// The picture of a probe, beside that of its partner if it has one.
 
-import { element } from "./controls.js";
+import { element } from "./dom.js";
 import { paint, probeSize } from "./paint.js";
 
 /**
@@ -9,14 +9,19 @@ import { paint, probeSize } from "./paint.js";
  * @typedef {import("./store.js").Side} Side
  */
 
-/** Width for a height of one. @param {Run} run @param {Side} side @param {number} probe */
+/**
+ * Returns the width of a picture divided by its height.
+ * @param {Run} run
+ * @param {Side} side
+ * @param {number} probe
+ */
 function aspect(run, side, probe) {
   const { height, width } = probeSize(run, side, probe, 256);
   return width / height;
 }
 
 /**
- * How many places of a grid the figures of a run fill: pairs fill two, unless the pictures of people standing fit one.
+ * Returns how many places of the grid the figures of a run fill: pairs fill two, narrow ones (standing persons) one.
  * @param {Run} run
  */
 export function places(run) {
@@ -25,7 +30,7 @@ export function places(run) {
 }
 
 /**
- * All pictures of a figure have one height, and so have figures beside each other.
+ * Creates a figure. All its pictures have the same height, and so have figures side by side.
  * @param {Run} run
  * @param {number} probe
  * @param {number} longest side of a canvas
@@ -37,7 +42,7 @@ export function figure(run, probe, longest, sides = run.sides) {
     const note = element("span", { className: "note" });
     const root = element("span", { className: "picture" }, canvas, note);
     if (run.partner) root.title = side === run.own ? "probe" : "partner";
-    // Shares of the width; in all they must be more than one to fill it.
+    // The pictures share the width in proportion; the sum must exceed one, or they would not fill it.
     const share = 100 * aspect(run, side, probe);
     root.style.flexGrow = String(share);
     return { side, canvas, note, root, share };
@@ -48,11 +53,11 @@ export function figure(run, probe, longest, sides = run.sides) {
   /**
    * @param {number | null} step
    * @param {import("./paint.js").Look} look
-   * @param {() => void} again
+   * @param {() => void} redraw
    */
-  function draw(step, look, again) {
+  function draw(step, look, redraw) {
     for (const { side, canvas, note } of pictures)
-      note.textContent = paint(canvas, { run, side, probe }, step, look, longest, again);
+      note.textContent = paint(canvas, { run, side, probe }, step, look, longest, redraw);
   }
   return { root, canvas: pictures[0].canvas, draw };
 }

@@ -1,7 +1,7 @@
 // @ts-check
-// TensorBoard around us: its address, its theme, its reload button. The page works alone, too.
+// TensorBoard around this page: its address, its theme, its reload button. The page also works on its own.
 
-/** The window whose address people copy. */
+/** Returns the window whose address users copy: that of TensorBoard if the page runs inside it. */
 function outer() {
   try {
     void window.parent.document; // throws for another origin
@@ -11,24 +11,31 @@ function outer() {
   }
 }
 
+/** Returns the hash of the address. */
 export function readHash() {
   return outer().location.hash;
 }
 
-/** @param {string} hash */
+/**
+ * Replaces the hash of the address.
+ * @param {string} hash
+ */
 export function writeHash(hash) {
   const { location, history } = outer();
   if (hash === location.hash) return;
-  // Without an entry in the history and without waking the host's router.
+  // replaceState adds no entry to the history and does not trigger TensorBoard's router.
   history.replaceState(history.state, "", location.pathname + location.search + (hash || "#"));
 }
 
-/** @param {() => void} changed */
+/**
+ * Calls back when the hash has changed.
+ * @param {() => void} changed
+ */
 export function onHashChange(changed) {
   outer().addEventListener("hashchange", changed);
 }
 
-/** Light or dark as the host is, now and later. */
+/** Follows the theme of TensorBoard, light or dark. */
 export function followTheme() {
   const host = outer();
   const follow = () => {
@@ -44,7 +51,7 @@ export function followTheme() {
 }
 
 /**
- * Calls back when the person or the timer reloads TensorBoard's data.
+ * Calls back when the user or the timer reloads TensorBoard's data.
  * @param {() => void} reloaded
  */
 export function onReload(reloaded) {
@@ -65,7 +72,7 @@ export function onReload(reloaded) {
 }
 
 /**
- * Keys pressed here, and those pressed in the host while nothing of it has the focus and we are on the screen.
+ * Calls back for keys pressed in this page, and in TensorBoard while this tab is shown and nothing else has the focus.
  * @param {(event: KeyboardEvent) => void} pressed
  */
 export function onKey(pressed) {

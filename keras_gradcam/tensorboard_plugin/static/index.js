@@ -1,20 +1,22 @@
 // @ts-check
-// Wires data, state and views together.
+// Connects data, state and views. TensorBoard calls `render`.
 
-import { bottomBar, element, topBar } from "./controls.js";
+import { bottomBar, topBar } from "./controls.js";
 import { detailView } from "./detail.js";
+import { element } from "./dom.js";
+import { START, expectedEpochs, shortened, union } from "./format.js";
+import { gridView, orderedProbes } from "./grid.js";
 import { followTheme, onHashChange, onKey, onReload, readHash, writeHash } from "./host.js";
-import { START, expectedEpochs, shortened, union } from "./model.js";
+import { errorList, hint, noData, skeleton } from "./messages.js";
 import { fromHash, runTitles, shownRuns, shownScale, shownStep, toHash } from "./state.js";
 import { Run, fetchRuns } from "./store.js";
-import { errorList, gridView, hint, noData, orderedProbes, skeleton } from "./views.js";
 
 const POLL_MS = 5000;
 
 class App {
   constructor() {
     this.state = fromHash(readHash());
-    /** @type {Map<string, Run> | null} null until the list of runs came */
+    /** @type {Map<string, Run> | null} null until the list of runs has arrived */
     this.runs = null;
     this.listError = "";
     this.polling = false;
@@ -40,14 +42,15 @@ class App {
     this.root = element("div", { className: "app" }, this.top.root, this.errors.root, this.stage, this.bottom.root);
   }
 
+  /** Shows the page and keeps it up to date. */
   begin() {
     document.body.replaceChildren(this.root);
     onKey((event) => this.key(event));
     document.addEventListener("visibilitychange", () => document.hidden || this.poll());
     onHashChange(() => {
-      const wanted = fromHash(readHash());
-      if (JSON.stringify(wanted) === JSON.stringify(this.state)) return;
-      this.state = wanted;
+      const state = fromHash(readHash());
+      if (JSON.stringify(state) === JSON.stringify(this.state)) return;
+      this.state = state;
       this.redraw("all");
     });
     onReload(() => this.poll());
@@ -56,8 +59,11 @@ class App {
     setInterval(() => document.hidden || this.poll(), POLL_MS);
   }
 
-  /** Asks for what is new. @param {boolean} [again] also what failed before */
-  async poll(again = false) {
+  /**
+   * Fetches new data.
+   * @param {boolean} [retry] also data that could not be fetched before
+   */
+  async poll(retry = false) {
     if (this.polling) return;
     this.polling = true;
     try {
@@ -77,28 +83,37 @@ class App {
     } finally {
       this.polling = false;
     }
-    await this.loadShown(again);
+    await this.loadShown(retry);
     this.redraw("all");
   }
 
-  /** @param {boolean} [again] */
-  async loadShown(again = false) {
-    const wanted = this.shown().filter((run) => run.stale || (again && run.revision !== run.listing.revision));
+  /**
+   * Fetches the runs shown, as far as they have new data.
+   * @param {boolean} [retry]
+   */
+  async loadShown(retry = false) {
+    const stale = this.shown().filter((run) => run.stale || (retry && run.revision !== run.listing.revision));
     await Promise.all(
-      wanted.map(async (run) => {
+      stale.map(async (run) => {
         await run.load();
         this.redraw("all");
       }),
     );
   }
 
-  /** @returns {Run[]} */
+  /**
+   * Returns the runs that are chosen.
+   * @returns {Run[]}
+   */
   shown() {
     const all = this.runs ?? new Map();
     return shownRuns([...all.keys()], this.state.runs).map((name) => all.get(name));
   }
 
-  /** What is on the screen, or null if nothing can be. */
+  /**
+   * Returns what is on the screen, or null if there is nothing to show.
+   * @returns {import("./paint.js").Scene | null}
+   */
   scene() {
     const runs = this.shown().filter((run) => run.loaded);
     const steps = union(runs.map((run) => run.steps));
@@ -110,17 +125,23 @@ class App {
       steps,
       position: steps.indexOf(step),
       look: { ...this.state, scale: shownScale(runs, this.state.scale) },
-      again: () => this.redraw("frame"),
+      redraw: () => this.redraw("frame"),
     };
   }
 
-  /** The probe that is looked at closely, if there is such a probe. @param {{runs: Run[]}} scene */
+  /**
+   * Returns the probe that is shown in detail, or null.
+   * @param {{runs: Run[]}} scene
+   */
   openProbe({ runs }) {
     const { probe } = this.state;
     return probe !== null && runs.some((run) => probe < run.probeCount) ? probe : null;
   }
 
-  /** @param {Partial<import("./state.js").State>} change */
+  /**
+   * Changes the state, the address and the page.
+   * @param {Partial<import("./state.js").State>} change
+   */
   change(change) {
     const closed = change.probe === null ? this.state.probe : null;
     Object.assign(this.state, change);
@@ -133,27 +154,34 @@ class App {
   }
 
   /**
+   * Moves to the step at an index.
    * @param {number} position
-   * @param {boolean} settled whether the person has let go, so that cards may change places
+   * @param {boolean} settled whether the slider was released, so that the cards may be sorted anew
    */
   go(position, settled) {
     const scene = this.scene();
     if (!scene) return;
     const last = scene.steps.length - 1;
-    const at = Math.min(Math.max(position, 0), last);
-    this.state.epoch = at === last ? null : scene.steps[at];
+    const index = Math.min(Math.max(position, 0), last);
+    this.state.epoch = index === last ? null : scene.steps[index];
     this.settled = settled;
     if (settled) writeHash(toHash(readHash(), this.state));
     this.redraw(settled ? "all" : "frame");
   }
 
-  /** @param {number} by */
+  /**
+   * Moves by a number of steps.
+   * @param {number} by
+   */
   step(by) {
     const scene = this.scene();
     if (scene) this.go(scene.position + by, true);
   }
 
-  /** @param {boolean} on */
+  /**
+   * Starts or stops playing.
+   * @param {boolean} on
+   */
   play(on) {
     clearInterval(this.playing);
     this.playing = 0;
@@ -171,7 +199,10 @@ class App {
     this.redraw("frame");
   }
 
-  /** @param {KeyboardEvent} event */
+  /**
+   * Handles a key.
+   * @param {KeyboardEvent} event
+   */
   key(event) {
     const target = /** @type {HTMLElement} */ (event.target);
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -191,12 +222,16 @@ class App {
     }
   }
 
-  /** @param {"frame" | "all"} what */
+  /**
+   * Draws at the next frame of the screen: pictures alone, or everything.
+   * @param {"frame" | "all"} what
+   */
   redraw(what) {
     if (!this.dirty) requestAnimationFrame(() => this.render());
     if (this.dirty !== "all") this.dirty = what;
   }
 
+  /** Draws what `redraw` asked for. */
   render() {
     const all = this.dirty === "all";
     this.dirty = "";
@@ -208,7 +243,10 @@ class App {
     if (scene && !performance.getEntriesByName("gradcam-first-frame").length) performance.mark("gradcam-first-frame");
   }
 
-  /** @param {ReturnType<App["scene"]>} scene */
+  /**
+   * Updates everything on the page.
+   * @param {ReturnType<App["scene"]>} scene
+   */
   layout(scene) {
     const names = [...(this.runs ?? new Map()).keys()];
     const titles = runTitles(names);
@@ -219,6 +257,8 @@ class App {
       shown.map((run) => run.name),
     );
     this.root.classList.toggle("nothing", this.runs !== null && !names.length);
+    const waiting = !this.runs && !this.listError;
+    this.root.setAttribute("aria-busy", String(waiting || shown.some((run) => run.loading)));
     this.errors.update(this.problems(shown, titles));
     const drift = (scene?.runs ?? []).map((run, i) => ({
       points: run.driftCurve,
@@ -227,32 +267,33 @@ class App {
     this.bottom.update(scene?.steps ?? [], drift, scene ? epochCount(scene.runs, scene.steps) : "", this.state.speed);
     const probe = scene && this.openProbe(scene);
     if (scene && probe !== null) {
-      this.stand(this.detail.root);
+      this.show(this.detail.root);
       this.detail.update(scene, probe);
     } else if (scene) {
       this.detail.close();
       if (this.settled) this.order = orderedProbes(scene.runs, this.state, scene.steps[scene.position]);
-      this.stand(this.grid.root);
+      this.show(this.grid.root);
       this.grid.update(scene, this.order);
     } else {
-      this.stand(this.nothing(names, shown));
+      this.show(this.nothing(names, shown));
     }
   }
 
   /**
+   * Says why there is nothing to show.
    * @param {string[]} names
    * @param {Run[]} shown
    */
   nothing(names, shown) {
-    if (!this.runs)
-      return this.listError ? hint("There is nothing to show until the list of runs arrives.") : skeleton();
+    if (!this.runs) return this.listError ? hint("Waiting for the list of runs.") : skeleton();
     if (!names.length) return noData();
     if (!shown.length) return hint("Choose a run above.");
-    if (shown.some((run) => run.loaded)) return hint("This run holds no maps yet. They come with its first epoch.");
+    if (shown.some((run) => run.loaded)) return hint("This run has no maps yet. They appear after its first epoch.");
     return shown.every((run) => run.error) ? hint("The chosen runs could not be read.") : skeleton();
   }
 
   /**
+   * Lists what went wrong, in words.
    * @param {Run[]} shown
    * @param {Map<string, string>} titles
    */
@@ -263,18 +304,22 @@ class App {
       if (run.error) texts.push(`${name}: the data could not be fetched: ${run.error}`);
       if (run.listing.error) texts.push(`${name}: ${run.listing.error}`);
       for (const { maps } of run.sides)
-        if (maps.unreadable) texts.push(`${name}: ${maps.unreadable} epochs hold something else than maps.`);
+        if (maps.unreadable) texts.push(`${name}: the maps of ${maps.unreadable} epochs cannot be read.`);
     }
     return texts;
   }
 
-  /** @param {HTMLElement} view */
-  stand(view) {
+  /**
+   * Shows a view in the middle of the page.
+   * @param {HTMLElement} view
+   */
+  show(view) {
     if (this.stage.firstChild !== view) this.stage.replaceChildren(view);
   }
 }
 
 /**
+ * Says how many of the logged epochs are shown.
  * @param {Run[]} runs
  * @param {number[]} steps
  */
@@ -284,7 +329,7 @@ function epochCount(runs, steps) {
   return `${shown} of ${expected.length} epochs shown`;
 }
 
-/** Called by TensorBoard. */
+/** Starts the page. */
 export async function render() {
   document.documentElement.lang = "en";
   document.title = "Grad-CAM";

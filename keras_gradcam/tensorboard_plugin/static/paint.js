@@ -1,18 +1,21 @@
 // @ts-check
 // Draws one probe of one run at one step on a canvas.
 
-import { colorTable, overlay, peak, remark } from "./model.js";
+import { colorTable, overlay, peak, warning } from "./maps.js";
 
 /**
  * @typedef {import("./store.js").Run} Run
  * @typedef {import("./store.js").Side} Side
  * @typedef {{view: import("./state.js").View, colors: string | null, opacity: number, scale: "run" | "frame"}} Look
+ * @typedef {{runs: Run[], titles: Map<string, string>, steps: number[], position: number, look: Look,
+ *   redraw: () => void}} Scene what is on the screen: `position` is the index of the step shown
  */
 
 const GREY = 128;
 
 /**
- * The size at which a picture is drawn: small ones grow by a whole factor, large ones shrink (render.cell_size).
+ * Returns the size at which a picture is drawn: a small one grows by a whole factor, a large one shrinks, like
+ * keras_gradcam.drawing.pixels.cell_size.
  * @param {number} height
  * @param {number} width
  * @param {number} longest
@@ -28,6 +31,7 @@ export function cellSize(height, width, longest) {
 }
 
 /**
+ * Returns the size at which a probe is drawn.
  * @param {Run} run
  * @param {Side} side
  * @param {number} probe
@@ -43,22 +47,22 @@ export function probeSize(run, side, probe, longest) {
 const resized = new WeakMap();
 
 /**
- * RGBA of a picture at its drawn size.
+ * Returns the RGBA values of a picture at its drawn size.
  * @param {ImageBitmap | null | undefined} picture
  * @param {{height: number, width: number}} size
  */
 function pixelsOf(picture, size) {
   if (!picture) return new Uint8ClampedArray(size.height * size.width * 4).fill(GREY);
-  const known = resized.get(picture) ?? new Map();
-  resized.set(picture, known);
-  let pixels = known.get(size.width);
+  const bySize = resized.get(picture) ?? new Map();
+  resized.set(picture, bySize);
+  let pixels = bySize.get(size.width);
   if (!pixels) {
     const canvas = document.createElement("canvas");
     Object.assign(canvas, size);
     const context = context2d(canvas);
     drawPicture(context, picture, size);
     pixels = context.getImageData(0, 0, size.width, size.height).data;
-    known.set(size.width, pixels);
+    bySize.set(size.width, pixels);
   }
   return pixels;
 }
@@ -67,7 +71,7 @@ function pixelsOf(picture, size) {
 const images = new WeakMap();
 
 /**
- * The pixels that go onto a canvas, the same ones every time.
+ * Returns the pixels of a canvas to draw into; the same array at every call, so that nothing is allocated per frame.
  * @param {HTMLCanvasElement} canvas
  * @param {CanvasRenderingContext2D} context
  * @param {{height: number, width: number}} size
@@ -81,15 +85,19 @@ function imageOf(canvas, context, size) {
   return image;
 }
 
-/** @param {HTMLCanvasElement} canvas */
+/**
+ * Returns the drawing context of a canvas.
+ * @param {HTMLCanvasElement} canvas
+ */
 function context2d(canvas) {
-  // Reading back often: keep the pixels in main memory.
+  // The pixels are read back often, so keep them in main memory.
   const context = canvas.getContext("2d", { willReadFrequently: true });
   if (!context) throw new Error("This browser offers no 2D canvas.");
   return context;
 }
 
 /**
+ * Draws a picture without a map.
  * @param {CanvasRenderingContext2D} context
  * @param {ImageBitmap} picture
  * @param {{height: number, width: number}} size
@@ -101,64 +109,65 @@ function drawPicture(context, picture, size) {
 }
 
 /**
- * The value drawn with the strongest colour.
+ * Returns the value that is drawn with the strongest colour.
  * @param {Side} side
  * @param {number} step
  * @param {number} probe
  * @param {Look} look
  */
-export function topOf(side, step, probe, look) {
-  const cells = side.cells(step, probe);
-  return look.scale === "frame" && cells ? peak(cells.map) : (side.tops[probe] ?? 0);
+export function vmaxOf(side, step, probe, look) {
+  const grid = side.grid(step, probe);
+  return look.scale === "frame" && grid ? peak(grid.map) : (side.vmax[probe] ?? 0);
 }
 
 /**
- * Draws, and returns what the picture cannot say.
+ * Draws a probe and returns a note about what the picture cannot show.
  * @param {HTMLCanvasElement} canvas
  * @param {{run: Run, side: Side, probe: number}} subject
- * @param {number | null} step null: the run has nothing there
+ * @param {number | null} step null: the run has no data yet
  * @param {Look} look
  * @param {number} longest
- * @param {() => void} again called when something that was missing has arrived
+ * @param {() => void} redraw called when data that were missing have arrived
  * @returns {string}
  */
-export function paint(canvas, { run, side, probe }, step, look, longest, again) {
+export function paint(canvas, { run, side, probe }, step, look, longest, redraw) {
   const size = probeSize(run, side, probe, longest);
   if (canvas.width !== size.width || canvas.height !== size.height) Object.assign(canvas, size);
   const context = context2d(canvas);
   const picture = side.pictures[probe];
   const guided = look.view === "guided" && step !== null;
-  if (guided && side === run.own) return paintGuided(context, run, step, probe, size, again);
+  if (guided && side === run.own) return paintGuided(context, run, step, probe, size, redraw);
   const plain = guided || look.view === "picture";
-  const cells = step === null || plain ? null : side.cells(step, probe);
+  const grid = step === null || plain ? null : side.grid(step, probe);
   const image = imageOf(canvas, context, size);
-  if (cells) {
+  if (grid) {
     const table = colorTable(look.colors ?? run.info?.colormap ?? "inferno");
     const under = look.view === "overlay" ? pixelsOf(picture, size) : null;
-    overlay(image.data, under, cells, size, topOf(side, step ?? 0, probe, look), table, look.opacity);
+    overlay(image.data, under, grid, size, vmaxOf(side, step ?? 0, probe, look), table, look.opacity);
   } else {
     image.data.set(pixelsOf(picture, size));
   }
   context.putImageData(image, 0, 0);
   if (probe >= run.probeCount) return "no such probe in this run";
   if (plain) return picture ? "" : "no picture";
-  if (!cells) return "no map at this epoch";
-  return remark(cells.map) || (picture || look.view === "map" ? "" : "no picture");
+  if (!grid) return "no map at this epoch";
+  return warning(grid.map) || (picture || look.view === "map" ? "" : "no picture");
 }
 
 /**
+ * Draws the guided picture of a probe and returns a note if there is none.
  * @param {CanvasRenderingContext2D} context
  * @param {Run} run
  * @param {number} step
  * @param {number} probe
  * @param {{height: number, width: number}} size
- * @param {() => void} again
+ * @param {() => void} redraw
  */
-function paintGuided(context, run, step, probe, size, again) {
+function paintGuided(context, run, step, probe, size, redraw) {
   context.fillStyle = `rgb(${GREY} ${GREY} ${GREY})`;
   context.fillRect(0, 0, size.width, size.height);
   if (!run.hasGuided(step)) return "guided maps were not logged";
-  const entry = run.guided(step, again);
+  const entry = run.guided(step, redraw);
   if (entry.loading) return "loading";
   if (entry.error) return entry.error.startsWith("404") ? "no guided map at this epoch" : `error: ${entry.error}`;
   const picture = entry.pictures?.[probe];

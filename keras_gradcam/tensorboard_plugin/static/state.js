@@ -1,5 +1,5 @@
 // @ts-check
-// What the person has chosen, and how it is kept in the address. No DOM.
+// What the user has chosen, and how the address holds it. No DOM.
 
 /**
  * @typedef {"overlay" | "map" | "guided" | "picture"} View
@@ -8,7 +8,8 @@
  * @typedef {{
  *   epoch: number | null, probe: number | null, runs: string[] | null, view: View, colors: string | null,
  *   opacity: number, scale: Scale | null, sort: Sort, filter: string, speed: number,
- * }} State epoch null: the latest; runs null: the first one; colors and scale null: as the run says
+ * }} State
+ * epoch null: the latest; runs null: the first; colors and scale null: those that the run was logged with
  */
 
 export const VIEWS = /** @type {const} */ ([
@@ -24,10 +25,20 @@ export const SORTS = /** @type {const} */ ([
   ["wrong", "wrong first"],
   ["index", "index"],
 ]);
+export const SCALES = /** @type {const} */ ([
+  ["run", "run"],
+  ["frame", "frame"],
+]);
+
+/** Epochs per second. */
 export const SPEEDS = [2, 5, 10, 30];
+/** Runs that fit side by side. */
 export const MOST_RUNS = 4;
 
-/** @returns {State} */
+/**
+ * Returns the state of an address that says nothing.
+ * @returns {State}
+ */
 export function defaults() {
   return {
     epoch: null,
@@ -43,30 +54,31 @@ export function defaults() {
   };
 }
 
+/** What the keys of this tab begin with in the address of TensorBoard. */
 const OWN = "p.gradcam.";
 
 /**
- * The parts of a hash that are ours: {key: value}.
+ * Returns the parts of a hash that belong to this tab: {key: value}.
  * @param {string} hash with or without "#"
  * @returns {Record<string, string>}
  */
 function ownParts(hash) {
   /** @type {Record<string, string>} */
-  const found = {};
+  const parts = {};
   for (const part of hash.replace(/^#/, "").split("&")) {
     const at = part.indexOf("=");
     if (at < 0 || !part.startsWith(OWN)) continue;
     try {
-      found[part.slice(OWN.length, at)] = decodeURIComponent(part.slice(at + 1));
+      parts[part.slice(OWN.length, at)] = decodeURIComponent(part.slice(at + 1));
     } catch {
-      continue; // not written by us
+      continue; // not written by this tab
     }
   }
-  return found;
+  return parts;
 }
 
 /**
- * The state that a hash describes; what it does not mention, or wrongly, is the default.
+ * Reads the state out of a hash; what is missing or invalid gets its default.
  * @param {string} hash
  * @returns {State}
  */
@@ -96,7 +108,7 @@ export function fromHash(hash) {
 }
 
 /**
- * A hash with our parts replaced and all others kept.
+ * Writes the state into a hash; the parts of other tabs are kept.
  * @param {string} hash
  * @param {State} state
  */
@@ -105,19 +117,19 @@ export function toHash(hash, state) {
     .replace(/^#/, "")
     .split("&")
     .filter((part) => part && !part.startsWith(OWN));
-  const usual = defaults();
+  const standard = defaults();
   /** @type {Record<string, string | null>} */
   const parts = {
     epoch: state.epoch === null ? null : state.epoch < 0 ? "start" : String(state.epoch),
     probe: state.probe === null ? null : String(state.probe),
     runs: state.runs === null ? null : state.runs.map(encodeURIComponent).join(","),
-    view: state.view === usual.view ? null : state.view,
+    view: state.view === standard.view ? null : state.view,
     colors: state.colors,
-    opacity: state.opacity === usual.opacity ? null : String(Math.round(state.opacity * 100)),
+    opacity: state.opacity === standard.opacity ? null : String(Math.round(state.opacity * 100)),
     scale: state.scale,
-    sort: state.sort === usual.sort ? null : state.sort,
+    sort: state.sort === standard.sort ? null : state.sort,
     filter: state.filter || null,
-    speed: state.speed === usual.speed ? null : String(state.speed),
+    speed: state.speed === standard.speed ? null : String(state.speed),
   };
   for (const [key, value] of Object.entries(parts)) {
     if (value !== null) kept.push(`${OWN}${key}=${encodeURIComponent(value)}`);
@@ -126,9 +138,9 @@ export function toHash(hash, state) {
 }
 
 /**
- * The step that is shown: the chosen one, else the nearest earlier one, else the first; the latest without a choice.
+ * Returns the step to show: the chosen epoch, else the nearest earlier one, else the first.
  * @param {number[]} steps ascending
- * @param {number | null} epoch
+ * @param {number | null} epoch null: the latest
  */
 export function shownStep(steps, epoch) {
   if (!steps.length) return null;
@@ -138,17 +150,17 @@ export function shownStep(steps, epoch) {
 }
 
 /**
- * The runs that are shown: the chosen ones that exist, or else the first.
+ * Returns the runs to show: the chosen ones that exist, or else the first.
  * @param {string[]} names
  * @param {string[] | null} chosen
  */
 export function shownRuns(names, chosen) {
-  const found = (chosen ?? []).filter((name) => names.includes(name)).slice(0, MOST_RUNS);
-  return found.length || chosen?.length === 0 ? found : names.slice(0, 1);
+  const existing = (chosen ?? []).filter((name) => names.includes(name)).slice(0, MOST_RUNS);
+  return existing.length || chosen?.length === 0 ? existing : names.slice(0, 1);
 }
 
 /**
- * The scale of the maps: the chosen one, or else that of the first run, so that runs side by side have one.
+ * Returns the scale of the maps: the chosen one, or else that of the first run, for all runs side by side.
  * @param {{info: {scale?: string} | null}[]} runs
  * @param {Scale | null} chosen
  * @returns {Scale}
@@ -158,7 +170,7 @@ export function shownScale(runs, chosen) {
 }
 
 /**
- * Names of runs without the folder in which the callback writes, where they stay apart without it.
+ * Shortens the names of runs by the folder that the callback adds, unless two would become equal.
  * @param {string[]} names
  * @returns {Map<string, string>}
  */

@@ -1,19 +1,27 @@
 // @ts-check
-// The data of the chosen runs: fetched, decoded, asked for by run, step and probe.
+// Fetches the data of the runs, decodes them, and answers questions about a run, a step and a probe.
 
-import { START, decimals, decodeSeries, extent, meanKnown, peak, sameBytes, union, unpack } from "./model.js";
+import { decodeSeries, sameBytes, unpack } from "./decode.js";
+import { START, decimals, extent, union } from "./format.js";
+import { finiteMean, peak } from "./maps.js";
 
 /**
- * @typedef {import("./model.js").Series} Series
- * @typedef {{name: string, revision: string, last_epoch: number | null, info: import("./model.js").RunInfo | null,
+ * What the server tells of a run; `info` is RunInfo of metadata.py.
+ * @typedef {import("./decode.js").Series} Series
+ * @typedef {{label: number | null, region: [number, number, number, number] | null}} Probe
+ * @typedef {{layer: string | null, target: string, quantity?: [string, number], label?: string, methods: string[],
+ *   input_size: [number, number], colormap: string, scale?: string, class_names: Record<string, string>, every: number,
+ *   columns: string[], probes: Probe[]}} RunInfo
+ * @typedef {{name: string, revision: string, last_epoch: number | null, info: RunInfo | null,
  *   error: string | null, has: {maps: boolean, partner_maps: boolean, guided: boolean, start_guided: boolean,
  *   pictures: boolean, partners: boolean}}} Listing
  */
 
 const NO_SERIES = /** @type {Series} */ ({ steps: [], shapes: [], data: [], unreadable: 0 });
+/** Epochs whose guided pictures are kept. */
 const GUIDED_KEPT = 48;
 
-/** How long a run rests between two fetches, in times of what a fetch takes: a growing run must not fill the line. */
+/** Pause between two fetches of a run, in durations of a fetch, so that a growing run cannot block the connection. */
 const REST = 5;
 
 class HttpError extends Error {
@@ -24,14 +32,22 @@ class HttpError extends Error {
   }
 }
 
-/** @param {string} path */
-async function fetched(path) {
+/**
+ * Fetches a path; an answer that is not OK raises.
+ * @param {string} path
+ */
+async function fetchChecked(path) {
   const response = await fetch(path);
   if (!response.ok) throw new HttpError(response.status, await response.text());
   return response;
 }
 
-/** What there need not be. @template T @param {Promise<T>} promise @returns {Promise<T | null>} */
+/**
+ * Turns "not found" into null.
+ * @template T
+ * @param {Promise<T>} promise
+ * @returns {Promise<T | null>}
+ */
 function optional(promise) {
   return promise.catch((error) => {
     if (error.status === 404) return null;
@@ -39,63 +55,71 @@ function optional(promise) {
   });
 }
 
-/** @returns {Promise<Listing[]>} */
+/**
+ * Fetches the list of runs.
+ * @returns {Promise<Listing[]>}
+ */
 export async function fetchRuns() {
-  return (await (await fetched("./runs")).json()).runs;
+  return (await (await fetchChecked("./runs")).json()).runs;
 }
 
 /**
+ * Fetches a binary answer about a run.
  * @param {string} route
  * @param {string} run
  * @param {string} [more]
  */
 async function fetchBinary(route, run, more = "") {
-  return (await fetched(`./${route}?run=${encodeURIComponent(run)}${more}`)).arrayBuffer();
+  return (await fetchChecked(`./${route}?run=${encodeURIComponent(run)}${more}`)).arrayBuffer();
 }
 
-/** The encoded pictures of an answer. @param {ArrayBuffer} buffer */
+/**
+ * Returns the encoded pictures of an answer.
+ * @param {ArrayBuffer} buffer
+ */
 function encodedPictures(buffer) {
   return unpack(buffer).parts.map(({ offset, length }) => new Uint8Array(buffer, offset, length));
 }
 
 /**
+ * Decodes pictures.
  * @param {Uint8Array<ArrayBuffer>[]} encoded
- * @returns {Promise<(ImageBitmap | null)[]>} null for what is no picture
+ * @returns {Promise<(ImageBitmap | null)[]>} null for bytes that are no picture
  */
 function decodePictures(encoded) {
   return Promise.all(encoded.map((bytes) => createImageBitmap(new Blob([bytes])).catch(() => null)));
 }
 
-/** Pictures and maps: those of the probes, or those of their partners where the probes are pairs. */
+/** One side of the pairs, pictures and maps: the probes, or their partners. Probes without partners have one side. */
 export class Side {
   /**
    * @param {Series} [maps]
    * @param {(ImageBitmap | null)[]} [pictures]
-   * @param {Uint8Array[]} [encoded] the same as they came
+   * @param {Uint8Array[]} [encoded] the pictures before decoding
    */
   constructor(maps = NO_SERIES, pictures = [], encoded = []) {
     this.maps = maps;
     this.pictures = pictures;
     this.encoded = encoded;
-    /** Step to its place among the maps. @type {Map<number, number>} */
-    this.index = new Map(maps.steps.map((step, i) => [step, i]));
-    /** Largest value of each probe over all steps. @type {number[]} */
-    this.tops = [];
+    /** Step to its index among the maps. @type {Map<number, number>} */
+    this.frameOf = new Map(maps.steps.map((step, i) => [step, i]));
+    /** The largest value of each probe over all steps. @type {number[]} */
+    this.vmax = [];
     maps.shapes.forEach(([n, h, w], frame) => {
       for (let probe = 0; probe < n; probe++) {
-        const top = peak(maps.data[frame].subarray(probe * h * w, (probe + 1) * h * w));
-        this.tops[probe] = Math.max(this.tops[probe] ?? 0, top);
+        const largest = peak(maps.data[frame].subarray(probe * h * w, (probe + 1) * h * w));
+        this.vmax[probe] = Math.max(this.vmax[probe] ?? 0, largest);
       }
     });
   }
 
   /**
-   * The map of a probe, or null.
+   * Returns the map of a probe, or null.
    * @param {number} step
    * @param {number} probe
    */
-  cells(step, probe) {
-    const frame = this.index.get(step);
+  grid(step, probe) {
+    const frame = this.frameOf.get(step);
     if (frame === undefined) return null;
     const [n, h, w] = this.maps.shapes[frame];
     if (probe >= n || h * w === 0) return null;
@@ -104,6 +128,7 @@ export class Side {
 }
 
 /**
+ * Fetches one side of a run.
  * @param {string} run
  * @param {string} maps route of the maps, "" without
  * @param {string} pictures route of the pictures, "" without
@@ -117,54 +142,54 @@ async function fetchSide(run, maps, pictures) {
 }
 
 /**
- * Why the maps of a probe in two runs cannot be compared; "" if they can.
+ * Returns why the maps of a probe in two runs cannot be compared, "" if they can.
  * @param {Run} a
  * @param {Run} b
  * @param {number} probe
  */
 export function unlike(a, b, probe) {
   if (probe >= a.probeCount || probe >= b.probeCount) return "no such probe";
-  const [one, other] = [a, b].map((run) => run.info?.probes[probe]?.label ?? null);
-  if (one !== other) return "another label";
+  const [labelA, labelB] = [a, b].map((run) => run.info?.probes[probe]?.label ?? null);
+  if (labelA !== labelB) return "another label";
   const sides = Math.min(a.sides.length, b.sides.length);
   for (let i = 0; i < sides; i++) {
     const what = i === 0 ? "picture" : "partner";
-    const [mine, its] = [a, b].map((run) => run.sides[i].encoded[probe]);
-    if (!mine || !its) return `no ${what} was logged`;
-    if (!sameBytes(mine, its)) return `another ${what}`;
+    const [pictureA, pictureB] = [a, b].map((run) => run.sides[i].encoded[probe]);
+    if (!pictureA || !pictureB) return `no ${what} was logged`;
+    if (!sameBytes(pictureA, pictureB)) return `another ${what}`;
   }
   return "";
 }
 
-/** One run, as much of it as has arrived. */
+/** One run, as far as it has been fetched. */
 export class Run {
   /** @param {Listing} listing */
   constructor(listing) {
     this.listing = listing;
     this.name = listing.name;
-    /** "" until the first data came; then the revision they belong to. */
+    /** The revision of the data, "" until the first data have arrived. */
     this.revision = "";
     this.error = "";
     /** The revision that could not be fetched. */
     this.failed = "";
     this.loading = false;
-    /** Not to be fetched again before, in milliseconds of the page. */
-    this.rest = 0;
+    /** The earliest time of the next fetch, in milliseconds of the page. */
+    this.restUntil = 0;
     /** All steps with a map or numbers, ascending. @type {number[]} */
     this.steps = [];
-    /** 1 - similarity to the previous epoch, mean over probes that have one. @type {[number, number][]} */
+    /** 1 - similarity to the previous epoch, mean over the probes that have one. @type {[number, number][]} */
     this.driftCurve = [];
     /** Steps at which the prediction of a probe changed. @type {Map<number, number[]>} */
     this.flips = new Map();
     this.own = new Side();
-    /** Null where the probes are no pairs. @type {Side | null} */
+    /** Null if the probes have no partners. @type {Side | null} */
     this.partner = null;
     this.numbers = NO_SERIES;
     /** @type {Map<number, number>} */
     this.numberIndex = new Map();
-    /** Whether a class was ever predicted; numbers that never came say nothing against it. */
+    /** Whether the model predicts classes: true unless there are numbers without any prediction. */
     this.classifies = true;
-    /** How many decimals scores need at each step. @type {Map<number, number>} */
+    /** The decimals that scores need at each step. @type {Map<number, number>} */
     this.scoreDecimals = new Map();
     /** @type {Map<number, {pictures: (ImageBitmap | null)[] | null, error: string, loading: boolean}>} */
     this.guidedByStep = new Map();
@@ -174,7 +199,7 @@ export class Run {
     return this.listing.info;
   }
 
-  /** Left to right. @returns {Side[]} */
+  /** From left to right. @returns {Side[]} */
   get sides() {
     return this.partner ? [this.own, this.partner] : [this.own];
   }
@@ -183,7 +208,7 @@ export class Run {
     return this.revision !== "";
   }
 
-  /** Fetches what belongs to the listing. */
+  /** Fetches the data of the run. */
   async load() {
     if (this.loading) return;
     this.loading = true;
@@ -214,10 +239,11 @@ export class Run {
       this.failed = revision;
     } finally {
       this.loading = false;
-      this.rest = performance.now() + REST * (performance.now() - begun);
+      this.restUntil = performance.now() + REST * (performance.now() - begun);
     }
   }
 
+  /** Tells whether a class was predicted at any step. */
   #everPredicted() {
     return this.numbers.shapes.some(([n], frame) =>
       Array.from({ length: n }, (_, probe) => this.number("predicted", this.numbers.steps[frame], probe)).some(
@@ -227,31 +253,31 @@ export class Run {
   }
 
   get probeCount() {
-    return Math.max(this.info?.probes.length ?? 0, this.own.pictures.length, this.own.tops.length);
+    return Math.max(this.info?.probes.length ?? 0, this.own.pictures.length, this.own.vmax.length);
   }
 
-  /** Whether there is something to fetch that has not just been tried. */
+  /** Whether there are new data that no fetch has failed for. */
   get stale() {
     const { revision } = this.listing;
-    return revision !== this.revision && revision !== this.failed && performance.now() >= this.rest;
+    return revision !== this.revision && revision !== this.failed && performance.now() >= this.restUntil;
   }
 
   /**
-   * A number of a probe, NaN where it is not known.
+   * Returns a number of a probe, NaN if it is missing.
    * @param {string} column
    * @param {number} step
    * @param {number} probe
    */
   number(column, step, probe) {
     const frame = this.numberIndex.get(step);
-    const at = this.info?.columns.indexOf(column) ?? -1;
-    if (frame === undefined || at < 0) return NaN;
+    const index = this.info?.columns.indexOf(column) ?? -1;
+    if (frame === undefined || index < 0) return NaN;
     const [n, columns] = this.numbers.shapes[frame];
-    return probe < n && at < columns ? this.numbers.data[frame][probe * columns + at] : NaN;
+    return probe < n && index < columns ? this.numbers.data[frame][probe * columns + index] : NaN;
   }
 
   /**
-   * A number of a probe over all steps of the run.
+   * Returns a number of a probe at every step of the run.
    * @param {string} column
    * @param {number} probe
    * @returns {[number, number][]} (step, value)
@@ -260,36 +286,42 @@ export class Run {
     return this.numbers.steps.map((step) => [step, this.number(column, step, probe)]);
   }
 
-  /** A point of the drift curve. @param {number} step */
+  /**
+   * Returns the drift at a step: 1 - similarity to the previous epoch, mean over the probes.
+   * @param {number} step
+   */
   drift(step) {
     const values = Array.from({ length: this.probeCount }, (_, probe) =>
       this.number("similarity_previous", step, probe),
     );
-    return 1 - meanKnown(values);
-  }
-
-  /** Mean of 1 - similarity to the previous epoch over the run. @param {number} probe */
-  probeDrift(probe) {
-    return 1 - meanKnown(this.curve("similarity_previous", probe).map(([, value]) => value));
+    return 1 - finiteMean(values);
   }
 
   /**
-   * Name of a class.
+   * Returns the drift of a probe: 1 - similarity to the previous epoch, mean over the run.
+   * @param {number} probe
+   */
+  probeDrift(probe) {
+    return 1 - finiteMean(this.curve("similarity_previous", probe).map(([, value]) => value));
+  }
+
+  /**
+   * Names a class.
    * @param {number} index
-   * @param {string} [kind] what it is called without a name
+   * @param {string} [kind] stands before the number of a class without a name
    */
   className(index, kind = "class") {
     const names = this.info?.class_names ?? {};
     return Object.hasOwn(names, String(index)) ? names[String(index)] : `${kind} ${index}`;
   }
 
-  /** What the score is, and what to multiply it with: a distance is logged with a minus sign. */
+  /** What the score is, and the factor to show it with: a distance is logged with a minus sign. */
   get quantity() {
     const [name, factor] = this.info?.quantity ?? ["score", 1];
     return { name, factor };
   }
 
-  /** How many decimals tell the scores of the run apart, and those of each step. */
+  /** Returns the decimals for the scores of each step: enough to tell them apart within the step and over the run. */
   #decimalsOfScores() {
     const { factor } = this.quantity;
     const probes = Array.from({ length: this.probeCount }, (_, probe) => probe);
@@ -297,11 +329,14 @@ export class Run {
     const needed = (/** @type {number[]} */ values) => decimals(...(extent(values) ?? [0, 0]));
     const { steps } = this.numbers;
     const ofRun = needed(steps.flatMap(scores));
-    // The probes of a step are few: a decimal less tells them apart.
+    // The few probes of one step are told apart by one decimal less.
     return new Map(steps.map((step) => [step, Math.max(ofRun, needed(scores(step)) - 1)]));
   }
 
-  /** The label in words, or null. @param {number} probe */
+  /**
+   * Returns the label of a probe in words, or null.
+   * @param {number} probe
+   */
   label(probe) {
     const label = this.info?.probes[probe]?.label;
     if (label === null || label === undefined) return null;
@@ -310,41 +345,44 @@ export class Run {
   }
 
   /**
-   * What the model says of a probe.
+   * Returns what the model predicts for a probe.
    * @param {number} step
    * @param {number} probe
    */
   prediction(step, probe) {
     const predicted = this.number("predicted", step, probe);
     const label = this.info?.probes[probe]?.label ?? null;
-    const known = Number.isFinite(predicted);
+    const classified = Number.isFinite(predicted);
     return {
-      name: known ? this.className(predicted) : null,
+      name: classified ? this.className(predicted) : null,
       probability: this.number("confidence", step, probe),
       score: this.quantity.factor * this.number("score", step, probe),
-      wrong: known && label !== null && predicted !== label,
+      wrong: classified && label !== null && predicted !== label,
       flipped: this.#flipped(step, probe),
     };
   }
 
-  /** The last epoch, up to `step`, whose prediction differs from that before. */
+  /** Returns the last step, up to `step`, at which the prediction changed, or null. */
   #flipped(/** @type {number} */ step, /** @type {number} */ probe) {
     let flips = this.flips.get(probe);
     if (!flips) {
-      const known = this.curve("predicted", probe).filter(([, predicted]) => Number.isFinite(predicted));
-      flips = known.filter(([, predicted], i) => i > 0 && predicted !== known[i - 1][1]).map(([at]) => at);
+      const predictions = this.curve("predicted", probe).filter(([, predicted]) => Number.isFinite(predicted));
+      flips = predictions.filter(([, predicted], i) => i > 0 && predicted !== predictions[i - 1][1]).map(([at]) => at);
       this.flips.set(probe, flips);
     }
     return flips.findLast((at) => at <= step) ?? null;
   }
 
-  /** Whether guided pictures were logged at all. @param {number} step */
+  /**
+   * Tells whether guided pictures were logged: for the start, or for the epochs.
+   * @param {number} step
+   */
   hasGuided(step) {
     return step === START ? this.listing.has.start_guided : this.listing.has.guided;
   }
 
   /**
-   * The guided pictures of a step if they are here; else begins to fetch them and calls `arrived` later.
+   * Returns the guided pictures of a step; if they are not here yet, fetches them and calls `arrived` later.
    * @param {number} step
    * @param {() => void} arrived
    */
