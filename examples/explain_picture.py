@@ -21,8 +21,7 @@ from train_clever_hans import CLASSES, make_model, make_pictures
 from keras_gradcam import Class, Explainer
 from keras_gradcam.filters.kernels import filter_kernels
 from keras_gradcam.filters.top_activations import top_activations
-from keras_gradcam.metrics.localization import iou, localize
-from keras_gradcam.metrics.trust import trust
+from keras_gradcam.metrics import iou, localize, trust_report
 
 NAMES = dict(enumerate(CLASSES))
 
@@ -61,15 +60,15 @@ def main() -> None:
     for path, one in explainer.at_layers(shown[:1], layers).items():
         one.save(options.out / f"layer_{path.replace('/', '_')}", NAMES)
 
-    found = localize(explainer(shown, target=truth))
-    overlap = iou(found.boxes, boxes)
+    localization = localize(explainer(shown, target=truth))
+    overlap = iou(localization.boxes, boxes)
     print(f"\nboxes found from the maps alone overlap the shapes with a mean IoU of {np.nanmean(overlap):.2f}")
 
     Image.fromarray(filter_kernels(model).picture()).save(options.out / "filters.png")
     Image.fromarray(top_activations(model, shown, layers[1], list(range(8)), top=6).picture()).save(
         options.out / "top_pictures.png"
     )
-    print(f"\n{trust(explainer, shown, target=truth, regions=boxes)}")
+    print(f"\n{trust_report(explainer, shown, target=truth, regions=boxes)}")
     command = Path(sys.executable).with_name("keras-gradcam")
     print(f"\nSee {options.out}. The same from the command line:\n    {command} layers {options.out / 'model.keras'}")
 

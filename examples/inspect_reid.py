@@ -36,8 +36,7 @@ from PIL import Image, ImageDraw
 
 from keras_gradcam import Explainer, GuidedGradCAMCallback, SelfSimilarity, Similarity
 from keras_gradcam.drawing.pixels import Style
-from keras_gradcam.metrics.regions import mass_inside
-from keras_gradcam.metrics.statistics import mean_of_present
+from keras_gradcam.metrics import mass_inside
 from keras_gradcam.reid import Gallery, Ranking, pair_figure, rank, rank_figure, similarity_maps
 
 Color = tuple[int, ...]
@@ -276,10 +275,7 @@ def query_and_gallery(people: People) -> tuple[tuple[np.ndarray, ...], tuple[np.
 
 def on_person(explainer: Explainer, people: People) -> float:
     """The share of attention on the person, averaged over all pictures."""
-    maps = explainer(people.pictures).gradcam
-    assert maps is not None
-    shares = [mass_inside(one, mask, (HEIGHT, WIDTH)) for one, mask in zip(maps, people.masks, strict=True)]
-    return mean_of_present(shares)[0]
+    return mass_inside(explainer(people.pictures), people.masks).mean
 
 
 def train(

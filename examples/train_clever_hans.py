@@ -24,8 +24,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_gradcam import Explainer, GuidedGradCAMCallback
-from keras_gradcam.metrics.regions import mass_inside
-from keras_gradcam.metrics.statistics import mean_of_present
+from keras_gradcam.metrics import mass_inside
 
 CLASSES = ["disc", "square", "triangle", "cross"]
 SIZE = 64
@@ -97,9 +96,9 @@ def widened(box: np.ndarray | tuple[int, ...]) -> tuple[int, ...]:
 
 def shares(maps: np.ndarray, boxes: np.ndarray) -> tuple[float, float]:
     """Attention on the shape and on the mark, averaged over the pictures whose map is not zero."""
-    on_shape = [mass_inside(one, widened(box), (SIZE, SIZE)) for one, box in zip(maps, boxes, strict=True)]
-    on_mark = mass_inside(maps, widened(MARK_BOX), (SIZE, SIZE))
-    return mean_of_present(on_shape)[0], mean_of_present(on_mark)[0]
+    on_shape = mass_inside(maps, [widened(box) for box in boxes], (SIZE, SIZE))
+    on_mark = mass_inside(maps, [widened(MARK_BOX)] * len(maps), (SIZE, SIZE))
+    return on_shape.mean, on_mark.mean
 
 
 def train(name: str, marked: float, options: argparse.Namespace) -> dict[str, tuple[float, float]]:

@@ -1,10 +1,10 @@
-"""Drift: how far an attention map moved, and what one map is like. NumPy and SciPy only.
+"""Drift: how far an attention map moved. NumPy and SciPy only.
 
 All functions take native Grad-CAM grids, one map ``(h, w)`` or a stack ``(..., h, w)``, and return one number per map,
 a float or an array of the leading shape. They use the raw maps: nothing depends on how strong a map is unless it says
-so. A map with a value that is not finite is missing, and so is, for everything that compares or locates, a map that is
-the same everywhere: missing is NaN, never a number that could be taken for agreement. :func:`mean_of_present` averages
-the rest and counts the missing.
+so. A map with a value that is not finite is missing, and so is a map that is the same everywhere: missing is NaN, never
+a number that could be taken for agreement. :func:`keras_gradcam.metrics.mean_of_present` averages the rest and counts
+the missing.
 
 Drift is measured on Grad-CAM maps and never on guided ones, which barely react to the upper layers and would hide it
 (Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, https://arxiv.org/abs/1810.03292).
@@ -19,11 +19,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ..errors import ArgumentError
-from .statistics import _flat, _shares, _varies, _where_present
+from .statistics import flattened, informative, shares, where_present
 
 
 def rank_correlation(a: Any, b: Any) -> Any:
-    """Spearman's rank correlation of two maps, cell by cell; ties share their mean rank.
+    """Computes Spearman's rank correlation of two maps, cell by cell; ties share their mean rank.
 
     1 for the same order of cells, -1 for the reverse; unchanged by any increasing function of either map.
 
@@ -43,14 +43,14 @@ def rank_correlation(a: Any, b: Any) -> Any:
     """
     a, b = _paired(a, b)
     with np.errstate(invalid="ignore", divide="ignore"):
-        first, second = (_centered(rankdata(np.where(np.isfinite(x), x, 0), axis=-1)) for x in (a, b))
+        first, second = (_centered(rankdata(_finite_cells(x), axis=-1)) for x in (a, b))
         scale = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
         value = np.clip((first * second).sum(axis=-1) / scale, -1, 1)
-    return _where_present(value, _varies(a) & _varies(b))
+    return where_present(value, informative(a) & informative(b))
 
 
 def overlap(a: Any, b: Any, share: float = 0.2) -> Any:
-    """Jaccard overlap of the strongest cells of two maps: |A and B| / |A or B|.
+    """Computes the Jaccard overlap of the strongest cells of two maps: |A and B| / |A or B|.
 
     The strongest cells are the ``ceil(share * cells)`` largest. Cells as large as the last of them count too, so that
     no arbitrary order decides; cells at the map's minimum never do, so that a map with few cells above zero is not
@@ -75,14 +75,14 @@ def overlap(a: Any, b: Any, share: float = 0.2) -> Any:
     if not 0 < share <= 1:
         raise ArgumentError("share", "be above 0 and at most 1", repr(share))
     a, b = _paired(a, b)
-    first, second = (_strongest(np.where(np.isfinite(x), x, 0), share) for x in (a, b))
+    first, second = (_strongest(_finite_cells(x), share) for x in (a, b))
     either = (first | second).sum(axis=-1)
     value = (first & second).sum(axis=-1) / np.maximum(either, 1)
-    return _where_present(value, _varies(a) & _varies(b))
+    return where_present(value, informative(a) & informative(b))
 
 
 def center_shift(a: Any, b: Any) -> Any:
-    """Distance between the centres of mass of two maps, as a fraction of the map's diagonal.
+    """Measures the distance between the centres of mass of two maps, as a fraction of the map's diagonal.
 
     Args:
         a: Maps >= 0, ``(..., h, w)``.
@@ -96,16 +96,15 @@ def center_shift(a: Any, b: Any) -> Any:
         >>> float(center_shift(np.eye(2)[:1], np.eye(2)[1:]))  # one cell to the right on a grid of 1 x 2
         0.4472135954999579
     """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    _same_grid(a, b)
+    a, b = _paired(a, b)
     height, width = a.shape[-2:]
     (y0, x0), (y1, x1) = _center(a), _center(b)
     value = np.hypot(y0 - y1, x0 - x1) / math.hypot(height, width)
-    return _where_present(value, _varies(_flat(a)) & _varies(_flat(b)))
+    return where_present(value, informative(a) & informative(b))
 
 
 def total_variation(a: Any, b: Any) -> Any:
-    """Total variation distance of two maps, each normalised to sum 1: half the sum of absolute differences.
+    """Computes the total variation distance: half the sum of absolute differences of two maps, each of sum 1.
 
     0 for the same distribution of attention, 1 for no cell in common.
 
@@ -122,19 +121,19 @@ def total_variation(a: Any, b: Any) -> Any:
         0.5
     """
     a, b = _paired(a, b)
-    value = np.abs(_shares(a) - _shares(b)).sum(axis=-1) / 2
-    return _where_present(value, _varies(a) & _varies(b))
+    value = np.abs(shares(flattened(a)) - shares(flattened(b))).sum(axis=-1) / 2
+    return where_present(value, informative(a) & informative(b))
 
 
 def settled_epoch(maps: Any, tolerance: float = 0.1) -> int | None:
-    """The first epoch from which on the map stays within ``tolerance`` of the last one, in total variation.
+    """Finds the first epoch from which on the map stays within ``tolerance`` of the last one, in total variation.
 
     Args:
         maps: A series of maps of one picture, ``(epochs, h, w)``.
         tolerance: Largest total variation distance to the last map, 0 to 1.
 
     Returns:
-        A position in the series; the last position means that the map was still moving. None if the last map is
+        An index of the series; the last one means that the map was still moving. None if the last map is
         missing.
 
     Example:
@@ -143,7 +142,7 @@ def settled_epoch(maps: Any, tolerance: float = 0.1) -> int | None:
         1
     """
     series = np.asarray(maps, np.float64)
-    if not len(series) or not _varies(_flat(series[-1])):
+    if not len(series) or not informative(series[-1]):
         return None
     distances = total_variation(series, np.broadcast_to(series[-1], series.shape))
     moving = np.flatnonzero(~(distances <= tolerance))  # a missing map is not a settled one
@@ -151,15 +150,17 @@ def settled_epoch(maps: Any, tolerance: float = 0.1) -> int | None:
 
 
 def _paired(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Two stacks of maps, flattened to (..., cells)."""
+    """Returns two stacks of maps of one grid as float64."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    _same_grid(a, b)
-    return _flat(a), _flat(b)
-
-
-def _same_grid(a: np.ndarray, b: np.ndarray) -> None:
     if a.ndim < 2 or a.shape[-2:] != b.shape[-2:]:
-        raise ValueError(f"`a` and `b` must be maps (..., h, w) of one grid. Received: shapes {a.shape} and {b.shape}.")
+        raise ArgumentError("b", "be maps (..., h, w) of one grid with `a`", f"shapes {a.shape} and {b.shape}")
+    return a, b
+
+
+def _finite_cells(a: np.ndarray) -> np.ndarray:
+    """Returns maps as rows of cells, zero where they are not finite."""
+    flat = flattened(a)
+    return np.where(np.isfinite(flat), flat, 0)
 
 
 def _centered(ranks: np.ndarray) -> np.ndarray:
@@ -167,12 +168,14 @@ def _centered(ranks: np.ndarray) -> np.ndarray:
 
 
 def _strongest(flat: np.ndarray, share: float) -> np.ndarray:
+    """Returns which cells are among the strongest, bool (..., cells); see :func:`overlap`."""
     count = max(1, math.ceil(share * flat.shape[-1] - 1e-9))
     threshold = -np.sort(-flat, axis=-1)[..., count - 1 : count]
     return (flat >= threshold) & (flat > flat.min(axis=-1, keepdims=True))
 
 
 def _center(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    shares = _shares(_flat(a)).reshape(a.shape)
+    """Returns the centre of mass of each map, rows and columns, in cells."""
+    weights = shares(flattened(a)).reshape(a.shape)
     y, x = (np.arange(extent) + 0.5 for extent in a.shape[-2:])
-    return (shares.sum(axis=-1) * y).sum(axis=-1), (shares.sum(axis=-2) * x).sum(axis=-1)
+    return (weights.sum(axis=-1) * y).sum(axis=-1), (weights.sum(axis=-2) * x).sum(axis=-1)

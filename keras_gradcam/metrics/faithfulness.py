@@ -18,21 +18,8 @@ from ..attribution.explanation import Explanation
 from ..attribution.targets.base import TargetLike
 from ..engine.base import Structure
 from ..errors import check_whole_number
-from .localization import energy_inside, pointing_game
 from .scoring import Scorer
 from .statistics import PerSample
-
-__all__ = [
-    "Curve",
-    "MaskedConfidence",
-    "average_drop",
-    "deletion",
-    "energy_inside",
-    "increase_in_confidence",
-    "insertion",
-    "masked_confidence",
-    "pointing_game",
-]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,7 +79,7 @@ def deletion(
     baseline: str | np.ndarray = "mean",
     score: str = "auto",
 ) -> Curve:
-    """The deletion curve: the score while the pixels are removed, the map's strongest first. A good map falls fast.
+    """Measures the deletion curve: the score while pixels are removed, the strongest first. A good map falls fast.
 
     At step s of S the ``round(s / S * H * W)`` strongest pixels are replaced by the baseline, all channels of a pixel
     at once. Pixels of equal value go in reading order (a stable sort), which decides among the many zeros of a map.
@@ -116,7 +103,7 @@ def deletion(
         The :class:`Curve`; its ``auc.mean`` is the metric, for probabilities from 0 to 1, lower is better.
 
     Raises:
-        ValueError: If the arguments do not fit each other or the model.
+        ArgumentError: If the arguments do not fit each other or the model.
 
     Example:
         >>> import keras, numpy as np
@@ -141,7 +128,7 @@ def insertion(
     baseline: str | np.ndarray = "blur",
     score: str = "auto",
 ) -> Curve:
-    """The insertion curve: the score while pixels appear in the baseline, the strongest first. A good map rises fast.
+    """Measures the insertion curve: the score while pixels appear, the strongest first. A good map rises fast.
 
     The reverse of :func:`deletion`: it begins with the baseline and ends with the picture.
 
@@ -158,7 +145,7 @@ def insertion(
         The :class:`Curve`; higher areas are better.
 
     Raises:
-        ValueError: If the arguments do not fit each other or the model.
+        ArgumentError: If the arguments do not fit each other or the model.
 
     Example:
         >>> import keras, numpy as np
@@ -181,7 +168,7 @@ def masked_confidence(
     target: TargetLike = None,
     score: str = "auto",
 ) -> MaskedConfidence:
-    """The score Y of each picture X and the score O of X * max(L, 0) / max(L), the picture masked by its map L.
+    """Scores each picture X (Y) and X * max(L, 0) / max(L), the picture masked by its map L (O).
 
     Where the map is zero the masked picture is 0 in the units that the model takes. A map without a positive value is
     missing.
@@ -197,21 +184,21 @@ def masked_confidence(
         The :class:`MaskedConfidence`, with ``drop`` and ``increase``.
 
     Raises:
-        ValueError: If the arguments do not fit each other or the model.
+        ArgumentError: If the arguments do not fit each other or the model.
 
     Source: Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1, https://arxiv.org/abs/1710.11063.
     """
     scorer = Scorer(explainer, images, maps, target, score)
     everything = np.arange(len(scorer.pictures))
     original = scorer(everything, lambda part: scorer.pictures[part])
-    top = np.where(scorer.present, scorer.maps.max(axis=(1, 2), initial=0), 0)
-    rows = np.flatnonzero(top > 0)
+    maxima = np.where(scorer.present, scorer.maps.max(axis=(1, 2), initial=0), 0)
+    rows = np.flatnonzero(maxima > 0)
     masked = np.full(len(original), np.nan)
 
     def kept(part: slice) -> np.ndarray:
         chosen = rows[part]
         # Divide by the largest value first: sums and products of very small maps stay exact.
-        weights = np.maximum(scorer.maps[chosen] / top[chosen, None, None], 0)
+        weights = np.maximum(scorer.maps[chosen] / maxima[chosen, None, None], 0)
         return scorer.pictures[chosen] * _beside(weights, scorer.pictures)
 
     masked[rows] = scorer(rows, kept)
@@ -226,7 +213,7 @@ def average_drop(
     target: TargetLike = None,
     score: str = "auto",
 ) -> PerSample:
-    """Average drop: max(0, Y - O) / Y, which share of the score is lost when only what the map shows is kept.
+    """Computes the average drop max(0, Y - O) / Y: the share of the score lost when only what the map shows is kept.
 
     Y and O as in :func:`masked_confidence`, which gives this and :func:`increase_in_confidence` in one run. The paper
     states the mean as a percentage; here it is a share.
@@ -242,7 +229,7 @@ def average_drop(
         A share from 0 (best) to 1 per sample; missing where the map is or Y <= 0.
 
     Raises:
-        ValueError: If the arguments do not fit each other or the model.
+        ArgumentError: If the arguments do not fit each other or the model.
 
     Example:
         >>> import keras, numpy as np
@@ -264,7 +251,7 @@ def increase_in_confidence(
     target: TargetLike = None,
     score: str = "auto",
 ) -> PerSample:
-    """Increase in confidence: 1 if the score rises when only what the map shows is kept (O > Y), else 0.
+    """Computes the increase in confidence: 1 if the score rises when only what the map shows is kept (O > Y), else 0.
 
     Args:
         explainer: As for :func:`deletion`.
@@ -277,7 +264,7 @@ def increase_in_confidence(
         1.0 or 0.0 per sample, whose mean is the metric, as a share, higher is better; missing where the map is.
 
     Raises:
-        ValueError: If the arguments do not fit each other or the model.
+        ArgumentError: If the arguments do not fit each other or the model.
 
     Example:
         >>> import keras, numpy as np
@@ -292,7 +279,7 @@ def increase_in_confidence(
 
 
 def _curve(scorer: Scorer, steps: int, begin: np.ndarray, end: np.ndarray) -> Curve:
-    """The scores while pixels go from ``begin`` to ``end``, the map's strongest first."""
+    """Scores pictures while their pixels go from ``begin`` to ``end``, the map's strongest first."""
     check_whole_number("steps", steps, 1)
     samples, *size = scorer.maps.shape
     cells = size[0] * size[1]
@@ -313,5 +300,5 @@ def _curve(scorer: Scorer, steps: int, begin: np.ndarray, end: np.ndarray) -> Cu
 
 
 def _beside(cells: np.ndarray, pictures: np.ndarray) -> np.ndarray:
-    """Numbers per pixel, (N, H, W), for all channels of pictures that have them."""
+    """Returns numbers per pixel, (N, H, W), so that they apply to all channels of pictures that have them."""
     return cells[..., None] if pictures.ndim == 4 else cells

@@ -1,12 +1,11 @@
-"""Where a map points to: boxes and masks out of heatmaps, their overlap with the truth, and the pointing game.
+"""Where a map points to: boxes and masks out of heatmaps, and their overlap with the truth.
 
 What a map does not say is missing, NaN, and never a number: a map that is the same everywhere, or that has a value
-that is not finite, has no box, no overlap and no hit.
+that is not finite, has no box and no overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 
 from ..attribution.explanation import Explanation
 from ..errors import ArgumentError
-from .regions import Region, bounds, mass_inside, pointing_hit, region_masks
-from .statistics import PerSample, informative, maps_of
+from .regions import bounds
+from .statistics import informative, maps_of, where_present
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,19 +30,19 @@ class Localization:
     masks: np.ndarray
 
     @property
-    def found(self) -> np.ndarray:
-        """Bool (N,): whether there is a box."""
+    def has_box(self) -> np.ndarray:
+        """Whether there is a box, bool (N,)."""
         return ~np.isnan(self.boxes[:, 0])
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __repr__(self) -> str:
-        return f"Localization({self.found.sum()} of {len(self)} samples have a box)"
+        return f"Localization({self.has_box.sum()} of {len(self)} samples have a box)"
 
 
 def localize(maps: Explanation | np.ndarray, threshold: float = 0.15) -> Localization:
-    """The largest connected part of each map above a share of its maximum: weakly supervised localization.
+    """Finds the largest connected part of each map above a share of its maximum: weakly supervised localization.
 
     Pixels above ``threshold * max`` that touch by a side or a corner (8-connectivity) are one part. Of several largest
     parts the one that comes first in reading order counts.
@@ -56,14 +55,14 @@ def localize(maps: Explanation | np.ndarray, threshold: float = 0.15) -> Localiz
         The :class:`Localization`. A map without a positive value, the same everywhere or not finite has no box.
 
     Raises:
-        ValueError: If ``maps`` are no maps of pictures or ``threshold`` is out of range.
+        ArgumentError: If ``maps`` are no maps of pictures or ``threshold`` is out of range.
 
     Example:
         >>> import numpy as np
-        >>> found = localize(np.array([[[9.0, 0, 0, 0], [0, 0, 5, 5], [0, 0, 5, 1]]]))
-        >>> found.boxes
+        >>> localization = localize(np.array([[[9.0, 0, 0, 0], [0, 0, 5, 5], [0, 0, 5, 1]]]))
+        >>> localization.boxes
         array([[2., 1., 4., 3.]])
-        >>> found.masks[0].astype(int)
+        >>> localization.masks[0].astype(int)
         array([[0, 0, 0, 0],
                [0, 0, 1, 1],
                [0, 0, 1, 0]])
@@ -80,129 +79,60 @@ def localize(maps: Explanation | np.ndarray, threshold: float = 0.15) -> Localiz
     return Localization(boxes, masks)
 
 
-def iou(one: Any, other: Any) -> Any:
-    """Intersection over union of boxes with boxes or of masks with masks: |A and B| / |A or B|, element by element.
+def iou(a: Any, b: Any) -> Any:
+    """Computes intersection over union of boxes or of masks: |A and B| / |A or B|, element by element.
 
     Args:
-        one: Boxes (..., 4): x0, y0, x1, y1 with exclusive ends; or boolean masks (..., H, W).
-        other: The same number of boxes or masks, or one for all.
+        a: Boxes (..., 4): x0, y0, x1, y1 with exclusive ends; or boolean masks (..., H, W).
+        b: The same number of boxes or masks, or one for all.
 
     Returns:
         Float(s) from 0 to 1; NaN where a box is NaN or a mask is False everywhere, as :func:`localize` gives for a map
         that says nothing.
 
     Raises:
-        ValueError: If they are neither, of both kinds, or do not fit each other.
+        ArgumentError: If they are neither, of both kinds, or do not fit each other.
 
     Example:
         >>> iou((0, 0, 4, 2), (2, 0, 6, 2))
         0.3333333333333333
     """
-    one, other = np.asarray(one), np.asarray(other)
-    if (one.dtype == bool) != (other.dtype == bool):
-        raise ValueError(
-            "`one` and `other` must both be boxes or both be masks. "
-            f"Received: {one.dtype} of shape {one.shape} and {other.dtype} of shape {other.shape}. "
-            "Candidates: a mask is boolean, for example `mask > 0`."
+    a, b = np.asarray(a), np.asarray(b)
+    _check_pairs(a, b)
+    if a.dtype == bool:
+        common, either = ((a & b).sum(axis=(-2, -1)), (a | b).sum(axis=(-2, -1)))
+        present = a.any(axis=(-2, -1)) & b.any(axis=(-2, -1))
+    else:
+        a, b = _boxes("a", a), _boxes("b", b)
+        with np.errstate(invalid="ignore"):
+            sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+            common = np.maximum(sides, 0).prod(axis=-1)
+            either = (a[..., 2:] - a[..., :2]).prod(axis=-1) - common
+            either = either + (b[..., 2:] - b[..., :2]).prod(axis=-1)
+        present = ~np.isnan(either)
+    return where_present(common / np.where(present, either, 1), present)
+
+
+def _check_pairs(a: np.ndarray, b: np.ndarray) -> None:
+    """Raises ArgumentError unless both are boxes or both masks, one for one or one for all."""
+    if (a.dtype == bool) != (b.dtype == bool):
+        raise ArgumentError(
+            "b",
+            "be boxes where `a` is; they must both be boxes or both be masks",
+            f"{a.dtype} of shape {a.shape} and {b.dtype} of shape {b.shape}",
+            "a boolean mask, for example mask > 0",
         )
-    axes = 2 if one.dtype == bool else 1
+    axes = 2 if a.dtype == bool else 1
     try:
-        shape = np.broadcast_shapes(one.shape[:-axes], other.shape[:-axes])
+        shape = np.broadcast_shapes(a.shape[:-axes], b.shape[:-axes])
     except ValueError:
         shape = None
-    if shape is None or min(one.ndim, other.ndim) < axes or one.shape[-axes:] != other.shape[-axes:]:
-        raise ValueError(
-            "`one` and `other` must fit each other, one for one or one for all. "
-            f"Received: shapes {one.shape} and {other.shape}."
-        )
-    if axes == 2:
-        common, either = ((one & other).sum(axis=(-2, -1)), (one | other).sum(axis=(-2, -1)))
-        present = one.any(axis=(-2, -1)) & other.any(axis=(-2, -1))
-    else:
-        first, second = _boxes("one", one), _boxes("other", other)
-        with np.errstate(invalid="ignore"):
-            sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-            common = np.maximum(sides, 0).prod(axis=-1)
-            either = (first[..., 2:] - first[..., :2]).prod(axis=-1) - common
-            either = either + (second[..., 2:] - second[..., :2]).prod(axis=-1)
-        present = ~np.isnan(either)
-    value = np.where(present, common / np.where(present, either, 1), np.nan)
-    return value if value.ndim else float(value)
-
-
-def pointing_game(
-    maps: Explanation | np.ndarray,
-    regions: Sequence[Region] | np.ndarray,
-    tolerance: float = 15,
-    input_size: Sequence[int] | None = None,
-) -> PerSample:
-    """The pointing game: whether the maximum of each map lies in the region or close to it.
-
-    1 if the centre of the strongest cell is at most ``tolerance`` pixels from the region, else 0; of several strongest
-    cells the first in reading order counts. The mean over the samples is the pointing game's accuracy.
-
-    Args:
-        maps: Maps (N, h, w), or an :class:`~keras_gradcam.Explanation`, whose ``gradcam`` is taken: its strongest cell
-            has one centre, where the upsampled map has a plateau if the cell lies at a border.
-        regions: One box (x0, y0, x1, y1) in input pixels, upper bounds exclusive, or one mask (H, W) per sample.
-        tolerance: Largest distance in input pixels; 15 in the paper, for pictures of some 300 to 500 pixels.
-        input_size: Height and width of the input for maps on a coarser grid; by default that of the maps.
-
-    Returns:
-        1.0 or 0.0 per sample; missing for a map that is empty, the same everywhere or not finite.
-
-    Raises:
-        ValueError: If ``regions`` do not fit the maps or ``tolerance`` is negative.
-
-    Example:
-        >>> import numpy as np
-        >>> maps = np.array([[[0.0, 1.0]], [[1.0, 0.0]]])
-        >>> pointing_game(maps, [(4, 0, 8, 4)] * 2, tolerance=1, input_size=(4, 8)).values
-        array([1., 0.])
-
-    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016 and IJCV 2018,
-    https://arxiv.org/abs/1608.00507.
-    """
-    if isinstance(tolerance, bool) or not tolerance >= 0:
-        raise ArgumentError("tolerance", "be a number of pixels >= 0", repr(tolerance))
-    stack, size = maps_of(maps, input_size, coarse=True)
-    masks = region_masks(regions, len(stack), size)
-    hits = [pointing_hit(one, mask, size, tolerance) for one, mask in zip(stack, masks, strict=True)]
-    return PerSample(np.array(hits, np.float64))
-
-
-def energy_inside(
-    maps: Explanation | np.ndarray,
-    regions: Sequence[Region] | np.ndarray,
-    input_size: Sequence[int] | None = None,
-) -> PerSample:
-    """The energy-based pointing game over a set: sum of L inside the region / sum of L.
-
-    Args:
-        maps: Maps >= 0, (N, h, w), or an :class:`~keras_gradcam.Explanation`, whose ``gradcam`` is taken.
-        regions: One box (x0, y0, x1, y1) in input pixels, upper bounds exclusive, or one mask (H, W) per sample.
-        input_size: Height and width of the input for maps on a coarser grid; by default that of the maps.
-
-    Returns:
-        A share from 0 to 1 (best) per sample, see :func:`keras_gradcam.drift.mass_inside`; missing for a map that is
-        zero everywhere or not finite. A map without any preference gets the region's share of the area.
-
-    Raises:
-        ValueError: If ``regions`` do not fit the maps.
-
-    Example:
-        >>> import numpy as np
-        >>> energy_inside(np.array([[[1.0, 3.0]], [[0.0, 0.0]]]), [(1, 0, 2, 1)] * 2)
-        PerSample(mean 0.75 of 1, 1 missing)
-
-    Source: Wang et al., Score-CAM, CVPR workshops 2020, https://arxiv.org/abs/1910.01279.
-    """
-    stack, size = maps_of(maps, input_size, coarse=True)
-    masks = region_masks(regions, len(stack), size)
-    return PerSample(np.array([mass_inside(one, mask, size) for one, mask in zip(stack, masks, strict=True)]))
+    if shape is None or min(a.ndim, b.ndim) < axes or a.shape[-axes:] != b.shape[-axes:]:
+        raise ArgumentError("b", "fit `a`, one for one or one for all", f"shapes {a.shape} and {b.shape}")
 
 
 def _largest_part(above: np.ndarray) -> np.ndarray:
+    """Returns the largest connected part of a mask, bool (H, W)."""
     from scipy.ndimage import label
 
     parts, _ = label(above, structure=np.ones((3, 3)))
@@ -212,17 +142,14 @@ def _largest_part(above: np.ndarray) -> np.ndarray:
 
 
 def _boxes(name: str, boxes: np.ndarray) -> np.ndarray:
-    """Boxes as float64, checked."""
+    """Returns boxes as float64, checked; those that are not there are NaN throughout."""
     if boxes.dtype.kind not in "fiu" or boxes.shape[-1] != 4:
-        raise ValueError(
-            f"`{name}` must be boxes (..., 4) or boolean masks (..., H, W). "
-            f"Received: {boxes.dtype} of shape {boxes.shape}. Candidates: mask > 0."
+        raise ArgumentError(
+            name, "be boxes (..., 4) or boolean masks (..., H, W)", f"{boxes.dtype} of shape {boxes.shape}", "mask > 0"
         )
     boxes = boxes.astype(np.float64)
-    known = ~np.isnan(boxes).any(axis=-1)
-    if not (boxes[known, :2] < boxes[known, 2:]).all():
-        wrong = boxes[known & ~(boxes[..., :2] < boxes[..., 2:]).all(axis=-1)][0]
-        raise ValueError(
-            f"`{name}` must be boxes (x0, y0, x1, y1) with x0 < x1 and y0 < y1. Received: {wrong.tolist()}."
-        )
-    return np.where(known[..., None], boxes, np.nan)
+    present = ~np.isnan(boxes).any(axis=-1)
+    if not (boxes[present, :2] < boxes[present, 2:]).all():
+        reversed_boxes = boxes[present & ~(boxes[..., :2] < boxes[..., 2:]).all(axis=-1)]
+        raise ArgumentError(name, "be boxes (x0, y0, x1, y1) with x0 < x1 and y0 < y1", str(reversed_boxes[0].tolist()))
+    return np.where(present[..., None], boxes, np.nan)

@@ -1,4 +1,4 @@
-"""Does a map depend on what the model has learned? The model parameter randomization test of Adebayo et al. 2018.
+"""The model parameter randomization test of Adebayo et al. 2018: whether a map depends on what the model has learned.
 
 Weights are randomized by shuffling the entries of each tensor, rather than by drawing them from N(0, std of the
 weights): each tensor keeps exactly its values, so variances stay positive, activations keep their scale (a network that
@@ -9,14 +9,14 @@ bit, whatever happens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..attribution.explainer import Explainer
+from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.explanation import Explanation
 from ..attribution.inputs import input_spec_of, standardized
 from ..attribution.methods.names import METHODS
@@ -25,11 +25,11 @@ from ..engine import current_engine
 from ..engine.base import Structure
 from ..errors import ArgumentError, check_whole_number
 from .drift import rank_correlation
-from .scoring import as_explainer, fixed_target
+from .scoring import fixed_target
 from .statistics import mean_of_present
 
 #: How layers are randomized: each on top of those above it, or each alone.
-ORDERS = ("cascading", "independent")
+_ORDERS = ("cascading", "independent")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,7 +60,7 @@ class Randomization:
         return np.isnan(self.correlations).sum(axis=1)
 
     def table(self) -> str:
-        """The means as a Markdown table, one row per layer."""
+        """Writes the means as a Markdown table, one row per layer."""
         first = "randomized down to" if self.order == "cascading" else "randomized"
         lines = [f"| {first} | rank correlation | missing of {self.correlations.shape[1]} |", "|---|---|---|"]
         for layer, mean, missing in zip(self.layers, self.mean, self.missing, strict=True):
@@ -83,22 +83,22 @@ def randomization_check(
 ) -> Randomization:
     """Randomizes the layers from the model's end to its beginning and compares the maps with the original ones.
 
-    A map that stays the same (correlation near 1) although what the model has learned is gone does not show what it has
-    learned. A map that becomes empty has changed too, but has no correlation: look at ``missing`` as well. One
+    A map that stays the same (correlation near 1) although the learned weights are gone does not show what the model
+    has learned. A map that becomes empty has changed too, but has no correlation: look at ``missing`` as well. One
     shuffling is one draw; other seeds tell how much depends on it.
 
     Maps are compared by Spearman's rank correlation over all values, signed ones by their absolute values, as in the
-    paper. The class is the one predicted by the original model. Layers count from the last called; passed over are
-    those that learn nothing (preprocessing) and those whose shuffled weights would be the same (a new batch
-    normalization). Weights whose use cannot be seen (the model's own, or of layers called inside a loop) come first,
-    together, by the model's name. All steps share one compiled explainer.
+    paper. The class is the one predicted by the original model. Layers count from the last called; skipped are those
+    that learn nothing (preprocessing) and those whose shuffled weights would be the same (a new batch normalization).
+    Weights whose use cannot be seen (the model's own, or of layers called inside a loop) come first, together, by the
+    model's name. All steps share one compiled explainer.
 
     Args:
         model: A Keras model, whose weights are changed and restored bit for bit, also after an error or Ctrl-C; or an
             :class:`~keras_gradcam.Explainer`, whose layer, target and batch size are used. Must not be trained or
             called elsewhere meanwhile.
         images: The pictures, N samples of what the model takes.
-        method: One of :data:`keras_gradcam.methods.METHODS`; of an explainer, one that it computes.
+        method: One of the names that ``Explainer(methods=...)`` takes; of an explainer, one that it computes.
         order: "cascading", each layer together with all above it, or "independent", each alone.
         target: What to explain, by default the explainer's target, the predicted class.
         depth: How many layers to randomize, from the end; None for all.
@@ -125,65 +125,77 @@ def randomization_check(
     explainer = explainer_for(model, method)
     images = standardized(images, explainer.model)
     chosen = fixed_target(explainer, images, target)
-    original = explainer(images, chosen)
-    expected, scores = _comparable(original, method), original.scores
     layers = learned_layers(explainer.model, images)[:depth]
-    rows = []
-    with restored([variable for _, variables in layers for variable in variables]) as restore:
-        for position, (_, variables) in enumerate(layers):
-            if order == "independent":
-                restore()
-                scores = original.scores
-            shuffle(variables, np.random.default_rng([int(seed), position]))
-            changed = explainer(images, chosen)
-            takes_part = not np.array_equal(changed.scores, scores, equal_nan=True)
-            rows.append(rank_correlation(expected, _comparable(changed, method)) + (0 if takes_part else np.nan))
-            scores = changed.scores
-    correlations = np.array(rows, np.float64).reshape(len(layers), len(expected))
+
+    def explained() -> Explanation:
+        return explainer(images, chosen)
+
+    correlations = _correlations(explained, [variables for _, variables in layers], method, order, int(seed))
     return Randomization(method, order, tuple(path for path, _ in layers), correlations)
 
 
+def _correlations(
+    explained: Callable[[], Explanation], layers: Sequence[list[Any]], method: str, order: str, seed: int
+) -> np.ndarray:
+    """Randomizes the variables of each layer, restores them, and returns the correlations, float64 (L, N)."""
+    original = explained()
+    expected, scores = _comparable(original, method), original.scores
+    rows = []
+    with restored([variable for variables in layers for variable in variables]) as restore:
+        for index, variables in enumerate(layers):
+            if order == "independent":
+                restore()
+                scores = original.scores
+            shuffle(variables, np.random.default_rng([seed, index]))
+            randomized = explained()
+            takes_part = not np.array_equal(randomized.scores, scores, equal_nan=True)
+            rows.append(rank_correlation(expected, _comparable(randomized, method)) + (0 if takes_part else np.nan))
+            scores = randomized.scores
+    return np.array(rows, np.float64).reshape(len(layers), len(expected))
+
+
 def explainer_for(model: Explainer | Any, method: str, **options: Any) -> Explainer:
-    """The explainer itself if it computes ``method``, or one of a model for that method.
+    """Returns the explainer itself if it computes ``method``, or one of a model for that method.
 
     Raises:
         ValueError: If there is no such method, or the explainer does not compute it.
     """
-    known, what = (model.methods, "the explainer computes") if isinstance(model, Explainer) else (METHODS, "is known")
-    if method not in known:
-        raise ArgumentError("method", f"be one that {what}", repr(method), ", ".join(known))
+    methods = model.methods if isinstance(model, Explainer) else METHODS
+    if method not in methods:
+        what = "the explainer computes" if isinstance(model, Explainer) else "is known"
+        raise ArgumentError("method", f"be one that {what}", repr(method), methods)
     return as_explainer(model, methods=(method,), **options)
 
 
 def learned_layers(model: Any, images: Structure) -> list[tuple[str, list[Any]]]:
-    """Paths and weights of the layers that have learned something, the last called first.
+    """Lists paths and weights of the layers that have learned something, the last called first.
 
     The weights of a layer are its own and those of layers inside it whose calls cannot be seen; what belongs to the
     model and to no layer comes first, by the model's name. The weights of a shared layer appear once, at its last call.
     """
     layer_outputs = current_engine().layer_calls(model, input_spec_of(images))
     seen = {id(layer_output.layer) for layer_output in layer_outputs}
-    taken: set[int] = set()
+    assigned: set[int] = set()
     last: dict[int, tuple[str, list[Any]]] = {}
     # Calls end from the inside out, so that an unseen layer belongs to the innermost seen one around it.
     for layer_output in layer_outputs:
         key = id(layer_output.layer)
         if key not in last:
             inside = [part for part in layer_output.layer._flatten_layers() if id(part) not in seen or id(part) == key]
-            new = [part for part in inside if id(part) not in taken]
-            taken.update(map(id, new))
+            new = [part for part in inside if id(part) not in assigned]
+            assigned.update(map(id, new))
             last[key] = (layer_output.info.path, [variable for part in new for variable in _learned(part)])
         else:
             last[key] = last.pop(key)
     # What the outermost model owns itself, and layers called where nobody sees them; where it uses them is not known.
-    rest = [part for part in model._flatten_layers() if id(part) not in seen | taken]
+    rest = [part for part in model._flatten_layers() if id(part) not in seen | assigned]
     own = model.name, [variable for part in rest for variable in _learned(part)]
     return [(path, variables) for path, variables in (own, *reversed(last.values())) if variables]
 
 
 @contextmanager
 def restored(variables: list[Any]) -> Iterator[Any]:
-    """On the way out, and whenever the yielded function is called, the variables get back the values they have now."""
+    """Restores the values that variables have now, on the way out and whenever the yielded function is called."""
     saved = [(variable, _value(variable)) for variable in variables]
 
     def restore() -> None:
@@ -207,7 +219,7 @@ def shuffle(variables: list[Any], rng: np.random.Generator) -> None:
 
 
 def _to_the_end(action: Any) -> None:
-    """Runs ``action`` to its end, anew if Ctrl-C interrupts it, which takes effect afterwards."""
+    """Runs ``action`` to its end, again if Ctrl-C interrupts it, which takes effect afterwards."""
     interruption = None
     while True:
         try:
@@ -220,14 +232,14 @@ def _to_the_end(action: Any) -> None:
 
 
 def _learned(layer: Any) -> list[Any]:
-    """The weights that a layer owns itself, if it can be trained and shuffling would change it."""
+    """Returns the weights that a layer owns itself, if it can be trained and shuffling would change it."""
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     changing = any(not _same_everywhere(_value(variable)) for variable in own)
     return own if layer._trainable_variables and changing else []
 
 
 def _value(variable: Any) -> np.ndarray:
-    """A copy: the backend may hand out the variable's own memory."""
+    """Copies the value of a variable: the backend may hand out the variable's own memory."""
     from keras import ops
 
     return np.array(ops.convert_to_numpy(variable))
@@ -238,13 +250,13 @@ def _same_everywhere(value: np.ndarray) -> bool:
 
 
 def _comparable(explanation: Explanation, method: str) -> np.ndarray:
-    """Maps (N, rows, values) that :func:`rank_correlation` compares; signed ones without their signs."""
-    maps = getattr(explanation, method)
+    """Returns maps (N, 1, values) that :func:`rank_correlation` compares; signed ones without their signs."""
+    maps = explanation.maps[method]
     return np.abs(maps).reshape(len(maps), 1, -1)
 
 
 def _check_options(order: str, depth: int | None, seed: int) -> None:
-    if order not in ORDERS:
-        raise ArgumentError("order", "be a known one", repr(order), ", ".join(ORDERS))
+    if order not in _ORDERS:
+        raise ArgumentError("order", "be a known one", repr(order), _ORDERS)
     check_whole_number("depth", 1 if depth is None else depth, 1)
     check_whole_number("seed", seed, 0)

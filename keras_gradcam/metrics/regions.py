@@ -8,88 +8,106 @@ from typing import Any, Union
 
 import numpy as np
 
+from ..attribution.explanation import Explanation
 from ..errors import ArgumentError
-from .statistics import _flat, _present, _shares, _varies, _where_present
+from .statistics import PerSample, flattened, has_mass, informative, maps_of, shares, where_present
 
 #: A region of the input: a box (x0, y0, x1, y1) in pixels, upper bounds exclusive, or a mask (H, W).
 Region = Union[Sequence[float], np.ndarray]
 
 
-def mass_inside(a: Any, region: Region, input_size: Sequence[int]) -> Any:
-    """The share of the map's mass inside a region of the input; a cell counts by the share of its area that is inside.
+def mass_inside(
+    maps: Explanation | Any,
+    regions: Sequence[Region] | Region,
+    input_size: Sequence[int] | None = None,
+) -> Any:
+    """Measures the share of each map's mass inside a region; a cell counts by the share of its area that is inside.
+
+    Also known as the energy-based pointing game.
 
     Args:
-        a: Maps >= 0, ``(..., h, w)``.
-        region: A box (x0, y0, x1, y1) in input pixels, upper bounds exclusive, or a mask (H, W).
-        input_size: Height and width of the input.
+        maps: Maps >= 0, (N, h, w), or an :class:`~keras_gradcam.Explanation`, whose map on the layer's grid is taken;
+            or a single map (h, w).
+        regions: One box (x0, y0, x1, y1) in input pixels, upper bounds exclusive, or one mask (H, W) per sample; for a
+            single map one region.
+        input_size: Height and width of the input for maps on a coarser grid; by default that of the maps.
 
     Returns:
-        Float(s) from 0 to 1; NaN where a map is zero everywhere or not finite.
+        A share from 0 to 1 (best) per sample, as :class:`~keras_gradcam.metrics.PerSample`; a float for a single map.
+        Missing (NaN) for a map that is zero everywhere or not finite. A map without any preference gets the region's
+        share of the area.
 
     Raises:
-        ValueError: If the region is neither.
+        ArgumentError: If ``regions`` do not fit the maps.
 
     Example:
         >>> import numpy as np
-        >>> float(mass_inside(np.array([[1.0, 3.0]]), (0, 0, 6, 4), (4, 8)))  # the left cell and half of the right one
+        >>> mass_inside(np.array([[[1.0, 3.0]], [[0.0, 0.0]]]), [(1, 0, 2, 1)] * 2)
+        PerSample(mean 0.75 of 1, 1 missing)
+        >>> mass_inside(np.array([[1.0, 3.0]]), (0, 0, 6, 4), (4, 8))  # the left cell and half of the right one
         0.625
 
-    Source: the energy-based pointing game of Wang et al., Score-CAM, CVPR workshops 2020,
-    https://arxiv.org/abs/1910.01279.
+    Source: Wang et al., Score-CAM, CVPR workshops 2020, https://arxiv.org/abs/1910.01279.
     """
-    a = np.asarray(a, np.float64)
-    mask = region_mask(region, input_size)
-    height, width = a.shape[-2:]
-    inside = _cell_areas(height, mask.shape[0]) @ mask @ _cell_areas(width, mask.shape[1]).T
-    value = (_shares(_flat(a)) * inside.ravel()).sum(axis=-1)
-    return _where_present(np.clip(value, 0, 1), _present(_flat(a)))
+    if not _is_single(maps):
+        stack, masks = _with_masks(maps, regions, input_size)
+        return PerSample(np.array([_share_inside(a, mask) for a, mask in zip(stack, masks, strict=True)]))
+    stack, size = maps_of(np.asarray(maps)[None], input_size)
+    return _share_inside(stack[0], region_mask(regions, size))
 
 
-def pointing_hit(a: Any, region: Region, input_size: Sequence[int], tolerance: float = 0) -> Any:
-    """The pointing game: 1 if the centre of the strongest cell lies in the region, else 0.
+def pointing_game(
+    maps: Explanation | Any,
+    regions: Sequence[Region] | Region,
+    input_size: Sequence[int] | None = None,
+    tolerance: float = 15,
+) -> Any:
+    """Plays the pointing game: whether the maximum of each map lies in its region or close to it.
 
-    Of several strongest cells the first in reading order counts.
+    1 if the centre of the strongest cell is at most ``tolerance`` pixels from the region, else 0; of several strongest
+    cells the first in reading order counts. The mean over the samples is the pointing game's accuracy.
 
     Args:
-        a: Maps, ``(..., h, w)``.
-        region: A box (x0, y0, x1, y1) in input pixels, upper bounds exclusive, or a mask (H, W).
-        input_size: Height and width of the input.
-        tolerance: A centre at most so many pixels from the region is a hit too; the paper allows 15.
+        maps: Maps (N, h, w), or an :class:`~keras_gradcam.Explanation`, whose map on the layer's grid is taken: its
+            strongest cell has one centre, where the upsampled map has a plateau if the cell lies at a border; or a
+            single map (h, w).
+        regions: One box (x0, y0, x1, y1) in input pixels, upper bounds exclusive, or one mask (H, W) per sample; for a
+            single map one region.
+        input_size: Height and width of the input for maps on a coarser grid; by default that of the maps.
+        tolerance: Largest distance in input pixels; 15 in the paper, for pictures of some 300 to 500 pixels.
 
     Returns:
-        1.0 or 0.0; NaN where a map is constant or not finite.
+        1.0 or 0.0 per sample, as :class:`~keras_gradcam.metrics.PerSample`; a float for a single map. Missing (NaN)
+        for a map that is empty, the same everywhere or not finite.
 
     Raises:
-        ValueError: If the region is neither.
+        ArgumentError: If ``regions`` do not fit the maps or ``tolerance`` is negative.
 
     Example:
         >>> import numpy as np
-        >>> float(pointing_hit(np.array([[0.0, 1.0]]), (4, 0, 8, 4), (4, 8)))
+        >>> maps = np.array([[[0.0, 1.0]], [[1.0, 0.0]]])
+        >>> pointing_game(maps, [(4, 0, 8, 4)] * 2, input_size=(4, 8), tolerance=1).values
+        array([1., 0.])
+        >>> pointing_game(maps[0], (4, 0, 8, 4), (4, 8), tolerance=0)
         1.0
 
-    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016,
+    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016 and IJCV 2018,
     https://arxiv.org/abs/1608.00507.
     """
-    a = np.asarray(a, np.float64)
-    mask = region_mask(region, input_size)
-    flat = _flat(a)
-    cell = np.where(np.isfinite(flat), flat, -np.inf).argmax(axis=-1)
-    y = (cell // a.shape[-1] + 0.5) * mask.shape[0] / a.shape[-2]
-    x = (cell % a.shape[-1] + 0.5) * mask.shape[1] / a.shape[-1]
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
-        return _where_present(np.zeros(cell.shape), _varies(flat))
-    # A pixel covers [i, i + 1): the distance to it is zero inside.
-    dy = np.maximum(np.maximum(rows - y[..., None], y[..., None] - rows - 1), 0)
-    dx = np.maximum(np.maximum(columns - x[..., None], x[..., None] - columns - 1), 0)
-    return _where_present((np.hypot(dy, dx).min(axis=-1) <= tolerance).astype(float), _varies(flat))
+    if isinstance(tolerance, bool) or not tolerance >= 0:
+        raise ArgumentError("tolerance", "be a number of pixels >= 0", repr(tolerance))
+    if not _is_single(maps):
+        stack, masks = _with_masks(maps, regions, input_size)
+        return PerSample(np.array([_hit(a, mask, tolerance) for a, mask in zip(stack, masks, strict=True)]))
+    stack, size = maps_of(np.asarray(maps)[None], input_size)
+    return _hit(stack[0], region_mask(regions, size), tolerance)
 
 
 def region_mask(region: Region, input_size: Sequence[int]) -> np.ndarray:
-    """A region as a mask of the input, float (H, W) of 0 and 1; a box's borders round outwards.
+    """Draws a region as a mask of the input, float (H, W) of 0 and 1; a box's borders round outwards.
 
     Raises:
-        ValueError: If ``region`` is neither a box with x0 < x1 and y0 < y1 nor a mask of the input's size.
+        ArgumentError: If ``region`` is neither a box in pixels with x0 < x1 and y0 < y1 nor a mask of the input's size.
 
     Example:
         >>> region_mask((1, 0, 3, 1), (2, 4)).tolist()
@@ -103,7 +121,11 @@ def region_mask(region: Region, input_size: Sequence[int]) -> np.ndarray:
         raise ArgumentError(
             "regions",
             f"be boxes (x0, y0, x1, y1) with x0 < x1 and y0 < y1, or masks of shape {(height, width)}",
-            str("shape " + str(array.shape) if array.ndim != 1 else array.tolist()),
+            f"shape {array.shape}" if array.ndim != 1 else str(array.tolist()),
+        )
+    if array.max() <= 1 and (array % 1 != 0).any():
+        raise ArgumentError(
+            "regions", "be boxes (x0, y0, x1, y1) in pixels of the input, not in fractions of it", str(array.tolist())
         )
     x0, y0, x1, y1 = (float(value) for value in array)
     mask = np.zeros((height, width))
@@ -111,44 +133,12 @@ def region_mask(region: Region, input_size: Sequence[int]) -> np.ndarray:
     return mask
 
 
-def _cell_areas(cells: int, pixels: int) -> np.ndarray:
-    """(cells, pixels): which share of a cell each pixel covers."""
-    edges = np.linspace(0, pixels, cells + 1)
-    lower, upper = edges[:-1, None], edges[1:, None]
-    position = np.arange(pixels)
-    return np.clip(np.minimum(upper, position + 1) - np.maximum(lower, position), 0, None) / (pixels / cells)
-
-
-def given_regions(
-    regions: Sequence[Region] | np.ndarray | None, places: Sequence[int] | np.ndarray
-) -> list[Region] | None:
-    """The given regions at the places of the probes."""
-    if regions is None:
-        return None
-    if len(regions) <= max(places):
-        raise ValueError(
-            f"`regions` must hold one box or mask per probe. Received: {len(regions)} for {max(places) + 1} probes."
-            f"{_explained_places(places)}"
-        )
-    for region in regions:
-        box = np.asarray(region, dtype=float)
-        if box.shape == (4,) and box.max() <= 1 and (box % 1 != 0).any():
-            raise ArgumentError(
-                "regions", "be boxes (x0, y0, x1, y1) in pixels of the input, not in fractions of it", str(box.tolist())
-            )
-    return [regions[place] for place in places]
-
-
-def _explained_places(places: Sequence[int] | np.ndarray) -> str:
-    if max(places) < len(places):
-        return ""
-    return (
-        f" The probes are {len(places)} of the pictures given, chosen to make pairs; the last is number {max(places)}."
-    )
-
-
 def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The smallest box (x0, y0, x1, y1) around a mask."""
+    """Returns the smallest box (x0, y0, x1, y1) around a mask.
+
+    Raises:
+        ArgumentError: If the mask is empty.
+    """
     rows, columns = np.nonzero(mask)
     if not len(rows):
         raise ArgumentError("regions", "cover at least one pixel of the input", "a region outside of it")
@@ -156,14 +146,53 @@ def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def region_masks(regions: Sequence[Region] | np.ndarray, samples: int, input_size: Sequence[int]) -> list[np.ndarray]:
-    """One mask (H, W) of 0 and 1 per sample.
+    """Draws one mask (H, W) of 0 and 1 per sample.
 
     Raises:
-        ValueError: If there is not one region per sample, or one is neither box nor mask or lies outside the input.
+        ArgumentError: If there is not one region per sample, or one is neither box nor mask or lies outside the input.
     """
     if len(regions) != samples:
         raise ArgumentError("regions", "hold one box or mask per sample", f"{len(regions)} for {samples} samples")
-    masks = [region_mask(region, input_size) for region in given_regions(regions, range(samples)) or ()]
+    masks = [region_mask(region, input_size) for region in regions]
     for mask in masks:
         bounds(mask)  # refuses a region outside of the input
     return masks
+
+
+def _is_single(maps: Explanation | Any) -> bool:
+    return not isinstance(maps, Explanation) and np.ndim(maps) == 2
+
+
+def _with_masks(
+    maps: Explanation | np.ndarray, regions: Any, input_size: Sequence[int] | None
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Returns the maps of N samples on their own grid, and the mask of the region of each."""
+    stack, size = maps_of(maps, input_size, coarse=True)
+    return stack, region_masks(regions, len(stack), size)
+
+
+def _share_inside(a: np.ndarray, mask: np.ndarray) -> float:
+    """Returns the share of one map's mass inside a mask; see :func:`mass_inside`."""
+    height, width = a.shape
+    inside = _cell_areas(height, mask.shape[0]) @ mask @ _cell_areas(width, mask.shape[1]).T
+    value = (shares(flattened(a)) * inside.ravel()).sum()
+    return where_present(np.clip(value, 0, 1), has_mass(flattened(a)))
+
+
+def _hit(a: np.ndarray, mask: np.ndarray, tolerance: float) -> float:
+    """Returns whether the strongest cell of one map lies in or near a mask, 1.0 or 0.0; see :func:`pointing_game`."""
+    row, column = divmod(int(np.where(np.isfinite(a), a, -np.inf).argmax()), a.shape[1])
+    y, x = (row + 0.5) * mask.shape[0] / a.shape[0], (column + 0.5) * mask.shape[1] / a.shape[1]
+    rows, columns = np.nonzero(mask)
+    # A pixel covers [i, i + 1): the distance to it is zero inside.
+    dy = np.maximum(np.maximum(rows - y, y - rows - 1), 0)
+    dx = np.maximum(np.maximum(columns - x, x - columns - 1), 0)
+    return where_present(float(np.hypot(dy, dx).min(initial=np.inf) <= tolerance), informative(a))
+
+
+def _cell_areas(cells: int, pixels: int) -> np.ndarray:
+    """Returns which share of a cell each pixel covers, (cells, pixels)."""
+    edges = np.linspace(0, pixels, cells + 1)
+    lower, upper = edges[:-1, None], edges[1:, None]
+    pixel = np.arange(pixels)
+    return np.clip(np.minimum(upper, pixel + 1) - np.maximum(lower, pixel), 0, None) / (pixels / cells)

@@ -1,4 +1,4 @@
-"""Scores of changed pictures: what the metrics ask a model, again and again."""
+"""Scores of changed pictures, which all measures of faithfulness are made of."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.explainer import Explainer
+from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.explanation import Explanation
 from ..attribution.inputs import standardized
-from ..attribution.targets.base import Target, TargetLike, _Rows, _Sum
-from ..attribution.targets.classes import Class, _ExplainedClass, _Probability
-from ..attribution.targets.outputs import Output, as_target
+from ..attribution.targets.base import Target, TargetLike, WithArguments
+from ..attribution.targets.classes import ClassProbability, ExplainedClass
+from ..attribution.targets.outputs import as_target
 from ..engine.base import Structure
 from ..engine.model import declared_inputs
 from ..errors import ArgumentError
@@ -22,12 +22,15 @@ from .statistics import informative, maps_of
 #: What the curves and drops are measured in; see :func:`deletion`.
 SCORES = ("auto", "probability", "target")
 
-# Shapes are gone, not only details; what is left of a small picture would else still show its class.
+# The deviation of the Gaussian, as a share of the shorter side. It removes shapes too, not only details: with less, a
+# small picture would still show its class.
 _BLUR = 0.1
 
 
 def fixed_target(explainer: Explainer, images: Structure, target: TargetLike = None) -> Target:
-    """The target with every ``Class()`` in it replaced by the class predicted now, so that changes do not change it.
+    """Returns the target with every ``Class()`` in it replaced by the class predicted for the original pictures.
+
+    With it, scores of changed pictures are about the same class.
 
     Args:
         explainer: Predicts, and has the target where ``target`` is None.
@@ -35,21 +38,10 @@ def fixed_target(explainer: Explainer, images: Structure, target: TargetLike = N
         target: What is explained.
     """
 
-    def fixed(one: Target, whole: Callable[[Target], Target]) -> Target:
-        if isinstance(one, Output):
-            return Output(one.which, fixed(one.target, lambda inner: whole(Output(one.which, inner))))
-        if isinstance(one, _Sum):
-            return _Sum([(factor, fixed(term, whole)) for factor, term in one.terms])
-        if type(one) is Class and one.index is None:
-            return Class(explainer.score(images, _ExplainedClass(whole(one))).astype(np.int64), logits=one.logits)
-        return one
+    def predict(predicted: Target) -> np.ndarray:
+        return explainer.score(images, ExplainedClass(predicted)).astype(np.int64)
 
-    return fixed(explainer.target if target is None else as_target(target), lambda inner: inner)
-
-
-def as_explainer(explainer: Explainer | Any, **options: Any) -> Explainer:
-    """The explainer itself, or one of a model with ``options``."""
-    return explainer if isinstance(explainer, Explainer) else Explainer(explainer, **options)
+    return (explainer.target if target is None else as_target(target)).with_predicted_classes(predict)
 
 
 class Scorer:
@@ -67,33 +59,35 @@ class Scorer:
         import keras
 
         if score not in SCORES:
-            raise ArgumentError("score", "be a known one", repr(score), ", ".join(SCORES))
+            raise ArgumentError("score", "be a known one", repr(score), SCORES)
         self._explainer = as_explainer(explainer, methods="gradcam")
         self._structure = standardized(images, self._explainer.model)
         self._flat = keras.tree.flatten(self._structure)
-        self._at = self._explainer.explained_input(self._structure)
-        given = self._flat[self._at]
-        if given.ndim not in (3, 4):
-            raise ArgumentError("images", "be pictures, (N, H, W, C) or (N, H, W)", f"shape {given.shape}")
+        self._explained_input = self._explainer.explained_input(self._structure)
+        pictures = self._flat[self._explained_input]
+        if pictures.ndim not in (3, 4):
+            raise ArgumentError("images", "be pictures, (N, H, W, C) or (N, H, W)", f"shape {pictures.shape}")
         declared = declared_inputs(self._explainer.model, self._structure)
-        whole = len(declared) == len(self._flat) and keras.backend.is_int_dtype(declared[self._at].dtype)
-        self._dtype = given.dtype if whole else np.dtype(keras.config.floatx())
-        self.pictures = given.astype(keras.config.floatx(), copy=False)
+        takes_integers = len(declared) == len(self._flat) and keras.backend.is_int_dtype(
+            declared[self._explained_input].dtype
+        )
+        self._dtype = pictures.dtype if takes_integers else np.dtype(keras.config.floatx())
+        self.pictures = pictures.astype(keras.config.floatx(), copy=False)
         self.maps, self.present = self._on_pictures(maps)
         if target is None and isinstance(maps, Explanation):
-            target = _explained(self._explainer.target, maps.classes)
+            target = _target_of(self._explainer, maps)
         chosen = fixed_target(self._explainer, self._structure, target).with_embedded_references(
             self._explainer._embedded
         )
-        self._target = chosen if score == "target" else _Probability(chosen, required=score == "probability")
-        self._values = self._target.arguments(len(given))
+        self._target = chosen if score == "target" else ClassProbability(chosen, required=score == "probability")
+        self._arguments = self._target.arguments(len(pictures))
 
     def __call__(self, rows: np.ndarray, changed: Callable[[slice], np.ndarray]) -> np.ndarray:
-        """The scores, float64 (R,), of R changed pictures.
+        """Returns the scores, float64 (R,), of R changed pictures.
 
         Args:
             rows: (R,), which picture each is a version of.
-            changed: Makes those at some positions of ``rows``.
+            changed: Makes the changed pictures for a slice of ``rows``.
         """
         import keras
 
@@ -102,13 +96,15 @@ class Scorer:
             part = slice(start, start + self._explainer.batch_size)
             flat = [array[rows[part]] for array in self._flat]
             pictures = changed(part)
-            flat[self._at] = (np.rint(pictures) if self._dtype.kind in "iu" else pictures).astype(self._dtype)
-            target = _Rows(self._target, [array[rows[part]] for array in self._values])
+            flat[self._explained_input] = (np.rint(pictures) if self._dtype.kind in "iu" else pictures).astype(
+                self._dtype
+            )
+            target = WithArguments(self._target, [array[rows[part]] for array in self._arguments])
             scores.append(self._explainer.score(keras.tree.pack_sequence_as(self._structure, flat), target))
         return np.concatenate(scores)
 
     def baseline(self, baseline: str | np.ndarray) -> np.ndarray:
-        """What removed pixels become, shaped like the pictures."""
+        """Returns what removed pixels become, shaped like the pictures."""
         if isinstance(baseline, str) and baseline == "mean":
             return np.broadcast_to(self.pictures.mean(axis=(1, 2), keepdims=True), self.pictures.shape)
         if isinstance(baseline, str) and baseline == "blur":
@@ -123,10 +119,11 @@ class Scorer:
                 "baseline",
                 "say what a removed pixel becomes",
                 repr(baseline),
-                f"'mean', 'blur', an array that broadcasts to {self.pictures.shape}",
+                ["'mean'", "'blur'", f"an array that broadcasts to {self.pictures.shape}"],
             ) from None
 
     def _on_pictures(self, maps: Explanation | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the maps at the size of the pictures, zero where they say nothing, and which do say something."""
         stack, _ = maps_of(maps)
         size = self.pictures.shape[1:3]
         if len(stack) != len(self.pictures) or any(
@@ -142,16 +139,15 @@ class Scorer:
         return (stack if stack.shape[1:] == size else upsample(stack, size)), present
 
 
-def _explained(target: Target, classes: np.ndarray | None) -> Target:
-    """An explainer's target for the classes that an explanation, perhaps made for other ones, is about."""
-    if isinstance(target, Output):
-        return Output(target.which, _explained(target.target, classes))
-    if (type(target) is Class) != (classes is not None):
+def _target_of(explainer: Explainer, explanation: Explanation) -> Target:
+    """Returns an explainer's target for the classes that an explanation, perhaps made for other ones, is about."""
+    target = explainer.target.with_classes(explanation.classes)
+    if target is None:
         raise ArgumentError(
             "target",
             "be given for an explanation of something else than what the explainer explains",
-            f"target=None, an explainer of {target!r} and an explanation "
-            f"{'without classes' if classes is None else 'of classes'}",
+            f"target=None, an explainer of {explainer.target!r} and an explanation "
+            f"{'without classes' if explanation.classes is None else 'of classes'}",
             "the target it was made for",
         )
-    return target if classes is None else Class(classes, logits=target.logits)  # type: ignore[attr-defined]
+    return target

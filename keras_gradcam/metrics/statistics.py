@@ -1,4 +1,4 @@
-"""Numbers that describe one map."""
+"""Numbers that describe one map, and the arithmetic that all measures of maps share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import ArgumentError
 
 
 def focus(a: Any) -> Any:
-    """The smallest share of the map's area that holds half of its mass.
+    """Returns the smallest share of the map's area that holds half of its mass.
 
     Small for attention on one spot; 0.5 for a map that is the same everywhere.
 
@@ -29,14 +29,14 @@ def focus(a: Any) -> Any:
         >>> float(focus(np.array([[6.0, 2.0], [1.0, 1.0]])))
         0.25
     """
-    flat = _flat(np.asarray(a, np.float64))
-    cumulated = np.cumsum(-np.sort(-_shares(flat), axis=-1), axis=-1)
+    flat = flattened(np.asarray(a, np.float64))
+    cumulated = np.cumsum(-np.sort(-shares(flat), axis=-1), axis=-1)
     cells = (cumulated < 0.5 - 1e-12).sum(axis=-1) + 1
-    return _where_present(np.minimum(cells / flat.shape[-1], 1.0), _present(flat))
+    return where_present(np.minimum(cells / flat.shape[-1], 1.0), has_mass(flat))
 
 
 def mass(a: Any) -> Any:
-    """The sum of the map: how much evidence there is, in units of the explained score.
+    """Returns the sum of the map: how much evidence there is, in units of the explained score.
 
     Args:
         a: Maps, ``(..., h, w)``.
@@ -49,12 +49,12 @@ def mass(a: Any) -> Any:
         >>> float(mass(np.ones((2, 3))))
         6.0
     """
-    flat = _flat(np.asarray(a, np.float64))
-    return _where_present(flat.sum(axis=-1), np.isfinite(flat).all(axis=-1))
+    flat = flattened(np.asarray(a, np.float64))
+    return where_present(flat.sum(axis=-1), np.isfinite(flat).all(axis=-1))
 
 
 def mean_of_present(values: Any) -> tuple[float, int]:
-    """The mean of the values that are there, and how many are missing (NaN); (NaN, count) if all are.
+    """Returns the mean of the values that are there, and how many are missing (NaN); (NaN, count) if all are.
 
     Example:
         >>> mean_of_present([1.0, float("nan"), 3.0])
@@ -63,35 +63,6 @@ def mean_of_present(values: Any) -> tuple[float, int]:
     array = np.asarray(values, np.float64).ravel()
     present = array[~np.isnan(array)]
     return (float(present.mean()) if len(present) else math.nan), len(array) - len(present)
-
-
-def _flat(a: np.ndarray) -> np.ndarray:
-    return a.reshape(*a.shape[:-2], -1)
-
-
-def _varies(flat: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(flat).all(axis=-1)
-    known = np.where(finite[..., None], flat, 0)
-    return finite & (known.max(axis=-1) > known.min(axis=-1))
-
-
-def _present(flat: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(flat).all(axis=-1)
-    return finite & (np.where(finite[..., None], flat, 0).sum(axis=-1) > 0)
-
-
-def _where_present(value: Any, present: Any) -> Any:
-    result = np.where(present, value, np.nan)
-    return result if result.ndim else float(result)
-
-
-def _shares(flat: np.ndarray) -> np.ndarray:
-    known = np.where(np.isfinite(flat), flat, 0)
-    # Divide by the largest value first: sums of very small or very large values stay exact.
-    top = known.max(axis=-1, keepdims=True)
-    known = known / np.where(top > 0, top, 1)
-    total = known.sum(axis=-1, keepdims=True)
-    return known / np.where(total > 0, total, 1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,7 +100,7 @@ class PerSample:
 def maps_of(
     maps: Explanation | np.ndarray, input_size: Sequence[int] | None = None, *, coarse: bool = False
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """The maps of some pictures, float64 (N, h, w), and the height and width of the input.
+    """Returns the maps of some pictures, float64 (N, h, w), and the height and width of the input.
 
     Args:
         maps: Maps, or an explanation.
@@ -137,30 +108,57 @@ def maps_of(
         coarse: Whether to take an explanation's map on the layer's own grid rather than on the input's.
 
     Raises:
-        ValueError: If they are no maps of pictures.
+        ArgumentError: If they are no maps of pictures.
     """
     size = input_size
     if isinstance(maps, Explanation):
-        if maps.gradcam is None or maps.heatmap is None:
+        if maps.cam is None or maps.heatmap is None:
             raise ArgumentError(
-                "maps", "hold a Grad-CAM map", repr(maps), "methods=('gradcam',), or an array (N, H, W)"
+                "maps", "hold a Grad-CAM map", repr(maps), ["methods=('gradcam',)", "an array (N, H, W)"]
             )
         size = maps.heatmap.shape[1:]
-        maps = maps.gradcam if coarse else maps.heatmap
+        maps = maps.cam if coarse else maps.heatmap
     stack = np.asarray(maps)
     if stack.ndim != 3 or stack.dtype.kind not in "fiub" or 0 in stack.shape:
         raise ArgumentError(
             "maps",
             "be real numbers of shape (N, H, W)",
             f"{stack.dtype} of shape {stack.shape}",
-            "maps[None] for one map; abs(maps).sum(axis=-1) for maps with channels",
+            ["maps[None] for one map", "abs(maps).sum(axis=-1) for maps with channels"],
         )
     height, width = stack.shape[1:] if size is None else size
     return stack.astype(np.float64), (int(height), int(width))
 
 
 def informative(maps: np.ndarray) -> np.ndarray:
-    """Bool (N,): which of the maps (N, h, w) are finite and not the same everywhere."""
-    finite = np.isfinite(maps).all(axis=(1, 2))
-    known = np.where(finite[:, None, None], maps, 0)
-    return finite & (known.max(axis=(1, 2)) > known.min(axis=(1, 2)))
+    """Returns which maps ``(..., h, w)`` say anything, bool (...): those that are finite and vary from cell to cell."""
+    finite = np.isfinite(maps).all(axis=(-2, -1))
+    values = np.where(finite[..., None, None], maps, 0)
+    return finite & (values.max(axis=(-2, -1)) > values.min(axis=(-2, -1)))
+
+
+def flattened(a: np.ndarray) -> np.ndarray:
+    """Returns maps ``(..., h, w)`` as rows of cells, ``(..., h * w)``."""
+    return a.reshape(*a.shape[:-2], -1)
+
+
+def has_mass(flat: np.ndarray) -> np.ndarray:
+    """Returns which rows of cells are finite and have a sum above zero."""
+    finite = np.isfinite(flat).all(axis=-1)
+    return finite & (np.where(finite[..., None], flat, 0).sum(axis=-1) > 0)
+
+
+def shares(flat: np.ndarray) -> np.ndarray:
+    """Returns rows of cells as shares of their sum; rows without a sum stay zero."""
+    values = np.where(np.isfinite(flat), flat, 0)
+    # Divide by the largest value first: sums of very small or very large values stay exact.
+    largest = values.max(axis=-1, keepdims=True)
+    values = values / np.where(largest > 0, largest, 1)
+    total = values.sum(axis=-1, keepdims=True)
+    return values / np.where(total > 0, total, 1)
+
+
+def where_present(value: Any, present: Any) -> Any:
+    """Returns ``value`` with NaN where nothing is present; a float where there is one number alone."""
+    result = np.where(present, value, np.nan)
+    return result if result.ndim else float(result)

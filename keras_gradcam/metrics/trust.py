@@ -1,4 +1,4 @@
-"""Can I trust this map? The cheap checks in one table, each beside what a random map would get."""
+"""The trust report: the cheap checks of maps in one table, each beside what a random map would get."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ..attribution.explainer import Explainer
 from ..attribution.explanation import Explanation
 from ..attribution.inputs import standardized
 from ..attribution.layers import LayerLike
+from ..attribution.methods.names import CAMS
 from ..attribution.targets.base import TargetLike
 from ..engine.base import Structure
-from ..errors import ArgumentError, check_whole_number
+from ..errors import check_whole_number
 from .faithfulness import deletion, insertion, masked_confidence
-from .localization import energy_inside, pointing_game
 from .randomization import explainer_for, randomization_check
-from .regions import Region
+from .regions import Region, mass_inside, pointing_game
 from .scoring import fixed_target
 from .statistics import PerSample, informative, maps_of
 
-# A curve of so many points tells a good map from a random one; more only make it smoother.
+# Steps of the deletion and insertion curves: enough to tell a good map from a random one; more only smooth the curve.
 _STEPS = 10
 
-# Randomizing the last layers already tells whether a map depends on them, at one pass per layer.
+# How many layers are randomized. The last ones already tell whether a map depends on them, at one pass per layer.
 _DEPTH = 3
 
-# Shuffled maps cost next to nothing where no model is run.
+# Random maps for the checks of location, which run no model and so cost next to nothing.
 _DRAWS = 20
 
 
@@ -52,7 +52,7 @@ class Check:
 
 
 @dataclass(frozen=True, repr=False)
-class Trust:
+class TrustReport:
     """What the checks found; printed as a Markdown table.
 
     Attributes:
@@ -75,7 +75,7 @@ class Trust:
         raise KeyError(f"`name` must be that of a check. Received: {name!r}. Candidates: {names}.")
 
     def table(self) -> str:
-        """The checks as a Markdown table."""
+        """Writes the checks as a Markdown table."""
         lines = ["| check | these maps | random maps | missing | how to read it |", "|---|---|---|---|---|"]
         for check in self.checks:
             numbers = f"{_number(check.value)} | {_number(check.random)} | {check.missing}"
@@ -86,10 +86,10 @@ class Trust:
         return f"{self.method}{f' of {self.layer}' if self.layer else ''}, {self.samples} pictures\n\n{self.table()}"
 
     def __repr__(self) -> str:
-        return f"Trust({self.method}, {self.samples} pictures, {len(self.checks)} checks)"
+        return f"TrustReport({self.method}, {self.samples} pictures, {len(self.checks)} checks)"
 
 
-def trust(
+def trust_report(
     model: Explainer | Any,
     images: Structure,
     *,
@@ -98,15 +98,15 @@ def trust(
     layer: LayerLike = None,
     method: str = "gradcam",
     seed: int = 0,
-) -> Trust:
+) -> TrustReport:
     """Runs the cheap checks on the maps of some pictures.
 
     Faithfulness (average drop, increase in confidence, deletion, insertion), dependence on what was learned (the last
-    three layers randomized one after another), maps that are empty, and, with regions, the pointing game and the energy
+    three layers randomized one after another), maps that are empty, and, with regions, the pointing game and the mass
     inside. The random maps beside them are the same maps with the cells of their own grid shuffled: equally strong and
     equally coarse, but elsewhere. Scores are probabilities where the target has a class. Takes some 50
     forward passes and 5 explanations of all pictures; weights are randomized and restored bit for bit, see
-    :func:`~keras_gradcam.randomization.randomization_check`.
+    :func:`~keras_gradcam.metrics.randomization_check`.
 
     Args:
         model: A Keras model, or an :class:`~keras_gradcam.Explainer` with its own layer and target.
@@ -114,11 +114,12 @@ def trust(
         target: What to explain: the labels (N,), a class, any target; by default the predicted classes.
         regions: Where the objects are: one box (x0, y0, x1, y1) in pixels or one mask (H, W) per sample.
         layer: The layer to explain; not beside an explainer.
-        method: "gradcam", or a guided method, whose absolute values are summed over the channels.
+        method: One of the names that ``Explainer(methods=...)`` takes. Of maps with channels the absolute values are
+            summed over the channels.
         seed: Of all shuffling.
 
     Returns:
-        The :class:`Trust`; ``print`` it, or take a row by its name: ``trust(...)["deletion AUC"].value``.
+        The :class:`TrustReport`; ``print`` it, or take a row by its name: ``report["deletion AUC"].value``.
 
     Raises:
         ValueError: If the arguments do not fit each other or the model.
@@ -128,8 +129,8 @@ def trust(
         >>> keras.utils.set_random_seed(0)
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu"),
         ...                           keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
-        >>> found = trust(model, np.random.default_rng(0).normal(size=(4, 8, 8, 3)), target=[0, 1, 0, 1])
-        >>> [check.name for check in found.checks][:4]
+        >>> report = trust_report(model, np.random.default_rng(0).normal(size=(4, 8, 8, 3)), target=[0, 1, 0, 1])
+        >>> [check.name for check in report.checks][:4]
         ['average drop', 'increase in confidence', 'deletion AUC', 'insertion AUC']
 
     Source: Chattopadhay et al. 2018, https://arxiv.org/abs/1710.11063; Petsiuk et al. 2018,
@@ -137,35 +138,49 @@ def trust(
     https://arxiv.org/abs/1608.00507; Wang et al. 2020, https://arxiv.org/abs/1910.01279.
     """
     check_whole_number("seed", seed, 0)
-    explainer = _explainer(model, layer, method)
+    explainer = explainer_for(model, method, layer=layer)
     images = standardized(images, explainer.model)
     chosen = fixed_target(explainer, images, target)
     explanation = explainer(images, chosen)
     maps, size = _maps(explanation, method)
-    rng = np.random.default_rng(seed)
-    shuffled = _shuffled(maps, rng)
-    checks = _faithfulness(explainer, images, chosen, maps, shuffled)
-    if regions is not None:
-        draws = [shuffled, *(_shuffled(maps, rng) for _ in range(_DRAWS - 1))]
-        checks += _location(maps, draws, regions, size)
+    checks = _compared_with_random(explainer, images, chosen, maps, regions, size, np.random.default_rng(seed))
     checks += _dependence(explainer, images, chosen, method, seed)
     empty = float((~informative(maps)).mean())
     checks.append(Check("empty maps", empty, np.nan, 0, "0 is best; the share of maps that say nothing"))
-    return Trust(method, explanation.layer, len(maps), tuple(checks))
+    return TrustReport(method, explanation.layer, len(maps), tuple(checks))
+
+
+def _compared_with_random(
+    explainer: Explainer,
+    images: Structure,
+    target: TargetLike,
+    maps: np.ndarray,
+    regions: Sequence[Region] | np.ndarray | None,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> list[Check]:
+    """Runs the checks that compare maps with random ones: faithfulness and, with regions, location."""
+    shuffled = _shuffled(maps, rng)
+    checks = _faithfulness(explainer, images, target, maps, shuffled)
+    if regions is not None:
+        draws = [shuffled, *(_shuffled(maps, rng) for _ in range(_DRAWS - 1))]
+        checks += _location(maps, draws, regions, size)
+    return checks
 
 
 def _faithfulness(explainer: Explainer, images: Structure, target: Any, maps: Any, shuffled: Any) -> list[Check]:
-    kept, other = (masked_confidence(explainer, images, one, target=target) for one in (maps, shuffled))
+    """Measures how the score changes when pixels are removed or kept by these maps, and by shuffled ones."""
+    ours, random = (masked_confidence(explainer, images, stack, target=target) for stack in (maps, shuffled))
 
-    def area(curve: Callable[..., Any], of: np.ndarray) -> PerSample:
-        return curve(explainer, images, of, target=target, steps=_STEPS).auc
+    def area(curve: Callable[..., Any], stack: np.ndarray) -> PerSample:
+        return curve(explainer, images, stack, target=target, steps=_STEPS).auc
 
     return [
-        _check("average drop", kept.drop, other.drop, "lower is better: what the map shows alone keeps the score"),
+        _check("average drop", ours.drop, random.drop, "lower is better: what the map shows alone keeps the score"),
         _check(
             "increase in confidence",
-            kept.increase,
-            other.increase,
+            ours.increase,
+            random.increase,
             "higher is better: the share of pictures whose score rises when the rest is hidden",
         ),
         _check(
@@ -184,34 +199,39 @@ def _faithfulness(explainer: Explainer, images: Structure, target: Any, maps: An
 
 
 def _location(maps: np.ndarray, draws: Sequence[np.ndarray], regions: Any, size: tuple[int, int]) -> list[Check]:
+    """Measures whether the maps, and random draws, point to the regions."""
     # The paper's 15 pixels are more than a small picture has to spare.
     half_a_cell = max(extent / cells for extent, cells in zip(size, maps.shape[1:], strict=True)) / 2
 
-    def random(game: Callable[..., PerSample]) -> PerSample:
-        return PerSample(np.concatenate([game(one, regions, input_size=size).values for one in draws]))
+    def pointing(stack: np.ndarray) -> PerSample:
+        return pointing_game(stack, regions, size, half_a_cell)
 
-    def pointing(maps: np.ndarray, regions: Any, input_size: tuple[int, int]) -> PerSample:
-        return pointing_game(maps, regions, half_a_cell, input_size)
+    def inside(stack: np.ndarray) -> PerSample:
+        return mass_inside(stack, regions, size)
+
+    def random(game: Callable[[np.ndarray], PerSample]) -> PerSample:
+        return PerSample(np.concatenate([game(stack).values for stack in draws]))
 
     return [
         _check(
             "pointing game",
-            pointing(maps, regions, size),
+            pointing(maps),
             random(pointing),
             "higher is better: the share of maps whose strongest cell touches the object",
         ),
         _check(
-            "energy inside",
-            energy_inside(maps, regions, size),
-            random(energy_inside),
+            "mass inside",
+            inside(maps),
+            random(inside),
             "higher is better: the share of the map on the object; random is its share of the area",
         ),
     ]
 
 
 def _dependence(explainer: Explainer, images: Structure, target: Any, method: str, seed: int) -> list[Check]:
-    found = randomization_check(explainer, images, method=method, target=target, depth=_DEPTH, seed=seed)
-    rows = zip(found.layers, found.correlations, strict=True)
+    """Measures how much the maps still resemble the original ones when the last layers are randomized."""
+    randomization = randomization_check(explainer, images, method=method, target=target, depth=_DEPTH, seed=seed)
+    rows = zip(randomization.layers, randomization.correlations, strict=True)
     reading = "near 0 is good, missing are maps that became empty; near 1: the map ignores what these layers learned"
     return [
         replace(_check(f"randomized down to {path}", PerSample(row), PerSample(np.zeros(0)), reading), random=0.0)
@@ -219,29 +239,22 @@ def _dependence(explainer: Explainer, images: Structure, target: Any, method: st
     ]
 
 
-def _check(name: str, of: PerSample, random: PerSample, reading: str) -> Check:
-    return Check(name, of.mean, random.mean, of.missing, reading)
-
-
-def _explainer(model: Explainer | Any, layer: LayerLike, method: str) -> Explainer:
-    if not isinstance(model, Explainer):
-        return explainer_for(model, method, layer=layer)
-    if layer is not None:
-        raise ArgumentError(
-            "layer", "be given to the explainer", f"an explainer and layer={layer!r}", "Explainer(model, layer=...)"
-        )
-    return explainer_for(model, method)
+def _check(name: str, numbers: PerSample, random: PerSample, reading: str) -> Check:
+    return Check(name, numbers.mean, random.mean, numbers.missing, reading)
 
 
 def _maps(explanation: Explanation, method: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """Maps >= 0 (N, h, w) on their own grid, and the height and width of the input."""
-    if method == "gradcam":
-        return maps_of(explanation, coarse=True)
-    maps = np.abs(getattr(explanation, method))
+    """Returns maps >= 0 (N, h, w) on their own grid, and the height and width of the input."""
+    maps = explanation.maps[method]
+    if method in CAMS:
+        assert explanation.images is not None
+        return maps_of(maps, explanation.images.shape[1:3])
+    maps = np.abs(maps)
     return maps_of(maps.sum(axis=-1) if maps.ndim == 4 else maps)
 
 
 def _shuffled(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns random maps: the same values, with the cells of each map shuffled."""
     flat = maps.reshape(len(maps), -1)
     return rng.permuted(flat, axis=1).reshape(maps.shape)
 

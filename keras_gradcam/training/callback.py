@@ -25,14 +25,14 @@ from ..drawing.panels import Filmstrip, Frame
 from ..drawing.pixels import Style
 from ..errors import ArgumentError, check_whole_number
 from ..filters.kernels import Filters
-from ..metrics.regions import Region, bounds, given_regions, region_mask
+from ..metrics.regions import Region, bounds, region_mask
 from ..metrics.statistics import mean_of_present
 from ..reid.retrieval import Gallery
 from .frames import _FILM_LENGTH, Captions, title
 from .history import DRIFT_COLUMNS, EpochRecord, History, Recorder
 from .monitor import ProbeMonitor
 from .pairs import lacks_reference, take_partners
-from .probe import Display, explained_pictures, given_pictures, take_probe
+from .probe import Display, explained_pictures, given_pictures, given_regions, take_probe
 from .report import drift_report
 from .writers.background import BackgroundWriter
 from .writers.base import LogEntry, Run, Summary, Writer

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..metrics.drift import center_shift, rank_correlation
-from ..metrics.regions import Region, mass_inside, pointing_hit
+from ..metrics.regions import Region, mass_inside, pointing_game
 from ..metrics.statistics import focus, mass
 from ..tensorboard_plugin.metadata import COLUMNS
 
@@ -179,9 +179,8 @@ class Recorder:
         if seen:
             numbers |= compared(kept, seen[-1].maps, seen[0].maps)
         if self._regions is not None:
-            pairs = list(zip(maps, self._regions, strict=True))
-            numbers["mass_inside"] = np.array([mass_inside(a, r, self._input_size) for a, r in pairs])
-            numbers["pointing_game"] = np.array([pointing_hit(a, r, self._input_size) for a, r in pairs])
+            numbers["mass_inside"] = mass_inside(maps, self._regions, self._input_size).values
+            numbers["pointing_game"] = pointing_game(maps, self._regions, self._input_size, tolerance=0).values
         return numbers
 
     def history(self) -> History:

@@ -14,7 +14,7 @@ from ..attribution.targets.classes import class_numbers
 from ..drawing.pixels import displayed, no_larger_than_a_cell
 from ..engine.base import Structure
 from ..errors import ArgumentError
-from ..metrics.regions import _explained_places
+from ..metrics.regions import Region
 
 # A dataset is read this many times as far as there are probes, in search of pairs.
 _FAR = 32
@@ -186,6 +186,28 @@ def given_pictures(images: Any, places: Sequence[int] | np.ndarray) -> np.ndarra
             f"Received: shape {pictures.shape}.{_explained_places(places)}"
         )
     return displayed(pictures[places])
+
+
+def given_regions(
+    regions: Sequence[Region] | np.ndarray | None, indices: Sequence[int] | np.ndarray
+) -> list[Region] | None:
+    """Returns the regions of the probes, which stand at ``indices`` of the pictures given."""
+    if regions is None:
+        return None
+    if len(regions) <= max(indices):
+        raise ValueError(
+            f"`regions` must hold one box or mask per probe. Received: {len(regions)} for {max(indices) + 1} probes."
+            f"{_explained_places(indices)}"
+        )
+    return [regions[index] for index in indices]
+
+
+def _explained_places(places: Sequence[int] | np.ndarray) -> str:
+    if max(places) < len(places):
+        return ""
+    return (
+        f" The probes are {len(places)} of the pictures given, chosen to make pairs; the last is number {max(places)}."
+    )
 
 
 def _gathered(probe: Any, limit: int, paired: bool) -> Batch:

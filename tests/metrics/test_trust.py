@@ -11,25 +11,26 @@ from randomized import EXTENT, shapes, trained
 from snapshots import unchanged
 
 from keras_gradcam import Class, Explainer
+from keras_gradcam.attribution.methods.names import CAMS, INPUT_MAPS, METHODS
 from keras_gradcam.metrics.faithfulness import average_drop, deletion, increase_in_confidence, insertion
-from keras_gradcam.metrics.localization import energy_inside, pointing_game
 from keras_gradcam.metrics.randomization import randomization_check
-from keras_gradcam.metrics.trust import Check, Trust, trust
+from keras_gradcam.metrics.regions import mass_inside, pointing_game
+from keras_gradcam.metrics.trust import Check, TrustReport, trust_report
 
 REGIONS = [(0, 0, 5, 6), (2, 2, 9, 9), (5, 0, 10, 12)]
 
 
-@pytest.mark.parametrize("method", ["gradcam", "guided_backprop", "guided_gradcam"])
+@pytest.mark.parametrize("method", METHODS)
 def test_rows_are_the_checks(method):
     model = convnet_in_sequence()
-    found = trust(model, images(), target=[2, 0, 1], regions=REGIONS, method=method, seed=4)
-    explainer = Explainer(model, target=[2, 0, 1])
+    found = trust_report(model, images(), target=[2, 0, 1], regions=REGIONS, method=method, seed=4)
+    explainer = Explainer(model, target=[2, 0, 1], methods=method)
     explanation = explainer(images())
-    maps = getattr(explanation, method)
-    coarse = maps if method == "gradcam" else np.abs(maps).sum(axis=-1)
-    heatmap = explanation.heatmap if method == "gradcam" else coarse
-    # Grad-CAM has cells of 2 x 2 pixels.
-    game = {"tolerance": 1 if method == "gradcam" else 0.5, "input_size": SIZE}
+    maps = np.abs(explanation.maps[method])
+    coarse = maps.sum(axis=-1) if maps.ndim == 4 else maps
+    heatmap = explanation.heatmap if method in CAMS else coarse
+    # CAMs have cells of 2 x 2 pixels.
+    game = {"tolerance": 1 if method in CAMS else 0.5, "input_size": SIZE}
     check = randomization_check(model, images(), method=method, target=[2, 0, 1], depth=3, seed=4)
     expected = {
         "average drop": average_drop(explainer, images(), heatmap),
@@ -37,7 +38,7 @@ def test_rows_are_the_checks(method):
         "deletion AUC": deletion(explainer, images(), heatmap, steps=10).auc,
         "insertion AUC": insertion(explainer, images(), heatmap, steps=10).auc,
         "pointing game": pointing_game(coarse, REGIONS, **game),
-        "energy inside": energy_inside(coarse, REGIONS, input_size=SIZE),
+        "mass inside": mass_inside(coarse, REGIONS, input_size=SIZE),
     }
     names = [*expected, *(f"randomized down to {layer}" for layer in check.layers), "empty maps"]
     assert [row.name for row in found.checks] == names
@@ -50,7 +51,8 @@ def test_rows_are_the_checks(method):
         np.testing.assert_allclose(row.value, mean, atol=1e-5)
         assert (row.random, row.missing) == (0, missing)
     assert (found.method, found.samples) == (method, 3)
-    assert found.layer == (None if method == "guided_backprop" else explanation.layer)
+    assert found.layer == explanation.layer
+    assert (found.layer is None) == (method in INPUT_MAPS and method != "guided_gradcam")
 
 
 @pytest.mark.parametrize(("away", "expected"), [(0, 1), (1, 1), (2, 0)])
@@ -61,31 +63,31 @@ def test_a_cell_that_touches_the_object_is_a_hit(away, expected):
     columns = maps.reshape(3, -1).argmax(axis=1) % 5
     # Stripes from the middle of the strongest cell, its border, or a pixel beyond to the side with more room.
     stripes = [(2 * x + 1 + away, 0, 10, 12) if x < 3 else (0, 0, 2 * x + 1 - away, 12) for x in map(int, columns)]
-    assert trust(explainer, images(), regions=stripes)["pointing game"].value == expected
+    assert trust_report(explainer, images(), regions=stripes)["pointing game"].value == expected
 
 
 def test_what_a_trained_network_looks_at_can_be_trusted():
     pictures, labels, boxes = shapes(48, seed=3)
-    found = trust(trained(), pictures, target=labels, regions=boxes)
+    found = trust_report(trained(), pictures, target=labels, regions=boxes)
     assert found["deletion AUC"].value < found["deletion AUC"].random - 0.1
     assert found["insertion AUC"].value > found["insertion AUC"].random + 0.05
     assert found["average drop"].value < found["average drop"].random
     assert found["pointing game"].value > 0.7
-    assert found["energy inside"].value > 2 * found["energy inside"].random
-    assert found["energy inside"].random == pytest.approx(9 * 9 / EXTENT**2, abs=0.01)
+    assert found["mass inside"].value > 2 * found["mass inside"].random
+    assert found["mass inside"].random == pytest.approx(9 * 9 / EXTENT**2, abs=0.01)
     assert found["empty maps"].value == 0
 
 
 def test_without_regions_nothing_is_said_about_places():
-    names = [row.name for row in trust(convnet_in_sequence(), images()).checks]
+    names = [row.name for row in trust_report(convnet_in_sequence(), images()).checks]
     assert "average drop" in names
-    assert not {"pointing game", "energy inside"} & set(names)
+    assert not {"pointing game", "mass inside"} & set(names)
 
 
 def test_empty_maps_are_counted_and_missing_everywhere_else():
     model = convnet_in_sequence()
     model.get_layer("dense").set_weights([np.full((5, CLASSES), -1.0), np.zeros(CLASSES)])
-    found = trust(model, images(), target=1, regions=REGIONS)
+    found = trust_report(model, images(), target=1, regions=REGIONS)
     assert found["empty maps"].value == 1
     for name in ("average drop", "increase in confidence", "deletion AUC", "insertion AUC", "pointing game"):
         row = found[name]
@@ -96,21 +98,21 @@ def test_empty_maps_are_counted_and_missing_everywhere_else():
 
 
 def test_the_same_seed_gives_the_same_table_and_another_one_others():
-    one, same, other = (str(trust(convnet_in_sequence(), images(), seed=seed)) for seed in (1, 1, 2))
+    one, same, other = (str(trust_report(convnet_in_sequence(), images(), seed=seed)) for seed in (1, 1, 2))
     assert one == same != other
 
 
 def test_an_explainer_brings_its_layer_and_target():
     model = convnet(activation="relu")
-    expected = trust(model, images(), layer="conv1", target=Class(2))
-    found = trust(Explainer(model, layer="conv1", target=2), images())
+    expected = trust_report(model, images(), layer="conv1", target=Class(2))
+    found = trust_report(Explainer(model, layer="conv1", target=2), images())
     assert str(found) == str(expected)
     assert found.layer == "conv1"
-    assert str(trust(model, images(), target=Class(2))) != str(found)
+    assert str(trust_report(model, images(), target=Class(2))) != str(found)
 
 
 def test_table():
-    found = Trust("gradcam", "conv", 5, (Check("a|b", 0.256, math.nan, 1, "high"), Check("c", -1, 0, 0, "low")))
+    found = TrustReport("gradcam", "conv", 5, (Check("a|b", 0.256, math.nan, 1, "high"), Check("c", -1, 0, 0, "low")))
     table = (
         "| check | these maps | random maps | missing | how to read it |\n|---|---|---|---|---|\n"
         "| a b | 0.26 | - | 1 | high |\n"
@@ -118,13 +120,13 @@ def test_table():
     )
     assert found.table() == table
     assert str(found) == f"gradcam of conv, 5 pictures\n\n{table}"
-    assert repr(found) == "Trust(gradcam, 5 pictures, 2 checks)"
+    assert repr(found) == "TrustReport(gradcam, 5 pictures, 2 checks)"
     with pytest.raises(KeyError, match=r"Received: 'd'. Candidates: 'a\|b', 'c'"):
         found["d"]
 
 
 def test_every_row_says_which_direction_is_good():
-    for row in trust(convnet_in_sequence(), images(), regions=REGIONS).checks:
+    for row in trust_report(convnet_in_sequence(), images(), regions=REGIONS).checks:
         assert any(word in row.reading for word in ("lower", "higher", "near 0 is good", "0 is best")), row
 
 
@@ -132,9 +134,9 @@ def test_the_model_is_as_before():
     model = convnet()
     model.compile("adam", "sparse_categorical_crossentropy")
     with unchanged(model):
-        trust(model, images(), regions=REGIONS)
+        trust_report(model, images(), regions=REGIONS)
     with unchanged(model), pytest.raises(ValueError, match="`regions`"):
-        trust(model, images(), regions=REGIONS[:1])
+        trust_report(model, images(), regions=REGIONS[:1])
 
 
 @pytest.mark.parametrize(
@@ -149,12 +151,12 @@ def test_the_model_is_as_before():
 )
 def test_refuses(options, message):
     with pytest.raises(ValueError, match=message):
-        trust(convnet_in_sequence(), images(), **options)
+        trust_report(convnet_in_sequence(), images(), **options)
 
 
 def test_an_explainer_has_its_own_layer_and_methods():
     explainer = Explainer(convnet_in_sequence(), methods="gradcam")
     with pytest.raises(ValueError, match=r"`layer` must be given to the explainer"):
-        trust(explainer, images(), layer="conv1")
+        trust_report(explainer, images(), layer="conv1")
     with pytest.raises(ValueError, match=r"`method` must be one that the explainer computes"):
-        trust(explainer, images(), method="guided_backprop")
+        trust_report(explainer, images(), method="guided_backprop")

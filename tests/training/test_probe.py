@@ -9,8 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_gradcam.metrics.regions import given_regions
-from keras_gradcam.training.probe import given_pictures, paired_places, take_probe
+from keras_gradcam.training.probe import given_pictures, given_regions, paired_places, take_probe
 
 
 def pictures(count):

@@ -239,8 +239,8 @@ class _Around(Target):
         return self.inner.scores(outputs, arguments)
 
 
-class _Rows(_Around):
-    """A target for some of the pictures that its arguments were made for."""
+class WithArguments(_Around):
+    """A target with given arguments, such as those of some of the pictures."""
 
     def __init__(self, inner: Target, arguments: Sequence[np.ndarray]) -> None:
         super().__init__(inner)

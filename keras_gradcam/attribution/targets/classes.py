@@ -320,7 +320,7 @@ def class_probabilities(predictions: np.ndarray, final_activation: str) -> np.nd
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-class _ExplainedClass(_Around):
+class ExplainedClass(_Around):
     """The number of the class that a target explains, as its score."""
 
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
@@ -329,7 +329,7 @@ class _ExplainedClass(_Around):
         return ops.cast(self.inner.classes(outputs, arguments), "float32")
 
 
-class _Probability(_Around):
+class ClassProbability(_Around):
     """The probability of the class that a target explains; without a class its score, unless that is an error."""
 
     def __init__(self, inner: Target, required: bool) -> None:
