@@ -13,6 +13,9 @@ from .canvas import printable
 #: Class names as users have them: in the order of the classes, by number, or the numbers by name.
 ClassNames = Union[Sequence[str], Mapping[int, str], None]
 
+# Longer names are shortened in captions.
+_LONGEST = 28
+
 
 def names_by_number(names: ClassNames) -> dict[int, str]:
     """Class names as a dict, from a list or a dict of them.
@@ -47,3 +50,13 @@ def class_name(number: float, names: Mapping[int, str], kind: str = "class") -> 
         ('cat', 'class 4', 'identity 7')
     """
     return names.get(int(number), f"{kind} {int(number)}")
+
+
+def short_name(name: str) -> str:
+    """Returns a name for a caption, cut in the middle if it is long.
+
+    Example:
+        >>> short_name("tabby"), short_name("Staffordshire bullterrier, Staffordshire bull terrier")
+        ('tabby', 'Staffordshire … bull terrier')
+    """
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}…{name[1 - _LONGEST // 2 :]}"
