@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from .attribution.explanation import Explanation
     from .attribution.layers import list_layers
     from .attribution.methods.formulas import GradCAMResult, gradcam
-    from .attribution.methods.sampling import Sampling
+    from .attribution.methods.sampling import IntegratedGradients, SmoothGrad
     from .attribution.targets.base import Target
     from .attribution.targets.classes import Class, TopClass, Unit
     from .attribution.targets.embeddings import Distance, Dot, Norm, SelfSimilarity, Similarity, Triplet
     from .attribution.targets.outputs import Output
+    from .drawing.pixels import Style
     from .engine.base import LayerCall
     from .training.callback import GuidedGradCAMCallback
 
@@ -30,12 +31,14 @@ _MODULES = {
     "Explanation": "attribution.explanation",
     "GradCAMResult": "attribution.methods.formulas",
     "GuidedGradCAMCallback": "training.callback",
+    "IntegratedGradients": "attribution.methods.sampling",
     "LayerCall": "engine.base",
     "Norm": "attribution.targets.embeddings",
     "Output": "attribution.targets.outputs",
-    "Sampling": "attribution.methods.sampling",
     "SelfSimilarity": "attribution.targets.embeddings",
     "Similarity": "attribution.targets.embeddings",
+    "SmoothGrad": "attribution.methods.sampling",
+    "Style": "drawing.pixels",
     "Target": "attribution.targets.base",
     "TopClass": "attribution.targets.classes",
     "Triplet": "attribution.targets.embeddings",
@@ -53,12 +56,14 @@ __all__ = [
     "Explanation",
     "GradCAMResult",
     "GuidedGradCAMCallback",
+    "IntegratedGradients",
     "LayerCall",
     "Norm",
     "Output",
-    "Sampling",
     "SelfSimilarity",
     "Similarity",
+    "SmoothGrad",
+    "Style",
     "Target",
     "TopClass",
     "Triplet",

@@ -95,9 +95,11 @@ def standardized(images: Structure, model: Any) -> Structure:
                 want in (None, have) for want, have in zip(shape[1:], array.shape[1:], strict=True)
             )
             if not fits:
-                hint = " Candidates: images[None] for a single picture." if array.ndim == len(shape) - 1 else ""
-                raise ValueError(
-                    f"`images` must have the shape that the model takes, {shape}. Received: {array.shape}.{hint}"
+                raise ArgumentError(
+                    "images",
+                    f"have the shape that the model takes, {shape}",
+                    str(array.shape),
+                    "images[None] for a single picture" if array.ndim == len(shape) - 1 else (),
                 )
     return arrays
 
@@ -267,9 +269,8 @@ def _split(name: str, sample: Any, selectors: Sequence[Selector], listed: bool =
                 "image", "say what the pictures are where `label` is given", "None", "a key, a function"
             )
         return Batch(*(_selected(name, sample, selector) for selector in selectors))
-    if isinstance(sample, tuple) or (listed and isinstance(sample, list)):
-        if len(sample) in (1, 2, 3):
-            return Batch(*sample)
+    if isinstance(sample, (tuple, list) if listed else tuple) and len(sample) in (1, 2, 3):
+        return Batch(*sample)
     return Batch(sample)
 
 

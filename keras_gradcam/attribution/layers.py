@@ -123,6 +123,17 @@ def choose_layer(
     return chosen
 
 
+def check_layer_sees(chosen: LayerOutput, explained: int) -> None:
+    """Raises ArgumentError unless the chosen layer is computed from the explained input."""
+    if chosen.inputs and explained not in chosen.inputs:
+        raise ArgumentError(
+            "layer",
+            "be computed from the explained input",
+            f"call {chosen.info.call} of {chosen.info.path!r}, and input_index={explained}",
+            [f"input_index={chosen.inputs[0]}", "another layer_call"],
+        )
+
+
 def find_model(model: Any, name: Any) -> Any:
     """A model within ``model``, by its name, its path or itself; or one made of the same layers.
 
@@ -202,7 +213,7 @@ def _last_feature_map(maps: Sequence[LayerOutput], shape: Sequence[int]) -> Laye
     raise ArgumentError(
         "layer",
         "be named for a model in which no layer's output has the spatial axes of the input and influences the target",
-        f"layer=None, input of shape {tuple(shape)}",
+        f"None, for an input of shape {tuple(shape)}",
         str(_listed(candidates)),
     )
 
@@ -223,7 +234,7 @@ def _find(model: Any, layer: LayerLike, maps: Sequence[LayerOutput]) -> list[Any
                     "layer",
                     "name one layer",
                     f"{layer!r}, which names {len(found)}",
-                    f"{_listed([path for path, _ in found.values()])}, or the layer object itself",
+                    _listed([path for path, _ in found.values()]),
                 )
             if found:
                 return [known for _, known in found.values()]

@@ -124,13 +124,24 @@ def _cells(layer_output: LayerOutput, shape: Sequence[int]) -> int:
     return 0 if grid is None else math.prod(grid)
 
 
-def warn_about_tokens(chosen: str, layers: int, candidates: Sequence[str]) -> None:
-    """Warns where the feature map that is explained without being named is what goes into a transformer."""
-    listed = ", ".join(f"layer={path!r}" for path in candidates)
+def warn_about_tokens(path: str, layer_outputs: Sequence[LayerOutput], shape: Sequence[int], explained: int) -> None:
+    """Warns where the feature map that is explained without being named goes into a transformer.
+
+    Args:
+        path: Of the layer that was chosen.
+        layer_outputs: All layer calls, in the order of execution.
+        shape: Shape of the explained input without the batch.
+        explained: Index of the explained input.
+    """
+    chosen = [layer_output for layer_output in layer_outputs if layer_output.info.path == path][-1]
+    tokens = tokens_after(chosen, layer_outputs, shape, explained)
+    if tokens is None:
+        return
+    candidates = ", ".join(f"layer={candidate!r}" for candidate in tokens.candidates)
     warnings.warn(
-        f"Without a `layer` the map of {chosen!r} is explained, which goes into a transformer (layers of tokens that "
-        f"follow it: {layers}). Candidates: {listed}. Compare their maps, since a token may carry what lies elsewhere; "
-        "after the last attention maps are empty where the score is read from a class token.",
+        f"Without a `layer` the map of {path!r} is explained, which goes into a transformer (layers of tokens that "
+        f"follow it: {tokens.layers}). Candidates: {candidates}. Compare their maps, since a token may carry what lies "
+        "elsewhere; after the last attention maps are empty where the score is read from a class token.",
         UserWarning,
         stacklevel=4,
     )

@@ -63,7 +63,7 @@ class Scorer:
         self._explainer = as_explainer(explainer, methods="gradcam")
         self._structure = standardized(images, self._explainer.model)
         self._flat = keras.tree.flatten(self._structure)
-        self._explained_input = self._explainer.explained_input(self._structure)
+        self._explained_input = self._explainer.runner.explained_input(self._structure)
         pictures = self._flat[self._explained_input]
         if pictures.ndim not in (3, 4):
             raise ArgumentError("images", "be pictures, (N, H, W, C) or (N, H, W)", f"shape {pictures.shape}")
@@ -77,7 +77,7 @@ class Scorer:
         if target is None and isinstance(maps, Explanation):
             target = _target_of(self._explainer, maps)
         chosen = fixed_target(self._explainer, self._structure, target).with_embedded_references(
-            self._explainer._embedded
+            self._explainer.runner.embed_references
         )
         self._target = chosen if score == "target" else ClassProbability(chosen, required=score == "probability")
         self._arguments = self._target.arguments(len(pictures))

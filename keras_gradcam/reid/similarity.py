@@ -239,7 +239,7 @@ def parts(explainer: Explainer, images: Structure) -> Parts:
     """
     import keras
 
-    split = explainer.split(images)
+    split = explainer.runner.split(images)
     flat = keras.tree.flatten(standardized(images, explainer.model))
     size = explainer.batch_size
     cells, embeddings = [], []

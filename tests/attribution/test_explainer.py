@@ -160,7 +160,7 @@ def test_batches_of_any_length_share_one_program(model):
     explainer = Explainer(model, batch_size=4)
     for count in (1, 2, 9):
         explainer(images(count))
-    assert len(explainer._programs) == 1
+    assert len(explainer.runner.cache) == 1
 
 
 INTEGERS = np.random.default_rng(3).integers(0, 256, (3, *SIZE, 3))
@@ -255,7 +255,7 @@ def test_engine_is_asked_for_what_is_needed_only(model, monkeypatch, methods, gr
 
 def operations(explainer) -> set[str]:
     """The types of all operations that the results of the one program need, which are all that TensorFlow runs."""
-    (program,) = explainer._programs._kept.values()
+    (program,) = explainer.runner.cache._kept.values()
     needed, todo = set(), [tensor.op for tensor in program._function.graph.outputs]
     while todo:
         op = todo.pop()
@@ -414,7 +414,7 @@ def test_training_between_calls_is_seen_without_a_new_trace(counted):
     traces = Counter.calls
     after = explainer(images())
     assert Counter.calls == traces
-    assert len(explainer._programs) == 1
+    assert len(explainer.runner.cache) == 1
     assert_same(after, explain(counted, images(), target=1))
 
 
@@ -422,10 +422,10 @@ def test_values_of_targets_change_without_a_new_trace(counted):
     explainer = Explainer(counted)
     for target in (None, 0, 3, [1, 2, 3], Class(2), np.array([0, 0, 1])):
         assert_same(explainer(images(), target), explain(counted, images(), target=target))
-    assert len(explainer._programs) == 1
+    assert len(explainer.runner.cache) == 1
     for target in (Class(0) - Class(1), Class(2) - Class([3, 2, 1])):
         explainer(images(), target)
-    assert len(explainer._programs) == 2
+    assert len(explainer.runner.cache) == 2
 
 
 def test_functions_made_anew_for_every_call_do_not_pile_up_graphs(model):
@@ -434,7 +434,7 @@ def test_functions_made_anew_for_every_call_do_not_pile_up_graphs(model):
         expected = explain(model, images(), target=Unit(position % CLASSES), methods="gradcam")
         actual = explainer(images(), lambda outputs, position=position: outputs[:, position % CLASSES])
         assert_close(actual.scores, expected.scores)
-    assert len(explainer._programs) <= 8
+    assert len(explainer.runner.cache) <= 8
 
 
 def test_explainers_own_target_serves_where_none_is_given(model):
@@ -490,7 +490,7 @@ def test_explainer_keeps_no_model_alive(build):
 def test_explainer_keeps_no_graph_alive(layer):
     explainer = Explainer(convnet(lambda position: layer()))
     explainer(images(), 1)
-    (program,) = explainer._programs._kept.values()
+    (program,) = explainer.runner.cache._kept.values()
     alive = weakref.ref(program._function.graph)
     del explainer, program
     gc.collect()
@@ -511,10 +511,10 @@ def test_own_target_reads_logits(model):
     class Margin(Target):
         """The best class against the second best."""
 
-        def key(self):
+        def cache_key(self):
             return "Margin"
 
-        def scores(self, outputs, values):
+        def scores(self, outputs, arguments):
             best = keras.ops.top_k(outputs.logits, 2)[0]
             return best[:, 0] - best[:, 1]
 
@@ -526,11 +526,11 @@ def test_own_target_reads_logits(model):
 
 
 def test_outputs_says_how_the_model_ends_without_running_it(model):
-    outputs = Explainer(model).outputs(images())
+    outputs = Explainer(model).runner.outputs(images())
     assert tuple(outputs.predictions.shape) == (None, CLASSES)
     assert outputs.final_activations == "softmax"
     with pytest.raises(ValueError, match=r"`target` must name classes"):
-        Explainer(model, target=9).outputs(images())
+        Explainer(model, target=9).runner.outputs(images())
 
 
 # ---------------------------------------------------------------------------------------------------------- Explanation
@@ -715,4 +715,4 @@ def test_functions_that_cannot_be_hashed_are_targets_too(model):
     explainer, target = Explainer(model), First()
     np.testing.assert_array_equal(explainer(images(), target).gradcam, expected.gradcam)
     explainer(images(), target)
-    assert len(explainer._programs) == 1
+    assert len(explainer.runner.cache) == 1

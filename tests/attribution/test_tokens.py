@@ -225,7 +225,7 @@ def test_warning_counts_the_layers_and_is_given_once():
 
 def test_cutting_a_model_at_the_map_that_was_chosen_warns_too():
     with pytest.warns(UserWarning, match=r"'patches' is explained, which goes into a transformer"):
-        Explainer(transformer(read=mean), target=Norm()).split(pictures())
+        Explainer(transformer(read=mean), target=Norm()).runner.split(pictures())
 
 
 def test_callback_warns_once(tmp_path):

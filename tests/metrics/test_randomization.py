@@ -112,9 +112,9 @@ def test_target_seed_depth_and_explainer():
 def test_the_model_is_traced_as_often_for_all_layers_as_for_one(monkeypatch):
     traces = []
     explainer = Explainer(convnet(activation="relu"), methods="gradcam")
-    trace = explainer._engine.trace
+    trace = explainer.runner.engine.trace
     monkeypatch.setattr(
-        type(explainer._engine), "trace", lambda self, *given: traces.append(1) or trace(*given), raising=True
+        type(explainer.runner.engine), "trace", lambda self, *given: traces.append(1) or trace(*given), raising=True
     )
     randomization_check(explainer, images())
     assert len(traces) == 2  # the predicted class, and the maps

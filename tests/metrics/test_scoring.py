@@ -108,12 +108,12 @@ def test_no_more_than_a_batch_goes_through_the_model_at_once_and_it_is_traced_on
         Explainer, "score", lambda self, given, target: sizes.append(len(given)) or score(self, given, target)
     )
     deletion(explainer, PICTURES, MAPS, steps=6)
-    traced = len(explainer._programs)
+    traced = len(explainer.runner.cache)
     assert sum(sizes) == 3 + 3 * 7
     assert max(sizes) == 5
     insertion(explainer, PICTURES, MAPS, steps=3)
     masked_confidence(explainer, PICTURES[:2], MAPS[:2])
-    assert len(explainer._programs) == traced == 2  # which class, and its probability
+    assert len(explainer.runner.cache) == traced == 2  # which class, and its probability
 
 
 @pytest.mark.parametrize("declared", ["float32", "uint8"])

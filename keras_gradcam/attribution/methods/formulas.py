@@ -99,7 +99,7 @@ def gradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391.
     """
-    xp = _namespace(activations)
+    xp = array_namespace(activations)
     weights = xp.mean(gradients, axis=tuple(range(1, len(gradients.shape) - 1)), keepdims=True)
     return xp.maximum(xp.sum(weights * activations, axis=-1), 0)
 
@@ -128,7 +128,7 @@ def gradcam_plus_plus_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Source: Chattopadhay et al., Grad-CAM++, WACV 2018, https://arxiv.org/abs/1710.11063.
     """
-    xp, space = _namespace(activations), tuple(range(1, len(gradients.shape) - 1))
+    xp, space = array_namespace(activations), tuple(range(1, len(gradients.shape) - 1))
     # Divided by g^2: where that is zero so is the weight, and nothing small is squared or cubed.
     below = 2 + gradients * xp.sum(activations, axis=space, keepdims=True)
     share = xp.where(below != 0, 1 / xp.where(below != 0, below, xp.ones_like(below)), xp.zeros_like(below))
@@ -154,7 +154,7 @@ def hirescam_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Source: Draelos and Carin, Use HiResCAM instead of Grad-CAM, 2020, https://arxiv.org/abs/2011.08891.
     """
-    xp = _namespace(activations)
+    xp = array_namespace(activations)
     return xp.maximum(xp.sum(gradients * activations, axis=-1), 0)
 
 
@@ -179,7 +179,7 @@ def xgradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Source: Fu et al., Axiom-based Grad-CAM, BMVC 2020, https://arxiv.org/abs/2008.02312.
     """
-    xp, space = _namespace(activations), tuple(range(1, len(gradients.shape) - 1))
+    xp, space = array_namespace(activations), tuple(range(1, len(gradients.shape) - 1))
     sums = xp.sum(activations, axis=space, keepdims=True)
     present = sums != 0
     mean = xp.sum(activations * gradients, axis=space, keepdims=True) / xp.where(present, sums, xp.ones_like(sums))
@@ -204,7 +204,7 @@ def layercam_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Source: Jiang et al., LayerCAM, IEEE Transactions on Image Processing 2021, https://doi.org/10.1109/TIP.2021.3089943.
     """
-    xp = _namespace(activations)
+    xp = array_namespace(activations)
     return xp.maximum(xp.sum(xp.maximum(gradients, 0) * activations, axis=-1), 0)
 
 
@@ -234,7 +234,7 @@ def saliency_map(gradients: Tensor) -> Tensor:
 
     Source: Simonyan et al., Deep Inside Convolutional Networks, ICLR workshop 2014, https://arxiv.org/abs/1312.6034.
     """
-    xp = _namespace(gradients)
+    xp = array_namespace(gradients)
     return xp.max(xp.abs(gradients), axis=-1)
 
 
@@ -259,7 +259,8 @@ def guided_gradcam(guided_backprop: Tensor, heatmap: Tensor) -> Tensor:
     return guided_backprop * (heatmap[..., None] if guided_backprop.ndim > heatmap.ndim else heatmap)
 
 
-def _namespace(array: Tensor) -> Any:
+def array_namespace(array: Tensor) -> Any:
+    """Returns NumPy for its arrays, and ``keras.ops`` for tensors."""
     if isinstance(array, np.ndarray):
         return np
     from keras import ops

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, Union
 
 from ...errors import ArgumentError
 
@@ -32,17 +33,26 @@ METHODS = tuple(TITLES)
 DEFAULT_METHODS = ("gradcam", "guided_backprop", "guided_gradcam")
 
 
-def as_methods(methods: str | Sequence[str]) -> tuple[str, ...]:
-    """The names of one or several methods, each once.
+#: What a function that takes methods understands: names, and methods with options of their own, such as
+#: ``SmoothGrad(samples=50)``; see :mod:`keras_gradcam.attribution.methods.sampling`.
+MethodsLike = Union[str, Any, Sequence[Union[str, Any]]]
+
+
+def method_names(methods: MethodsLike) -> tuple[str, ...]:
+    """Returns the names of one or several methods, each once.
 
     Raises:
-        ValueError: If there is none, or one is unknown.
+        ArgumentError: If there is none, one is unknown, or one is given with two sets of options.
 
     Example:
-        >>> as_methods("layercam"), as_methods(["gradcam", "saliency", "gradcam"])
+        >>> method_names("layercam"), method_names(["gradcam", "saliency", "gradcam"])
         (('layercam',), ('gradcam', 'saliency'))
     """
-    names = (methods,) if isinstance(methods, str) else tuple(dict.fromkeys(methods))
-    if not names or not set(names) <= set(METHODS):
-        raise ArgumentError("methods", "name known methods, at least one", repr(names), ", ".join(METHODS))
-    return names
+    listed = list(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
+    names = [method if isinstance(method, str) else getattr(method, "name", None) for method in listed]
+    if not names or not all(name in METHODS for name in names) or any(isinstance(method, type) for method in listed):
+        raise ArgumentError("methods", "name known methods, at least one", repr(methods), METHODS)
+    for method, name in zip(listed, names, strict=True):
+        if not isinstance(method, str) and names.count(name) > 1:
+            raise ArgumentError("methods", f"hold {name!r} once", repr(methods))
+    return tuple(dict.fromkeys(map(str, names)))

@@ -1,135 +1,175 @@
-"""Maps that take many gradients: SmoothGrad and integrated gradients.
+"""Methods that take many gradients: SmoothGrad and integrated gradients.
 
 The model is given as a function ``gradient(pictures, samples)``: the gradient of the explained score at some pictures,
-each a changed version of the sample whose number is given beside it.
+each a changed version of the sample whose index is given beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Union
 
 import numpy as np
 
 from ...errors import ArgumentError, check_whole_number
 
-#: (M, H, W, C) pictures and (M,) sample numbers to (M, H, W, C) gradients.
+#: (M, H, W, C) pictures and (M,) sample indices to (M, H, W, C) gradients.
 Gradient = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True, eq=False)
-class Sampling:
-    """How SmoothGrad and integrated gradients sample.
-
-    Attributes:
-        noise: Standard deviation of SmoothGrad's noise, as a share of the picture's range of values.
-        samples: How many noisy pictures.
-        steps: How many points on the path of integrated gradients.
-        baseline: Where that path begins: a number, or a picture (H, W, C).
-        seed: Of the noise. It is the same for every picture and every epoch, so that no drift comes from it.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    noise: float = 0.15
-    samples: int = 25
-    steps: int = 32
-    baseline: Any = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.noise >= 0:
-            raise ArgumentError("noise", "be >= 0", repr(self.noise))
-        for name in ("samples", "steps"):
-            check_whole_number(name, getattr(self, name), 1)
-
-
-def smoothgrad(gradient: Gradient, images: np.ndarray, sampling: Sampling, portion: int = 32) -> np.ndarray:
-    r"""The mean gradient of noisy copies of each picture.
+@dataclass(frozen=True)
+class SmoothGrad:
+    r"""The mean gradient of noisy copies of each picture; one of the ``methods`` of an explainer.
 
     .. math:: \frac{1}{n} \sum_{i=1}^n \frac{\partial Y}{\partial X}(X + \epsilon_i) \qquad
         \epsilon_i \sim \mathcal N(0, \sigma^2) \qquad \sigma = \text{noise} \cdot (\max X - \min X)
 
     Args:
-        gradient: The model.
-        images: (N, H, W, C), floating point.
-        sampling: Noise, number of samples, seed.
-        portion: How many pictures the model takes at once.
+        noise: Standard deviation of the noise, as a share of the picture's range of values.
+        samples: How many noisy copies.
+        seed: Of the noise. It is the same for every picture and every epoch, so that no drift comes from it.
 
-    Returns:
-        Shaped like ``images``, signed.
+    Raises:
+        ValueError: If a number is out of range.
 
     Example:
         >>> import numpy as np
-        >>> smoothgrad(lambda x, _: 2 * x, np.ones((1, 2, 2, 1)), Sampling()).ravel()  # no range of values, no noise
+        >>> picture = np.ones((1, 2, 2, 1))  # no range of values, no noise
+        >>> SmoothGrad(samples=3).maps(lambda x, _: 2 * x, picture).ravel()
         array([2., 2., 2., 2.])
 
     Source: Smilkov et al., SmoothGrad, 2017, https://arxiv.org/abs/1706.03825.
     """
-    axes = tuple(range(1, images.ndim))
-    sigma = sampling.noise * (images.max(axis=axes, keepdims=True) - images.min(axis=axes, keepdims=True))
-    rng = np.random.default_rng(sampling.seed)
-    noise = rng.standard_normal((sampling.samples, *images.shape[1:])).astype(images.dtype)
-    total = np.zeros(images.shape)
-    for samples, draws in _portions(len(images), sampling.samples, portion):
-        np.add.at(total, samples, gradient(images[samples] + sigma[samples] * noise[draws], samples))
-    return (total / sampling.samples).astype(images.dtype)
+
+    name: ClassVar[str] = "smoothgrad"
+
+    noise: float = 0.15
+    samples: int = 25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.noise, bool) or not isinstance(self.noise, (int, float, np.number)) or not self.noise >= 0:
+            raise ArgumentError("noise", "be a number >= 0", repr(self.noise))
+        check_whole_number("samples", self.samples, 1)
+        check_whole_number("seed", self.seed, 0)
+
+    def maps(self, gradient: Gradient, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """Computes the maps of some pictures.
+
+        Args:
+            gradient: The model.
+            images: (N, H, W, C), floating point.
+            batch_size: How many pictures the model takes at once.
+
+        Returns:
+            Shaped like ``images``, signed.
+        """
+        axes = tuple(range(1, images.ndim))
+        sigma = self.noise * (images.max(axis=axes, keepdims=True) - images.min(axis=axes, keepdims=True))
+        rng = np.random.default_rng(self.seed)
+        noise = rng.standard_normal((self.samples, *images.shape[1:])).astype(images.dtype)
+        total = np.zeros(images.shape)
+        for samples, draws in _batches(len(images), self.samples, batch_size):
+            np.add.at(total, samples, gradient(images[samples] + sigma[samples] * noise[draws], samples))
+        return (total / self.samples).astype(images.dtype)
 
 
-def integrated_gradients(gradient: Gradient, images: np.ndarray, sampling: Sampling, portion: int = 32) -> np.ndarray:
-    r"""Gradients gathered on the straight way from a baseline to each picture.
+@dataclass(frozen=True, eq=False)
+class IntegratedGradients:
+    r"""Gradients gathered on the straight line from a baseline to each picture; one of an explainer's ``methods``.
 
     .. math:: (X - X') \cdot \int_0^1 \frac{\partial Y}{\partial X}(X' + a (X - X')) \, da
 
-    by the midpoint rule. What it adds up to is the difference of the scores, Y(X) - Y(X'), but for the error of the
-    rule (completeness).
+    by the midpoint rule. They sum to the difference of the scores, Y(X) - Y(X'), but for the error of the rule
+    (completeness).
 
     Args:
-        gradient: The model.
-        images: (N, H, W, C), floating point.
-        sampling: Number of steps, baseline X'.
-        portion: How many pictures the model takes at once.
-
-    Returns:
-        Shaped like ``images``, signed.
+        steps: How many points on the line.
+        baseline: Where it begins: a number, or a picture (H, W, C).
 
     Raises:
-        ValueError: If the baseline is no picture of that shape.
+        ValueError: If a number is out of range.
 
     Example:
         >>> import numpy as np
-        >>> integrated_gradients(lambda x, _: 2 * x, np.full((1, 1, 1, 2), 3.0), Sampling()).ravel()  # of sum(x**2)
+        >>> IntegratedGradients().maps(lambda x, _: 2 * x, np.full((1, 1, 1, 2), 3.0)).ravel()  # of sum(x**2)
         array([9., 9.])
 
     Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017, https://arxiv.org/abs/1703.01365.
     """
-    way = images - baseline_of(sampling, images)
-    total = np.zeros(images.shape)
-    for samples, draws in _portions(len(images), sampling.steps, portion):
-        left = 1 - (draws + 0.5) / sampling.steps
-        points = images[samples] - way[samples] * left.reshape(-1, *[1] * (images.ndim - 1)).astype(images.dtype)
-        np.add.at(total, samples, gradient(points, samples))
-    return (way * (total / sampling.steps)).astype(images.dtype)
+
+    name: ClassVar[str] = "integrated_gradients"
+
+    steps: int = 32
+    baseline: Any = 0.0
+
+    def __post_init__(self) -> None:
+        check_whole_number("steps", self.steps, 1)
+
+    def maps(self, gradient: Gradient, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """Computes the maps of some pictures.
+
+        Args:
+            gradient: The model.
+            images: (N, H, W, C), floating point.
+            batch_size: How many pictures the model takes at once.
+
+        Returns:
+            Shaped like ``images``, signed.
+
+        Raises:
+            ValueError: If the baseline is no picture of that shape.
+        """
+        difference = images - self.baselines(images)
+        total = np.zeros(images.shape)
+        for samples, draws in _batches(len(images), self.steps, batch_size):
+            left = 1 - (draws + 0.5) / self.steps
+            shares = left.reshape(-1, *[1] * (images.ndim - 1)).astype(images.dtype)
+            np.add.at(total, samples, gradient(images[samples] - difference[samples] * shares, samples))
+        return (difference * (total / self.steps)).astype(images.dtype)
+
+    def baselines(self, images: np.ndarray) -> np.ndarray:
+        """Returns the baseline for each of the pictures.
+
+        Raises:
+            ValueError: If it is no picture of that shape.
+        """
+        baseline = np.asarray(self.baseline, images.dtype)
+        if baseline.shape not in ((), images.shape[1:]):
+            raise ArgumentError(
+                "baseline", f"be a number or a picture of shape {images.shape[1:]}", f"shape {baseline.shape}"
+            )
+        return np.broadcast_to(baseline, images.shape)
 
 
-def baseline_of(sampling: Sampling, images: np.ndarray) -> np.ndarray:
-    """The baseline for each of the pictures.
+#: A method with options of its own.
+Sampler = Union[SmoothGrad, IntegratedGradients]
 
-    Raises:
-        ValueError: If it is no picture of that shape.
+
+def samplers(methods: Any) -> dict[str, Sampler]:
+    """Returns the methods that take many gradients, by name; those given by name have their defaults.
+
+    Args:
+        methods: One or several methods, as :func:`keras_gradcam.attribution.methods.names.method_names` takes them.
+
+    Example:
+        >>> samplers(["gradcam", "smoothgrad", IntegratedGradients(steps=8)])  # doctest: +NORMALIZE_WHITESPACE
+        {'smoothgrad': SmoothGrad(noise=0.15, samples=25, seed=0),
+         'integrated_gradients': IntegratedGradients(steps=8, baseline=0.0)}
     """
-    baseline = np.asarray(sampling.baseline, images.dtype)
-    if baseline.shape not in ((), images.shape[1:]):
-        raise ArgumentError(
-            "baseline", f"be a number or a picture of shape {images.shape[1:]}", f"shape {baseline.shape}"
-        )
-    return np.broadcast_to(baseline, images.shape)
+    defaults: dict[str, Sampler] = {sampler.name: sampler for sampler in (SmoothGrad(), IntegratedGradients())}
+    listed = [methods] if isinstance(methods, (str, SmoothGrad, IntegratedGradients)) else methods
+    by_name = {method if isinstance(method, str) else method.name: method for method in listed}
+    return {
+        name: defaults[name] if isinstance(method, str) else method
+        for name, method in by_name.items()
+        if name in defaults
+    }
 
 
-def _portions(count: int, draws: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every draw of every sample, ``size`` at a time: sample numbers and numbers of the draw."""
+def _batches(count: int, draws: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields every draw of every sample, ``size`` at a time: sample indices and indices of the draw."""
     for start in range(0, count * draws, size):
-        position = np.arange(start, min(start + size, count * draws))
-        yield position // draws, position % draws
+        index = np.arange(start, min(start + size, count * draws))
+        yield index // draws, index % draws

@@ -17,12 +17,34 @@ TargetLike = Union["Target", int, Sequence[int], np.ndarray, Callable[[Any], Any
 class Target:
     """One score per sample, made from a model's outputs. Base class of all targets.
 
-    A new target implements :meth:`scores` and :meth:`key`, and :meth:`arguments` with ``num_arguments`` if it holds numbers that
-    may change from call to call.
+    A target of your own implements :meth:`scores` and :meth:`cache_key`. Numbers that change from call to call, such as
+    a class per sample, are no part of the key: :meth:`arguments` returns them as arrays with a row per sample,
+    ``num_arguments`` says how many arrays, and :meth:`scores` is handed them as tensors. All else has a default.
 
     Example:
+        >>> from keras_gradcam import Class
         >>> 2 * Class(3) - Class([5, 5, 6])
         2*Class(3) - Class([5, 5, 6])
+
+        A target that weighs all classes with numbers of its own:
+
+        >>> class Weighted(Target):
+        ...     num_arguments = 1
+        ...
+        ...     def __init__(self, weights):
+        ...         self.weights = np.asarray(weights, np.float32)
+        ...
+        ...     def cache_key(self):
+        ...         return "Weighted"
+        ...
+        ...     def arguments(self, samples):
+        ...         return (np.broadcast_to(self.weights, (samples, len(self.weights))),)
+        ...
+        ...     def scores(self, outputs, arguments):
+        ...         (weights,) = arguments
+        ...         return (outputs.logits * weights).sum(axis=1)
+        >>> Weighted([1.0, -1.0]).arguments(2)[0].shape
+        (2, 2)
     """
 
     #: How many arrays :meth:`arguments` returns.
@@ -33,11 +55,11 @@ class Target:
     quantity: tuple[str, float] = ("score", 1.0)
 
     def cache_key(self) -> Hashable:
-        """What has to be traced anew when it changes; equal keys share one trace."""
+        """Returns what the trace depends on: targets with equal keys share one."""
         raise NotImplementedError
 
     def arguments(self, samples: int) -> tuple[np.ndarray, ...]:
-        """Arrays that are handed to :meth:`scores` at every call, each with ``samples`` rows."""
+        """Returns the arrays that are handed to :meth:`scores` at every call, each with ``samples`` rows."""
         return ()
 
     def check(self, outputs: Outputs) -> None:
@@ -52,22 +74,26 @@ class Target:
         return None
 
     def resolve_arguments(self, outputs: Outputs, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """``arguments`` with what the target leaves to the model, such as the predicted class, filled in.
+        """Returns ``arguments`` with what the target leaves to the model, such as the predicted class, filled in.
 
         With them the target explains the same on changed pictures.
         """
         return tuple(arguments)
 
     def select_output(self, outputs: Outputs) -> Outputs:
-        """The one of several outputs that this target is about."""
+        """Returns the one of several outputs that this target is about."""
         return outputs
 
     def on_same_output(self, other: Target) -> Target:
-        """``other``, of the output that this target is about."""
+        """Returns another target as one of the output that this target is about."""
         return other
 
     def with_embedded_references(self, embed: Callable[[Structure], Outputs]) -> Target:
-        """This target with its pictures, where it holds some, replaced by what the model, ``embed``, makes of them."""
+        """Returns this target with its reference pictures, if it has any, replaced by their embeddings.
+
+        Args:
+            embed: The model: pictures to its outputs.
+        """
         return self
 
     def with_predicted_classes(self, predict: Callable[[Target], np.ndarray]) -> Target:
@@ -91,46 +117,46 @@ class Target:
         return None
 
     def warning(self, scores: np.ndarray, outputs: Outputs) -> str | None:
-        """What a user should be warned of when the target gave these scores for these outputs (arrays)."""
+        """Returns what to warn of when the target gave these scores for these outputs (arrays), or None."""
         return None
 
     def __neg__(self) -> Target:
-        return _Sum(((-1.0, self),))
+        return WeightedSum(((-1.0, self),))
 
     def __add__(self, other: Target) -> Target:
-        return _Sum(((1.0, self), (1.0, other))) if isinstance(other, Target) else NotImplemented
+        return WeightedSum(((1.0, self), (1.0, other))) if isinstance(other, Target) else NotImplemented
 
     def __sub__(self, other: Target) -> Target:
-        return _Sum(((1.0, self), (-1.0, other))) if isinstance(other, Target) else NotImplemented
+        return WeightedSum(((1.0, self), (-1.0, other))) if isinstance(other, Target) else NotImplemented
 
     def __mul__(self, factor: float) -> Target:
         if isinstance(factor, bool) or not isinstance(factor, (int, float, np.integer, np.floating)):
             return NotImplemented
-        return _Sum(((float(factor), self),))
+        return WeightedSum(((float(factor), self),))
 
     __rmul__ = __mul__
 
 
-class _Identity:
+class IdentityKey:
     """Compares by identity, for functions that cannot be hashed; holds the function, so that no other gets its id."""
 
     def __init__(self, held: Any) -> None:
         self._held = held
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self._held is other._held
+        return isinstance(other, IdentityKey) and self._held is other._held
 
     def __hash__(self) -> int:
         return id(self._held)
 
 
-class _Sum(Target):
+class WeightedSum(Target):
     """A weighted sum of targets."""
 
     def __init__(self, terms: Sequence[tuple[float, Target]]) -> None:
         flat: list[tuple[float, Target]] = []
         for factor, target in terms:
-            inner = target.terms if isinstance(target, _Sum) else ((1.0, target),)
+            inner = target.terms if isinstance(target, WeightedSum) else ((1.0, target),)
             flat.extend((factor * weight, term) for weight, term in inner)
         self.terms: tuple[tuple[float, Target], ...] = tuple(flat)
         self.num_arguments = sum(target.num_arguments for _, target in flat)
@@ -161,12 +187,12 @@ class _Sum(Target):
         return tuple(parts)
 
     def with_predicted_classes(self, predict: Callable[[Target], np.ndarray]) -> Target:
-        return _Sum([(factor, target.with_predicted_classes(predict)) for factor, target in self.terms])
+        return WeightedSum([(factor, target.with_predicted_classes(predict)) for factor, target in self.terms])
 
     def comparison(self) -> tuple[Any, float] | None:
         ((weight, target), *others) = self.terms
-        found = None if others else target.comparison()
-        return found and (found[0], weight * found[1])
+        comparison = None if others else target.comparison()
+        return comparison and (comparison[0], weight * comparison[1])
 
     @property
     def quantity(self) -> tuple[str, float]:  # type: ignore[override]
@@ -189,7 +215,7 @@ class _Sum(Target):
         return target.warning(scores / factor, outputs) if factor and not others else None
 
     def with_embedded_references(self, embed: Callable[[Structure], Outputs]) -> Target:
-        return _Sum([(factor, target.with_embedded_references(embed)) for factor, target in self.terms])
+        return WeightedSum([(factor, target.with_embedded_references(embed)) for factor, target in self.terms])
 
     def classes(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor | None:
         # A difference of classes is about two of them, and what speaks against a class does not explain it.
@@ -205,21 +231,30 @@ class _Sum(Target):
         return text
 
 
-def more_than_probes(given: int, samples: int) -> str:
-    """The way out where there are more than pictures, as where a callback keeps the first of its probes only."""
-    return f" Candidates: those of the pictures alone; in a callback, max_probes={given}." if given > samples else ""
+def fewer_rows(rows: int, samples: int) -> list[str]:
+    """Returns the ways out where a target has more rows than there are pictures, as candidates of an error.
+
+    A callback keeps the first pictures of its probe only, so that labels of all no longer fit.
+    """
+    return ["those of the pictures alone", f"in a callback, Probe(..., limit={rows})"] if rows > samples else []
 
 
 def check_one_output(outputs: Outputs, target: Target) -> None:
-    """Raises ValueError if there are several outputs, which ``target`` cannot choose from."""
+    """Raises ArgumentError if there are several outputs, which ``target`` cannot choose from."""
     structure = outputs.predictions
     if isinstance(structure, (dict, list, tuple)):
         names: list[Any] = list(structure) if isinstance(structure, dict) else list(outputs.names)
-        choices = [f"Output({name!r}, {target!r})" for name in names or range(len(structure))]
-        raise ArgumentError("target", "name one output of a model that has several", repr(target), ", ".join(choices))
+        choices = names or list(range(len(structure)))
+        raise ArgumentError(
+            "output",
+            "name one output of a model that has several",
+            repr(target),
+            [f"Output({name!r}, {target!r})" for name in choices],
+            values=choices,
+        )
 
 
-class _Around(Target):
+class WrappedTarget(Target):
     """A target made of another one."""
 
     def __init__(self, inner: Target) -> None:
@@ -239,15 +274,15 @@ class _Around(Target):
         return self.inner.scores(outputs, arguments)
 
 
-class WithArguments(_Around):
+class WithArguments(WrappedTarget):
     """A target with given arguments, such as those of some of the pictures."""
 
     def __init__(self, inner: Target, arguments: Sequence[np.ndarray]) -> None:
         super().__init__(inner)
-        self._values = tuple(arguments)
+        self._arguments = tuple(arguments)
 
     def cache_key(self) -> Hashable:
         return self.inner.cache_key()  # the trace is the same
 
     def arguments(self, samples: int) -> tuple[np.ndarray, ...]:
-        return self._values
+        return self._arguments

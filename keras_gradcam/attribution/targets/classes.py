@@ -9,12 +9,13 @@ import numpy as np
 
 from ...engine.base import Outputs, Tensor
 from ...errors import ArgumentError
-from .base import Target, _Around, check_one_output, more_than_probes
+from ..methods.formulas import array_namespace
+from .base import Target, WrappedTarget, check_one_output, fewer_rows
 
 _PREDICTED = -1
 
-# What is said to those who name classes by words.
-_NUMBERS = "class numbers, as the model counts its classes; names are only for captions (`class_names`)"
+#: What works where classes are named by words.
+CLASS_NUMBERS = "class numbers, as the model counts its classes; names are only for captions (`class_names`)"
 
 
 class Class(Target):
@@ -64,7 +65,7 @@ class Class(Target):
                 "target",
                 "fit the model's output",
                 f"{self!r} for an output that is L2-normalised: an embedding, whose units are no classes",
-                "Similarity(...), SelfSimilarity(), Unit(...)",
+                ["Similarity(...)", "SelfSimilarity()", "Unit(...)"],
             )
         classes = max(shape[1], 2)
         if self.index is not None and self.index.max() >= classes:
@@ -192,10 +193,11 @@ class Unit(Target):
         check_one_output(outputs, self)
         shape = tuple(outputs.predictions.shape)
         if len(shape) != 2 or self.index.max() >= shape[1]:
-            raise ValueError(
-                "`target` must name a unit of the model's output. "
-                f"Received: {self!r} for an output of shape {shape}. "
-                + (f"Candidates: 0 to {shape[1] - 1}." if len(shape) == 2 else "Candidates: a function.")
+            raise ArgumentError(
+                "target",
+                "name a unit of the model's output",
+                f"{self!r} for an output of shape {shape}",
+                f"0 to {shape[1] - 1}" if len(shape) == 2 else "a function",
             )
 
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
@@ -210,7 +212,7 @@ class Unit(Target):
 
 
 def class_numbers(name: str, labels: Any, soft: bool = False) -> np.ndarray:
-    """The classes that labels stand for, as data sets give them, int64 (N,).
+    """Returns the classes that labels stand for, as data sets give them, int64 (N,).
 
     Args:
         name: The argument that errors are about.
@@ -228,7 +230,7 @@ def class_numbers(name: str, labels: Any, soft: bool = False) -> np.ndarray:
     column = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     candidates = "the number of a class for each sample"
     if array.dtype.kind in "SUO":
-        candidates = f"{_NUMBERS}; for identities `np.unique(labels, return_inverse=True)[1]`"
+        candidates = f"{CLASS_NUMBERS}; for identities `np.unique(labels, return_inverse=True)[1]`"
     elif array.dtype.kind in "biuf" and array.size and np.isfinite(array).all():
         if column.ndim == 1:
             numbers = column.astype(np.int64)
@@ -243,28 +245,25 @@ def class_numbers(name: str, labels: Any, soft: bool = False) -> np.ndarray:
             else:
                 candidates = "labels.argmax(axis=1), the largest share of each soft label"
     received = " ".join(repr(labels).split()) if array.size <= 8 else f"dtype {array.dtype}, shape {array.shape}"
-    raise ValueError(
-        f"`{name}` must be class numbers >= 0, one per sample, or one-hot rows (N, classes). "
-        f"Received: {received}. Candidates: {candidates}."
+    raise ArgumentError(
+        name, "be class numbers >= 0, one per sample, or one-hot rows (N, classes)", received, candidates
     )
 
 
 def _classes(name: str, value: Any) -> np.ndarray:
-    """A class, or one per sample."""
+    """Returns a class, or one per sample, as an array."""
     array = _array(name, value)
     if array.ndim:
         return class_numbers(name, value)
     if array.dtype.kind in "SU":
-        raise ValueError(f"`{name}` must be a whole number >= 0. Received: {value!r}. Candidates: {_NUMBERS}.")
+        raise ArgumentError(name, "be a whole number >= 0", repr(value), CLASS_NUMBERS)
     return _whole_numbers(name, value)
 
 
 def _whole_numbers(name: str, value: Any) -> np.ndarray:
     array = _array(name, value)
     if array.dtype.kind not in "iu" or array.ndim > 1 or array.size == 0 or array.min() < 0:
-        raise ValueError(
-            f"`{name}` must be a whole number >= 0, or a flat list with one per sample. Received: {value!r}."
-        )
+        raise ArgumentError(name, "be a whole number >= 0, or a flat list with one per sample", repr(value))
     return array
 
 
@@ -272,55 +271,61 @@ def _array(name: str, value: Any) -> np.ndarray:
     try:
         return np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be an array of numbers. Received: {value!r} ({error}).") from error
+        raise ArgumentError(name, "be an array of numbers", f"{value!r} ({error})") from error
 
 
 def _per_sample(array: np.ndarray, samples: int) -> np.ndarray:
-    """``array`` with one row per sample; a single number serves all."""
+    """Returns the array with one row per sample; a single number serves all."""
     if array.ndim == 0:
         return np.full(samples, array)
     if len(array) != samples:
-        raise ValueError(
-            f"`target` must have one class or unit for all pictures or one for each. Received: {len(array)} for "
-            f"{samples} pictures.{more_than_probes(len(array), samples)}"
+        raise ArgumentError(
+            "target",
+            "have one class or unit for all pictures or one for each",
+            f"{len(array)} for {samples} pictures",
+            fewer_rows(len(array), samples),
         )
     return array
 
 
-def class_probabilities(predictions: np.ndarray, final_activation: str) -> np.ndarray | None:
-    """Probabilities of the classes, from outputs as the model returns them.
+def class_probabilities(predictions: Any, final_activation: str) -> Any:
+    """Returns the probabilities of the classes, from outputs as the model returns them.
 
     An output that ends in a softmax or sigmoid holds them already. Raw scores go through a softmax (one unit: through
-    a sigmoid), unless every row is already a distribution. One unit stands for two classes.
+    a sigmoid), but for rows that are a distribution already. One unit stands for two classes.
 
     Args:
-        predictions: (N, K) outputs.
+        predictions: (N, K) outputs: an array, or a tensor of the Keras backend.
         final_activation: "softmax", "log_softmax", "sigmoid", "l2_normalization", or "" if the output ends in none.
 
     Returns:
-        (N, max(K, 2)), or None if the outputs are not of shape (N, K) or are embeddings.
+        (N, max(K, 2)), float64 for arrays and float32 for tensors; None if the outputs are not of shape (N, K) or are
+        embeddings.
 
     Example:
         >>> import numpy as np
         >>> class_probabilities(np.array([[0.75]]), "sigmoid")
         array([[0.25, 0.75]])
     """
-    if not isinstance(predictions, np.ndarray) or predictions.ndim != 2 or final_activation == "l2_normalization":
+    if len(getattr(predictions, "shape", ())) != 2 or final_activation == "l2_normalization":
         return None
-    values = predictions.astype(np.float64)
+    xp = array_namespace(predictions)
+    values = predictions.astype(np.float64) if xp is np else xp.cast(predictions, "float32")
     if final_activation == "log_softmax":
-        return np.exp(values)
+        return xp.exp(values)
     if values.shape[1] == 1:
-        one = values if final_activation == "sigmoid" else np.exp(-np.logaddexp(0, -values))
-        return np.concatenate([1 - one, one], axis=1)
-    distribution = (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3)
-    if final_activation or distribution:
+        one = values if final_activation == "sigmoid" else xp.exp(-xp.logaddexp(xp.zeros_like(values), -values))
+        return xp.concatenate([1 - one, one], axis=1)
+    if final_activation:
         return values
-    shifted = np.exp(values - values.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    # Row by row, so that no picture depends on the others of its batch.
+    near_one = xp.abs(xp.sum(values, axis=1, keepdims=True) - 1) <= 1e-3
+    distribution = xp.logical_and(near_one, xp.all(values >= 0, axis=1, keepdims=True))
+    exponentials = xp.exp(values - xp.max(values, axis=1, keepdims=True))
+    return xp.where(distribution, values, exponentials / xp.sum(exponentials, axis=1, keepdims=True))
 
 
-class ExplainedClass(_Around):
+class ExplainedClass(WrappedTarget):
     """The number of the class that a target explains, as its score."""
 
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
@@ -329,7 +334,7 @@ class ExplainedClass(_Around):
         return ops.cast(self.inner.classes(outputs, arguments), "float32")
 
 
-class ClassProbability(_Around):
+class ClassProbability(WrappedTarget):
     """The probability of the class that a target explains; without a class its score, unless that is an error."""
 
     def __init__(self, inner: Target, required: bool) -> None:
@@ -342,37 +347,18 @@ class ClassProbability(_Around):
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
         from keras import ops
 
-        classes = self.inner.classes(outputs, arguments)
-        if classes is None and self.required:
+        classes, probabilities = self.inner.classes(outputs, arguments), None
+        if classes is not None:
+            selected = self.inner.select_output(outputs)
+            probabilities = class_probabilities(selected.predictions, selected.final_activations)
+        if classes is not None and probabilities is not None:
+            chosen = ops.arange(probabilities.shape[1], dtype="int32")[None, :] == classes[:, None]
+            return ops.sum(ops.where(chosen, probabilities, ops.zeros_like(probabilities)), axis=1)
+        if self.required:
             raise ArgumentError(
                 "score",
                 "be one that the target has",
                 f"'probability' for {self.inner!r}, which has no class",
-                "'auto', 'target'",
+                ["'auto'", "'target'"],
             )
-        if classes is None:
-            return self.inner.scores(outputs, arguments)
-        probabilities = _probabilities(self.inner.select_output(outputs))
-        chosen = ops.arange(probabilities.shape[1], dtype="int32")[None, :] == classes[:, None]
-        return ops.sum(ops.where(chosen, probabilities, ops.zeros_like(probabilities)), axis=1)
-
-
-def _probabilities(outputs: Outputs) -> Tensor:
-    """Class probabilities (batch, classes), read as :func:`keras_gradcam.predictions.class_probabilities` does.
-
-    Whether raw arguments are a distribution already is decided row by row, so that no picture depends on the others.
-    """
-    from keras import ops
-
-    arguments = ops.cast(outputs.predictions, "float32")
-    if outputs.final_activations == "log_softmax":
-        return ops.exp(arguments)
-    if arguments.shape[1] == 1:
-        one = arguments if outputs.final_activations == "sigmoid" else ops.sigmoid(arguments)
-        return ops.concatenate([1 - one, one], axis=1)
-    if outputs.final_activations:
-        return arguments
-    near = ops.abs(ops.sum(arguments, axis=1, keepdims=True) - 1) <= 1e-3
-    return ops.where(
-        ops.logical_and(near, ops.all(arguments >= 0, axis=1, keepdims=True)), arguments, ops.softmax(arguments)
-    )
+        return self.inner.scores(outputs, arguments)

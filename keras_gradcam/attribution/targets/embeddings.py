@@ -13,7 +13,7 @@ import numpy as np
 
 from ...engine.base import Outputs, Structure, Tensor
 from ...errors import ArgumentError
-from .base import Target, check_one_output, more_than_probes
+from .base import Target, check_one_output, fewer_rows
 
 # In float32 two embeddings are the same where their cosine is this close to one, or their distance to zero, as a share
 # of their length: what gradient there is comes from rounding errors. Those of one picture in batches of other sizes
@@ -22,7 +22,7 @@ _SAME, _SAME_PLACE = 1e-6, 1e-5
 
 
 def embeddings(outputs: Outputs, target: Target) -> np.ndarray:
-    """The embeddings in a model's outputs, float32 (N, D); of several outputs the one that ``target`` is about.
+    """Returns the embeddings in a model's outputs, float32 (N, D); of several outputs those that ``target`` selects.
 
     Raises:
         ValueError: If there are several and the target names none.
@@ -32,13 +32,13 @@ def embeddings(outputs: Outputs, target: Target) -> np.ndarray:
     return np.asarray(selected.predictions, np.float32).reshape(len(selected.predictions), -1)
 
 
-class _Compared(Target):
+class ReferenceTarget(Target):
     """A score made of an embedding and one or more references."""
 
     is_embedding = True
 
     def __init__(self, **references: Any) -> None:
-        self._rows = {name: _reference(name, given) for name, given in references.items()}
+        self._rows = {name: _reference(name, reference) for name, reference in references.items()}
         self.num_arguments = len(references)
 
     @property
@@ -47,34 +47,34 @@ class _Compared(Target):
         return tuple(self._rows.values())
 
     def with_embedded_references(self, embed: Callable[[Structure], Outputs]) -> Target:
-        made = {}
+        references = {}
         for name, rows in self._rows.items():
             if rows is None:
-                raise ValueError(
-                    f"`{name}` must be given, except in a callback whose probe has identities as labels. "
-                    f"Received: {self!r}. Candidates: pictures (N, H, W, C), embeddings (N, D)."
-                )
-            if not _is_embedding(rows):
-                rows = embeddings(embed(rows), self)
-            made[name] = rows
-        return type(self)(**made)
+                requirement = "be given, except in a callback whose probe has identities as labels"
+                raise ArgumentError(name, requirement, repr(self), ["pictures (N, H, W, C)", "embeddings (N, D)"])
+            references[name] = rows if _is_embedding(rows) else embeddings(embed(rows), self)
+        return type(self)(**references)
 
     def cache_key(self) -> Hashable:
         return ("embedding", type(self))
 
     def arguments(self, samples: int) -> tuple[np.ndarray, ...]:
-        return tuple(self._value(name, rows, samples) for name, rows in self._rows.items())
+        return tuple(self._argument(name, rows, samples) for name, rows in self._rows.items())
 
-    def _value(self, name: str, rows: Any, samples: int) -> np.ndarray:
+    def _argument(self, name: str, rows: Any, samples: int) -> np.ndarray:
         if not _is_embedding(rows):
-            raise ValueError(
-                f"`{name}` must be embeddings here, where no model is known to embed pictures. "
-                f"Received: {_described(rows)}. Candidates: Explainer(model, target={self!r})."
+            raise ArgumentError(
+                name,
+                "be embeddings here, where no model is known to embed pictures",
+                _described(rows),
+                f"Explainer(model, target={self!r})",
             )
         if len(rows) not in (1, samples):
-            raise ValueError(
-                f"`{name}` must be one for all pictures or one for each. Received: {len(rows)} for {samples} pictures."
-                + more_than_probes(len(rows), samples)
+            raise ArgumentError(
+                name,
+                "be one for all pictures or one for each",
+                f"{len(rows)} for {samples} pictures",
+                fewer_rows(len(rows), samples),
             )
         return np.ascontiguousarray(np.broadcast_to(rows, (samples, rows.shape[1])))
 
@@ -90,10 +90,8 @@ class _Compared(Target):
             )
         for name, rows in self._rows.items():
             if _is_embedding(rows) and rows.shape[1] != int(np.prod(shape[1:])):
-                raise ValueError(
-                    f"`{name}` must be embeddings as long as the model's, {int(np.prod(shape[1:]))}, or pictures with "
-                    f"a batch axis. Received: shape {rows.shape}."
-                )
+                requirement = f"be embeddings as long as the model's, {int(np.prod(shape[1:]))}, or pictures"
+                raise ArgumentError(name, f"{requirement} with a batch axis", f"shape {rows.shape}")
 
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
         return self._compared(_flat(outputs.predictions), *arguments)
@@ -111,15 +109,15 @@ class _Compared(Target):
         return self._warning_of_likeness(scores, outputs)
 
     def _warning_of_likeness(self, scores: np.ndarray, outputs: Outputs) -> str | None:
-        """What is said where a picture is compared with itself."""
+        """Returns what to warn of where a picture is compared with itself, or None."""
         return None
 
     def __repr__(self) -> str:
-        given = ", ".join(_described(rows) for rows in self._rows.values() if rows is not None)
-        return f"{type(self).__name__}({given})"
+        references = ", ".join(_described(rows) for rows in self._rows.values() if rows is not None)
+        return f"{type(self).__name__}({references})"
 
 
-class Similarity(_Compared):
+class Similarity(ReferenceTarget):
     r"""The cosine of the angle between a picture's embedding f and a reference r.
 
     .. math:: Y = \frac{\langle f, r \rangle}{|f| |r|}
@@ -168,7 +166,7 @@ class Similarity(_Compared):
         return ops.sum(_direction(embedding) * _direction(references[0]), axis=1)
 
 
-class Dot(_Compared):
+class Dot(ReferenceTarget):
     r"""The inner product of a picture's embedding with a reference, as the model returns it.
 
     .. math:: Y = \langle f, r \rangle
@@ -197,13 +195,13 @@ class Dot(_Compared):
         return ops.sum(embedding * references[0], axis=1)
 
 
-class _Apart(_Compared):
+class _DistanceTarget(ReferenceTarget):
     """A score made of Euclidean distances."""
 
     def _warning_of_likeness(self, scores: np.ndarray, outputs: Outputs) -> str | None:
-        found = embeddings(outputs, self)
+        embedded = embeddings(outputs, self)
         for name, rows in self._rows.items():
-            if (np.linalg.norm(found - rows, axis=1) <= _SAME_PLACE * np.linalg.norm(rows, axis=1)).any():
+            if (np.linalg.norm(embedded - rows, axis=1) <= _SAME_PLACE * np.linalg.norm(rows, axis=1)).any():
                 return (
                     "A picture is compared with its own embedding, or one that only rounding errors tell from it "
                     f"(`{name}`): that distance has no gradient, and what it adds to the map is empty. Use "
@@ -212,7 +210,7 @@ class _Apart(_Compared):
         return None
 
 
-class Distance(_Apart):
+class Distance(_DistanceTarget):
     r"""The Euclidean distance from a reference, with a minus sign: a higher score is a better match.
 
     .. math:: Y = -|f - r|
@@ -240,7 +238,7 @@ class Distance(_Apart):
         return 0 - _distance(embedding, references[0])
 
 
-class Triplet(_Apart):
+class Triplet(_DistanceTarget):
     r"""How much nearer a picture is to one of its own identity than to one of another.
 
     .. math:: Y = |f - n| - |f - p|
@@ -261,7 +259,7 @@ class Triplet(_Apart):
     def __init__(self, positive: Any, negative: Any) -> None:
         for name, value in (("positive", positive), ("negative", negative)):
             if value is None:
-                raise ValueError(f"`{name}` must be pictures or embeddings. Received: None.")
+                raise ArgumentError(name, "be pictures or embeddings", "None")
         super().__init__(positive=positive, negative=negative)
 
     def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
@@ -333,7 +331,7 @@ class SelfSimilarity(Norm):
 
 
 def _flat(embedding: Tensor) -> Tensor:
-    """(batch, D) in float32."""
+    """Returns embeddings as (batch, D) in float32."""
     from keras import ops
 
     size = int(np.prod(embedding.shape[1:]))
@@ -341,50 +339,51 @@ def _flat(embedding: Tensor) -> Tensor:
 
 
 def _direction(vectors: Tensor) -> Tensor:
-    """Vectors of length one; a zero vector has no direction and stays zero, with zero gradient."""
+    """Returns vectors of length one; a zero vector has no direction and stays zero, with zero gradient."""
     return vectors / _length(vectors)
 
 
 def _length(vectors: Tensor) -> Tensor:
-    """|v|, shape (batch, 1); 1 for a zero vector."""
+    """Returns |v|, shape (batch, 1); 1 for a zero vector."""
     from keras import ops
 
     squares = ops.sum(vectors * vectors, axis=1, keepdims=True)
     return ops.sqrt(ops.where(squares > 0, squares, ops.ones_like(squares)))
 
 
-def _distance(one: Tensor, other: Tensor) -> Tensor:
-    """|one - other|, shape (batch,), with zero gradient where it is zero but for rounding errors."""
+def _distance(vectors: Tensor, others: Tensor) -> Tensor:
+    """Returns |v - w|, shape (batch,), with zero gradient where it is zero but for rounding errors."""
     from keras import ops
 
-    squares = ops.sum(ops.square(one - other), axis=1)
+    squares = ops.sum(ops.square(vectors - others), axis=1)
     distance = ops.sqrt(ops.where(squares > 0, squares, ops.ones_like(squares)))
-    apart = squares > _SAME_PLACE**2 * ops.sum(ops.square(other), axis=1)
+    apart = squares > _SAME_PLACE**2 * ops.sum(ops.square(others), axis=1)
     near = ops.stop_gradient(ops.where(squares > 0, distance, ops.zeros_like(distance)))
     return ops.where(apart, distance, near)
 
 
-def _reference(name: str, given: Any) -> Any:
-    """Embeddings as float32 (N, D); pictures as they are; None."""
-    if given is None or isinstance(given, dict):
-        return given
-    if isinstance(given, (list, tuple)) and given and all(np.ndim(one) >= 4 for one in given):
-        return given  # batches for several inputs
+def _reference(name: str, reference: Any) -> Any:
+    """Returns embeddings as float32 (N, D), and pictures or None as they are."""
+    if reference is None or isinstance(reference, dict):
+        return reference
+    if isinstance(reference, (list, tuple)) and reference and all(np.ndim(part) >= 4 for part in reference):
+        return reference  # batches for several inputs
     try:
-        array = np.asarray(given)
+        array = np.asarray(reference)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be an array. Received: {type(given).__name__} ({error}).") from error
+        raise ArgumentError(name, "be an array", f"{type(reference).__name__} ({error})") from error
     if (array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16") or array.ndim == 0 or not array.size:
-        raise ValueError(
-            f"`{name}` must be pictures (N, H, W, C) or embeddings (N, D). "
-            f"Received: {type(given).__name__}, dtype {array.dtype}, shape {array.shape}."
-            + (" Candidates: the pictures that those names stand for." if array.dtype.kind in "SUO" else "")
+        raise ArgumentError(
+            name,
+            "be pictures (N, H, W, C) or embeddings (N, D)",
+            f"{type(reference).__name__}, dtype {array.dtype}, shape {array.shape}",
+            "the pictures that those names stand for" if array.dtype.kind in "SUO" else (),
         )
     if array.ndim > 2:
         return array
     rows = np.atleast_2d(array).astype(np.float32)
     if not np.isfinite(rows).all():
-        raise ValueError(f"`{name}` must be finite. Received: embeddings that are not.")
+        raise ArgumentError(name, "be finite", "embeddings that are not")
     return rows
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ...engine.base import Outputs, Structure, Tensor
 from ...errors import ArgumentError
-from .base import Target, TargetLike, _Identity
-from .classes import _NUMBERS, Class, class_numbers
+from .base import IdentityKey, Target, TargetLike
+from .classes import CLASS_NUMBERS, Class, class_numbers
 
 
 class Output(Target):
@@ -71,7 +71,7 @@ class Output(Target):
         return self.target.is_embedding
 
     def select_output(self, outputs: Outputs) -> Outputs:
-        """The named output alone, down to the innermost ``Output``."""
+        """Returns the named output alone, down to the innermost ``Output``."""
         return self.target.select_output(self._select(outputs))
 
     def on_same_output(self, other: Target) -> Target:
@@ -124,7 +124,7 @@ class _Function(Target):
         self.function = function
 
     def cache_key(self) -> Hashable:
-        return _Identity(self.function)
+        return IdentityKey(self.function)
 
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
         return self.function(outputs.predictions)
@@ -156,7 +156,7 @@ def as_target(target: TargetLike) -> Target:
     if callable(target):
         return _Function(target)
     if isinstance(target, str):
-        raise ArgumentError("target", "not be a name", repr(target), str(_NUMBERS))
+        raise ArgumentError("target", "not be a name", repr(target), CLASS_NUMBERS)
     if isinstance(target, (list, tuple)) or len(getattr(target, "shape", ())):
         return Class(class_numbers("target", target))
     try:

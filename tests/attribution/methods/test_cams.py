@@ -167,8 +167,8 @@ def test_the_best_classes_share_one_forward_pass(images):
 
 def test_looking_up_a_named_layer_and_explaining_it_share_one_trace(images):
     explainer = Explainer(counting(network()), layer="last")
-    explainer.outputs(images)
-    assert str(explainer.layer_of(images)).endswith("last")
+    explainer.runner.outputs(images)
+    assert str(explainer.explained_layer(images)).endswith("last")
     explainer(images)
     assert Counted.calls == 1
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_gradcam import Class, Explainer, Similarity, Unit, explain
-from keras_gradcam.attribution.methods.sampling import Sampling, integrated_gradients, smoothgrad
+from keras_gradcam import Class, Explainer, IntegratedGradients, Similarity, SmoothGrad, Unit, explain
+from keras_gradcam.attribution.methods.sampling import samplers
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,11 @@ def gradient_of(model, target):
 
 @pytest.mark.filterwarnings("ignore:The model holds no ReLU")
 def test_against_slow_sums(images):
-    model, sampling = smooth_network(), Sampling(noise=0.3, samples=7, steps=5, baseline=0.25, seed=4)
-    methods = ["saliency", "input_x_gradient", "smoothgrad", "integrated_gradients"]
-    found = Explainer(model, target=2, methods=methods, sampling=sampling, batch_size=4)(images).maps
+    model = smooth_network()
+    sampled = [SmoothGrad(noise=0.3, samples=7, seed=4), IntegratedGradients(steps=5, baseline=0.25)]
+    explainer = Explainer(model, target=2, methods=["saliency", "input_x_gradient", *sampled], batch_size=4)
+    assert explainer.methods == ("saliency", "input_x_gradient", "smoothgrad", "integrated_gradients")
+    found = explainer(images).maps
     gradient = gradient_of(model, 2)
     noise = np.random.default_rng(4).standard_normal((7, 10, 6, 2)).astype("float32")
     for number, x in enumerate(images):
@@ -66,13 +68,13 @@ def test_against_slow_sums(images):
 @pytest.mark.filterwarnings("ignore:The model holds no ReLU")
 def test_integrated_gradients_add_up_to_what_the_score_gains(images):
     model = smooth_network()
-    explainer = Explainer(model, methods="integrated_gradients", sampling=Sampling(steps=64))
+    explainer = Explainer(model, methods=IntegratedGradients(steps=64))
     result = explainer(images)
     gained = result.scores - explainer.score(np.zeros_like(images), target=Class(result.classes))
     sums = result.maps["integrated_gradients"].sum(axis=(1, 2, 3))
     np.testing.assert_allclose(sums, gained, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(result.completeness_error, sums - gained, atol=1e-5)
-    coarse = explain(model, images, methods="integrated_gradients", sampling=Sampling(steps=2))
+    coarse = explain(model, images, methods=IntegratedGradients(steps=2))
     assert np.abs(coarse.completeness_error).max() > 4 * np.abs(result.completeness_error).max()
     assert coarse[1].completeness_error.shape == (1,)
 
@@ -83,9 +85,7 @@ def test_of_a_linear_model_one_step_is_exact():
     model = keras.Sequential([keras.Input((4, 3, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
     model.layers[-1].set_weights([kernel, np.ones(2, "float32")])
     pictures = rng.random((2, 4, 3, 1), dtype=np.float32)
-    result = explain(
-        model, pictures, target=Unit(1), methods=["integrated_gradients", "smoothgrad"], sampling=Sampling(steps=1)
-    )
+    result = explain(model, pictures, target=Unit(1), methods=[IntegratedGradients(steps=1), "smoothgrad"])
     np.testing.assert_allclose(result.maps["integrated_gradients"], pictures * kernel[:, 1].reshape(4, 3, 1), rtol=1e-5)
     np.testing.assert_allclose(
         result.maps["smoothgrad"], np.broadcast_to(kernel[:, 1].reshape(4, 3, 1), (2, 4, 3, 1)), rtol=1e-5
@@ -99,8 +99,7 @@ def test_the_question_stays_that_of_the_picture_while_pictures_change(target):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
     pictures = np.random.default_rng(1).random((5, 6, 6, 1), dtype=np.float32)
-    sampling = Sampling(noise=2.0, samples=20)
-    found = explain(model, pictures, target=target, methods="smoothgrad", sampling=sampling)
+    found = explain(model, pictures, target=target, methods=SmoothGrad(noise=2.0, samples=20))
     if isinstance(target, Similarity):
         assert np.isfinite(found.maps["smoothgrad"]).all()
         return
@@ -120,10 +119,9 @@ def test_a_batch_is_its_pictures_and_a_call_repeats_itself(images):
             keras.layers.Dense(3),
         ]
     )
-    methods = ["smoothgrad", "integrated_gradients"]
-    explainer = Explainer(model, target=1, methods=methods, batch_size=7, sampling=Sampling(samples=9, steps=10))
+    explainer = Explainer(model, target=1, methods=[SmoothGrad(samples=9), IntegratedGradients(steps=10)], batch_size=7)
     whole, again = explainer(images), explainer(images)
-    for name in methods:
+    for name in explainer.methods:
         np.testing.assert_array_equal(whole.maps[name], again.maps[name])
         singles = np.concatenate([explainer(images[n : n + 1]).maps[name] for n in range(3)])
         np.testing.assert_allclose(whole.maps[name], singles, rtol=1e-4, atol=1e-6)
@@ -146,17 +144,27 @@ def test_whole_numbers_are_taken_as_pictures_too():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("method", "options", "message"),
     [
-        ({"noise": -1}, "`noise`"),
-        ({"samples": 0}, "`samples`"),
-        ({"steps": 1.5}, "`steps`"),
-        ({"noise": float("nan")}, "`noise`"),
+        (SmoothGrad, {"noise": -1}, "`noise`"),
+        (SmoothGrad, {"samples": 0}, "`samples`"),
+        (IntegratedGradients, {"steps": 1.5}, "`steps`"),
+        (SmoothGrad, {"noise": float("nan")}, "`noise`"),
+        (SmoothGrad, {"noise": "0.1"}, "`noise`"),
+        (SmoothGrad, {"seed": None}, "`seed`"),
     ],
 )
-def test_sampling_refuses_what_it_cannot_do(options, message):
+def test_sampling_refuses_what_it_cannot_do(method, options, message):
     with pytest.raises(ValueError, match=message):
-        Sampling(**options)
+        method(**options)
+
+
+def test_methods_by_name_have_the_defaults():
+    assert samplers("gradcam") == {}
+    assert samplers("smoothgrad") == samplers(SmoothGrad()) == {"smoothgrad": SmoothGrad(0.15, 25, 0)}
+    both = samplers(["integrated_gradients", "saliency", SmoothGrad(samples=3)])
+    assert (both["integrated_gradients"].steps, both["integrated_gradients"].baseline) == (32, 0.0)
+    assert both["smoothgrad"].samples == 3
 
 
 def test_a_baseline_is_a_number_or_a_picture(images):
@@ -164,8 +172,8 @@ def test_a_baseline_is_a_number_or_a_picture(images):
         return np.ones_like(pictures)
 
     picture = np.full(images.shape[1:], 0.5, np.float32)
-    found = integrated_gradients(gradient, images, Sampling(baseline=picture))
+    found = IntegratedGradients(baseline=picture).maps(gradient, images)
     np.testing.assert_allclose(found, images - 0.5, atol=1e-6)
     with pytest.raises(ValueError, match="`baseline` must be a number or a picture"):
-        integrated_gradients(gradient, images, Sampling(baseline=[1, 2, 3]))
-    assert smoothgrad(gradient, images, Sampling(samples=3), portion=2).shape == images.shape
+        IntegratedGradients(baseline=[1, 2, 3]).maps(gradient, images)
+    assert SmoothGrad(samples=3).maps(gradient, images, batch_size=2).shape == images.shape

@@ -436,14 +436,14 @@ def test_own_target_with_values_of_its_own():
         def __init__(self, weights):
             self.weights = np.asarray(weights, "float32")
 
-        def key(self):
+        def cache_key(self):
             return "Weighted"
 
-        def values(self, samples):
+        def arguments(self, samples):
             return (np.tile(self.weights, (samples, 1)),)
 
-        def scores(self, outputs, values):
-            return keras.ops.sum(outputs.logits * values[0], axis=1)
+        def scores(self, outputs, arguments):
+            return keras.ops.sum(outputs.logits * arguments[0], axis=1)
 
     weights = [1.0, 2.0, 0.0, -1.0]
     np.testing.assert_allclose(evaluate(Weighted(weights) - Class(1))[0], LOGITS @ weights - LOGITS[:, 1], rtol=1e-6)

@@ -852,7 +852,7 @@ def test_class_probabilities_are_no_embeddings():
 
 
 def test_more_references_than_pictures_name_the_way_out(explainer):
-    with pytest.raises(ValueError, match=r"Received: 4 for 3 pictures\. Candidates: .*max_probes=4"):
+    with pytest.raises(ValueError, match=r"Received: 4 for 3 pictures\. Candidates: .*limit=4"):
         explainer(PICTURES, Similarity(np.ones((4, D))))
 
 
