@@ -51,6 +51,7 @@ class App {
       const state = fromHash(readHash());
       if (JSON.stringify(state) === JSON.stringify(this.state)) return;
       this.state = state;
+      this.loadShown(true);
       this.redraw("all");
     });
     onReload(() => this.poll());
