@@ -1,13 +1,15 @@
-"""Files that are whole or not there. Standard library only."""
+"""Files that are whole or not there, and whether a folder can be written to. Standard library only."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-#: What the name of a file ends in while it is written.
-UNFINISHED = ".unfinished"
+# What the name of a file ends in while it is written.
+_UNFINISHED = ".unfinished"
 
 
 def replace_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -20,7 +22,7 @@ def replace_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     Raises:
         OSError: If it cannot be written; nothing is left then.
     """
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
+    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
             file.writelines([content] if isinstance(content, bytes) else content)
@@ -29,3 +31,25 @@ def replace_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes the files that a process was writing by :func:`replace_whole` when it was killed."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises OSError if ``folder`` cannot be written to; it may not exist yet, and is not made."""
+    if folder.exists():
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "Not a folder", str(folder))
+        attempt = folder / f".writable-{os.getpid()}"
+        attempt.touch()
+        attempt.unlink()
+        return
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "Not a folder", str(above))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "Permission denied", str(above))

@@ -13,7 +13,6 @@ from keras_gradcam.attribution.inputs import explained_input, input_shape, input
 from keras_gradcam.attribution.layers import choose_layer, find_model
 from keras_gradcam.engine import current_engine
 from keras_gradcam.engine.base import LayerOutput
-from keras_gradcam.grids import token_grid
 
 # -------------------------------------------------------------------------------------------------------------- listing
 
@@ -443,33 +442,6 @@ def test_last_feature_map_is_chosen(calls, chosen):
 
 
 # ----------------------------------------------------------------------------------------------------- grids and inputs
-
-
-@pytest.mark.parametrize(
-    ("tokens", "size", "grid"),
-    [
-        (196, (224, 224), (14, 14)),
-        (197, (224, 224), (14, 14)),
-        (201, (224, 224), (14, 14)),
-        (128, (256, 128), (16, 8)),
-        (129, (256, 128), (16, 8)),
-        (128, (128, 256), (8, 16)),
-        (6, (20, 30), (2, 3)),
-        (7, (20, 30), (2, 3)),
-        (5, (20, 30), None),
-        (1, (20, 20), None),
-        (None, (20, 20), None),
-        (16, (None, None), None),
-        (16, (16,), None),
-    ],
-)
-def test_token_grid(tokens, size, grid):
-    assert token_grid((None, tokens, 64), size) == grid
-
-
-def test_token_grid_needs_tokens():
-    assert token_grid((None, 4, 4, 8), (16, 16)) is None
-    assert token_grid((None, 16), (16, 16)) is None
 
 
 def test_input_of_the_highest_rank_is_explained():

@@ -8,11 +8,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from oracles import assert_close, gradcam_by_hand, guided_gradcam_by_hand, upsample_by_hand
+from oracles import assert_close, gradcam_by_hand, guided_gradcam_by_hand
 
 from keras_gradcam import GradCAMResult, gradcam
 from keras_gradcam.attribution.methods.formulas import gradcam_map, guided_gradcam
-from keras_gradcam.grids import upsample
 
 
 class TorchLike:
@@ -192,74 +191,10 @@ def test_guided_gradients_of_other_pictures_are_named_with_their_shapes(activati
     assert str(activations) in str(caught.value)
 
 
-# ----------------------------------------------------------------------------------------------------------- upsampling
-
-SIZES = [((3, 5), (12, 10)), ((1, 1), (4, 3)), ((4, 6), (4, 6)), ((7, 2), (5, 9)), ((2, 9), (3, 4)), ((6, 6), (1, 1))]
-
-
-@pytest.mark.parametrize(("old", "new"), [*SIZES, ((4,), (11,)), ((2, 3, 2), (5, 4, 3))], ids=str)
-def test_upsample_equals_explicit_loops(rng, old, new):
-    maps = normal(rng, 2, *old, dtype="float64")
-    assert_close(upsample(maps, new), upsample_by_hand(maps, new), 1e-12)
-
-
-@pytest.mark.parametrize(("old", "new"), SIZES, ids=str)
-def test_upsample_equals_tensorflow(rng, old, new):
-    maps = normal(rng, 2, *old)
-    expected = tf.image.resize(maps[..., None], new, method="bilinear", antialias=False)[..., 0]
-    assert_close(upsample(maps, new), expected, 1e-6)
-
-
-def test_upsample_keeps_dtype_and_returns_contiguous_memory(rng):
-    for dtype in ("float32", "float64"):
-        result = upsample(normal(rng, 2, 3, 4, dtype=dtype), (6, 8))
-        assert result.dtype == dtype
-        assert result.flags.c_contiguous
-
+# ------------------------------------------------------------------------------------------------------- by property
 
 extents = st.integers(1, 6)
 numbers = st.floats(-1e3, 1e3, width=32)
-
-
-def maps_of(count=1):
-    """``count`` maps of one shape, and the size they are resized to."""
-    return st.tuples(extents, extents).flatmap(
-        lambda old: st.tuples(
-            hnp.arrays("float64", (count, *old), elements=numbers), st.tuples(st.integers(1, 15), st.integers(1, 15))
-        )
-    )
-
-
-@settings(deadline=None, max_examples=60)
-@given(maps_of())
-def test_upsample_stays_within_the_range_of_its_values(case):
-    maps, size = case
-    result = upsample(maps, size)
-    slack = 1e-12 * max(1.0, np.abs(maps).max())
-    assert result.min() >= maps.min() - slack
-    assert result.max() <= maps.max() + slack
-
-
-@settings(deadline=None, max_examples=60)
-@given(maps_of(2), numbers, numbers)
-def test_upsample_is_linear(case, a, b):
-    (one, two), size = case
-    joined = upsample((a * one + b * two)[None], size)
-    apart = a * upsample(one[None], size) + b * upsample(two[None], size)
-    np.testing.assert_allclose(joined, apart, rtol=1e-9, atol=1e-6)
-
-
-@settings(deadline=None, max_examples=30)
-@given(maps_of())
-def test_upsample_to_its_own_size_changes_nothing(case):
-    maps, _ = case
-    np.testing.assert_array_equal(upsample(maps, maps.shape[1:]), maps)
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.tuples(extents, extents), st.tuples(extents, extents), numbers)
-def test_upsample_keeps_a_constant(old, new, value):
-    np.testing.assert_allclose(upsample(np.full((1, *old), value), new), np.full((1, *new), value), rtol=1e-12)
 
 
 @settings(deadline=None, max_examples=60)

@@ -354,7 +354,7 @@ def test_permissions(given, tmp_path):
         "import os, sys\n"
         "from pathlib import Path\n"
         "from keras_gradcam.cli.inputs.pictures import read_file\n"
-        "from keras_gradcam.cli.files import check_writable\n"
+        "from keras_gradcam.files import check_writable\n"
         "if os.getuid() == 0:\n    os.setgid(65534)\n    os.setuid(65534)\n"
         "for action in (lambda: read_file(sys.argv[1]), lambda: check_writable(Path(sys.argv[2])),\n"
         "               lambda: check_writable(Path(sys.argv[2]) / 'new')):\n"

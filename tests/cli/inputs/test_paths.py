@@ -7,9 +7,8 @@ import os
 import pytest
 
 from keras_gradcam.cli.errors import CommandError
-from keras_gradcam.cli.files import json_parts, remove_unfinished, safe_name
+from keras_gradcam.cli.files import json_parts, safe_name
 from keras_gradcam.cli.inputs.paths import find_pictures, result_names
-from keras_gradcam.files import replace_whole
 
 
 @pytest.fixture
@@ -136,27 +135,6 @@ def test_long_names_fit_the_file_system():
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path):
-    path = tmp_path / "file"
-    replace_whole(path, b"before")
-
-    def torn():
-        yield b"half"
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        replace_whole(path, torn())
-    assert path.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_leftovers_are_removed(tmp_path):
-    (tmp_path / ".x.png.unfinished").touch()
-    (tmp_path / "x.png").touch()
-    remove_unfinished(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
 def test_json_of_empty_lists():
