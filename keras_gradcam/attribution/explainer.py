@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -201,6 +202,13 @@ class Explainer:
             ValueError: As calling the explainer does.
         """
         return self.runner.explained_layer(images)
+
+    def with_target(self, target: TargetLike) -> Explainer:
+        """Returns an explainer of the same maps for another target, which shares what was compiled."""
+        explainer = copy.copy(self)
+        explainer.target = as_target(target)
+        explainer.runner = self.runner.with_target(explainer.target)
+        return explainer
 
     def __repr__(self) -> str:
         layer = "the last feature map" if self.runner.layer is None else described(self.runner.layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -106,6 +107,12 @@ class Runner:
         self._input_index = input_index
         self._before_tokens = ""
         self._warned = False
+
+    def with_target(self, target: Target) -> Runner:
+        """Returns a runner of another target that shares what was compiled."""
+        runner = copy.copy(self)
+        runner._target = target
+        return runner
 
     def outputs(self, images: Structure) -> Outputs:
         """Returns the shapes and final activations of the model's outputs, which are tried on the first sample."""

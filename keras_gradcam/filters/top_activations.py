@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ..attribution.explainer import Explainer
-from ..attribution.inputs import read_batches
+from ..attribution.batches import read_batches
 from ..attribution.layers import LayerLike
 from ..drawing.canvas import FAINT, INK, LINE, Canvas, flowed, shortened
 from ..drawing.pixels import displayed, resized
