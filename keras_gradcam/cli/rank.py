@@ -17,7 +17,7 @@ from ..attribution.explainer import Explainer
 from ..drawing.pixels import Style, encoded
 from ..files import replace_whole
 from ..reid import Ranking, RankList, rank, rank_figure
-from ..reid.retrieval import of_different_people
+from ..reid.retrieval import of_different_identities
 from ..version import __version__
 from .console import Progress, tell
 from .errors import SOME_FAILED, CommandError, PictureError
@@ -165,7 +165,7 @@ def _explained(
 
     The first of a list among the first of several lists are the same as among all, so that no others are needed.
     """
-    asked = of_different_people(query.identities, options.show)
+    asked = of_different_identities(query.identities, options.show)
     asked = [number for number in asked if ranking.indices[number, 0] >= 0]
     if not asked:
         return []

@@ -53,7 +53,7 @@ def mass_inside(
         stack, masks = _with_masks(maps, regions, input_size)
         return PerSample(np.array([_share_inside(a, mask) for a, mask in zip(stack, masks, strict=True)]))
     stack, size = maps_of(np.asarray(maps)[None], input_size)
-    return _share_inside(stack[0], region_mask(regions, size))
+    return _share_inside(stack[0], region_mask(regions, size))  # type: ignore[arg-type]
 
 
 def pointing_game(
@@ -100,7 +100,7 @@ def pointing_game(
         stack, masks = _with_masks(maps, regions, input_size)
         return PerSample(np.array([_hit(a, mask, tolerance) for a, mask in zip(stack, masks, strict=True)]))
     stack, size = maps_of(np.asarray(maps)[None], input_size)
-    return _hit(stack[0], region_mask(regions, size), tolerance)
+    return _hit(stack[0], region_mask(regions, size), tolerance)  # type: ignore[arg-type]
 
 
 def region_mask(region: Region, input_size: Sequence[int]) -> np.ndarray:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from .figures import pair_figure, rank_figure
 from .ranking import Ranking, RankList
 from .retrieval import Gallery, rank
-from .similarity import SimilarityMaps, activation_energy, similarity_maps
+from .similarity import SimilarityMaps, similarity_maps
 
 __all__ = [
     "Gallery",
     "RankList",
     "Ranking",
     "SimilarityMaps",
-    "activation_energy",
     "pair_figure",
     "rank",
     "rank_figure",

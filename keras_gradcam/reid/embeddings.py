@@ -1,31 +1,135 @@
-"""What is ranked: pictures with identities and cameras, embedded a portion at a time."""
+"""Queries and galleries: pictures with identities and cameras, read and embedded a batch at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ..attribution.batches import Batch, Selector, read_batches
 from ..attribution.explainer import Explainer
+from ..engine.base import Structure
 from ..errors import ArgumentError
+
+# How many given embeddings are read at a time.
+_BATCH = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Entries:
-    """Queries or a gallery.
+class LabelledPictures:
+    """A data set of pictures, or of embeddings, with identities and perhaps cameras.
 
     Attributes:
-        name: "query" or "gallery".
-        given: What the user gave.
-        vectors: float32 (N, D), the embeddings.
-        identities: int (N,).
-        cameras: int (N,), or None.
+        name: "query" or "gallery", for errors.
+        data: ``(pictures, identities, cameras)`` or ``(pictures, identities)`` as arrays, or whatever else
+            :func:`~keras_gradcam.attribution.batches.read_batches` reads.
+        image: What the pictures are in a sample of a data set, a key or a function. Arrays are taken as they are.
+        label: The same for identities.
+        camera: The same for cameras.
     """
 
     name: str
-    given: Any
+    data: Any
+    image: Selector = None
+    label: Selector = None
+    camera: Selector = None
+
+    @property
+    def is_arrays(self) -> bool:
+        """Whether everything is there as arrays, which can be indexed."""
+        return isinstance(self.data, tuple) or _is_list_of_columns(self.data)
+
+    @property
+    def is_read_once(self) -> bool:
+        """Whether it is an iterator, used up when it has been read."""
+        return not self.is_arrays and isinstance(self.data, Iterator)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Reads pictures with identities (``labels``) and cameras (``extra``), ``size`` at a time.
+
+        Raises:
+            ArgumentError: If there are no pictures, no identities, or identities and cameras are no whole numbers.
+        """
+        if self.is_arrays:
+            yield from read_batches(self.arrays(), size, name=self.name)
+            return
+        if self.data is None or (hasattr(self.data, "shape") and self.image is None):
+            raise self._is_no_set(type(self.data).__name__)
+        for batch in read_batches(
+            self.data, size, name=self.name, image=self.image, label=self.label, extra=self.camera
+        ):
+            if batch.labels is None:
+                raise ArgumentError(
+                    self.name,
+                    "give (pictures, identities) or (pictures, identities, cameras)",
+                    "pictures alone",
+                    "label=..., where samples are dicts",
+                )
+            cameras = None if batch.extra is None else self._numbers(batch.extra)
+            yield replace(batch, labels=self._numbers(batch.labels), extra=cameras)
+
+    def length(self) -> int | None:
+        """Returns how many pictures there are, or None where that is known only after reading them."""
+        images: Any = self.data[0] if self.is_arrays and self.data else None
+        return len(images) if hasattr(images, "__len__") and not isinstance(images, dict) else None
+
+    def arrays(self) -> tuple[Any, ...]:
+        """Returns pictures, identities and perhaps cameras as arrays of one length, where they are arrays.
+
+        Raises:
+            ArgumentError: If they do not fit each other.
+        """
+        if len(self.data) not in (2, 3):
+            raise self._is_no_set(type(self.data).__name__)
+        images, *columns = self.data
+        if isinstance(images, list) and images and np.ndim(images[0]) in (1, 3):
+            images = np.asarray(images)  # a list of pictures or of embeddings
+        if hasattr(images, "__len__") and not len(images):
+            raise ArgumentError(self.name, "hold at least one picture", "none")
+        columns = [self._numbers(column) for column in columns]
+        if hasattr(images, "shape") and images.shape and any(len(column) != len(images) for column in columns):
+            raise ArgumentError(
+                self.name,
+                "have one identity and one camera per picture",
+                f"{len(images)} pictures, {', '.join(str(len(column)) for column in columns)}",
+            )
+        return (images, *columns)
+
+    def _numbers(self, column: Any) -> np.ndarray:
+        """Returns identities or cameras as int64 (N,)."""
+        numbers = np.asarray(column)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iub":
+            raise ArgumentError(
+                self.name,
+                "have whole numbers for identities and cameras",
+                f"dtype {numbers.dtype}, shape {numbers.shape}",
+                "np.unique(names, return_inverse=True)[1], of the names of query and gallery together",
+            )
+        return numbers.astype(np.int64)
+
+    def _is_no_set(self, received: str) -> ArgumentError:
+        return ArgumentError(
+            self.name,
+            "be (pictures, identities, cameras), (pictures, identities) or a data set of these",
+            received,
+            ["a tuple of arrays", "a tf.data.Dataset", "a PyDataset", "a DataLoader", "an iterable of batches"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedSet:
+    """Queries or a gallery, embedded.
+
+    Attributes:
+        source: What was embedded.
+        vectors: float32 (N, D), the embeddings.
+        identities: int64 (N,).
+        cameras: int64 (N,), or None.
+    """
+
+    source: LabelledPictures
     vectors: np.ndarray
     identities: np.ndarray
     cameras: np.ndarray | None
@@ -33,153 +137,135 @@ class Entries:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def pictures_at(self, wanted: set[int], explainer: Explainer) -> dict[int, np.ndarray]:
-        """The pictures at some positions. A dataset is read again.
+    def pictures_at(self, indices: set[int], explainer: Explainer) -> dict[int, np.ndarray]:
+        """Returns the pictures at some indices. A data set is read again.
 
         Raises:
-            ValueError: If it is in another order than the first time, or these are embeddings.
+            ArgumentError: If it is in another order than the first time, or these are embeddings.
         """
-        if not wanted:
+        if not indices:
             return {}
-        same = True
-        if isinstance(self.given, (tuple, list)):
-            found = {place: np.asarray(self.given[0][place]) for place in wanted}
-        else:
-            found, position = {}, 0
-            for pictures, people, views in portions(self.name, self.given, explainer.batch_size):
-                part = slice(position, position + len(pictures))
-                same = same and np.array_equal(people, self.identities[part])
-                same = same and (views is None or self.cameras is None or np.array_equal(views, self.cameras[part]))
-                found.update(
-                    {place: pictures[place - position] for place in wanted.intersection(range(len(self))[part])}
-                )
-                position += len(pictures)
-                if len(found) == len(wanted):
-                    break
-        if any(picture.ndim < 2 for picture in found.values()):
-            raise ValueError(f"`{self.name}` must hold pictures to be explained. Received: embeddings.")
-        places = sorted(found)
-        again = explainer.embed(np.stack([found[place] for place in places]))
-        if not same or len(found) < len(wanted) or not self._are_at(again, places):
-            raise ValueError(
-                f"`{self.name}` must give the same pictures in the same order each time it is read, to be explained. "
-                "Received: a dataset that does not. Candidates: a dataset without shuffling and augmentation."
-            )
-        return found
+        name = self.source.name
+        if self.source.is_read_once:
+            raise _changed_order(name, "an iterator, which can be read once only", "a tf.data.Dataset")
+        pictures, is_same = self._read_again(indices, explainer.batch_size)
+        if any(picture.ndim < 2 for picture in pictures.values()):
+            raise ArgumentError(name, "hold pictures to be explained", "embeddings")
+        order = sorted(pictures)
+        vectors = explainer.embed(np.stack([pictures[index] for index in order]))
+        if not is_same or len(pictures) < len(indices) or not self._matches(vectors, order):
+            raise _changed_order(name)
+        return pictures
 
-    def _are_at(self, again: np.ndarray, places: list[int]) -> bool:
-        """Whether embeddings are those at some places: alike, and nowhere nearer to others that may lie close."""
-        before = self.vectors[places]
+    def _read_again(self, indices: set[int], batch_size: int) -> tuple[dict[int, np.ndarray], bool]:
+        """Returns the pictures at some indices, as far as they are there, and whether all labels are as before."""
+        if self.source.is_arrays:
+            images, *_ = self.source.arrays()
+            self._check_single_input(images)
+            return {index: np.asarray(images[index]) for index in indices}, True
+        pictures: dict[int, np.ndarray] = {}
+        start, is_same = 0, True
+        for batch in self.source.batches(batch_size):
+            self._check_single_input(batch.images)
+            rows = slice(start, start + len(batch))
+            is_same = is_same and np.array_equal(self.identities[rows], batch.labels)  # type: ignore[arg-type]
+            if batch.extra is not None and self.cameras is not None:
+                is_same = is_same and np.array_equal(batch.extra, self.cameras[rows])
+            pictures |= {index: batch.images[index - start] for index in indices.intersection(range(len(self))[rows])}
+            start = rows.stop
+            if len(pictures) == len(indices):
+                break
+        return pictures, is_same
+
+    def _check_single_input(self, images: Structure) -> None:
+        if not hasattr(images, "shape"):
+            raise ArgumentError(self.source.name, "hold pictures of a single input to be explained", "several inputs")
+
+    def _matches(self, vectors: np.ndarray, indices: Sequence[int]) -> bool:
+        """Returns whether these embeddings match the stored rows and no other row is closer."""
+        stored = self.vectors[indices]
         centre = self.vectors.mean(axis=0)
-        rows, found = self.vectors - centre, again - centre
+        rows, centred = self.vectors - centre, vectors - centre
         lengths = np.square(rows).sum(axis=1)
-        squares = lengths - 2 * found @ rows.T  # of the distances, but for the length of what was found
-        own = squares[np.arange(len(places)), places]
-        alike = np.allclose(again, before, rtol=1e-2, atol=1e-3 * np.abs(before).max())
-        return alike and bool((own <= squares.min(axis=1) + 1e-3 * lengths.max()).all())
+        # Squared distances to all rows, less the squared length of the new embedding, which is the same for all.
+        distances = lengths - 2 * centred @ rows.T
+        own = distances[np.arange(len(indices)), indices]
+        are_close = np.allclose(vectors, stored, rtol=1e-2, atol=1e-3 * np.abs(stored).max())
+        return are_close and bool((own <= distances.min(axis=1) + 1e-3 * lengths.max()).all())
 
 
-def embedded(name: str, given: Any, explainer: Explainer | None, progress: bool) -> Entries:
-    """Embeds what was given, a portion at a time.
+def embed_set(source: LabelledPictures, explainer: Explainer | None, progress: bool) -> EmbeddedSet:
+    """Embeds a data set, a batch at a time.
+
+    Args:
+        source: Pictures or embeddings.
+        explainer: Of the network; None where embeddings are given.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: If it cannot be embedded.
+        ArgumentError: If it cannot be embedded.
     """
     import keras
 
-    total = _length(given)
-    portion = explainer.batch_size if explainer is not None else 1024
-    bar = keras.utils.Progbar(total) if progress and (total is None or total > portion) else None
-    vectors, identities, cameras = [], [], []
-    done = 0
-    for pictures, people, views in portions(name, given, portion):
-        vectors.append(vectors_of(name, pictures, explainer))
-        identities.append(people)
-        if views is not None:
-            cameras.append(views)
-        done += len(people)
+    total = source.length()
+    size = explainer.batch_size if explainer is not None else _BATCH
+    bar = keras.utils.Progbar(total) if progress and (total is None or total > size) else None
+    vectors, cameras = [], []
+    identities: list[Any] = []
+    count = 0
+    for batch in source.batches(size):
+        vectors.append(embed_pictures(source.name, batch.images, explainer))
+        identities.append(batch.labels)
+        if batch.extra is not None:
+            cameras.append(batch.extra)
+        count += len(batch)
         if bar is not None:
-            bar.update(done)
-    if not done:
-        raise ValueError(f"`{name}` must hold at least one picture. Received: none.")
+            bar.update(count)
     if bar is not None and total is None:
-        bar.update(done, finalize=True)
+        bar.update(count, finalize=True)
     rows = np.concatenate(vectors)
     if not np.isfinite(rows).all():
-        raise ValueError(f"`{name}` must have finite embeddings. Received: some that are not.")
-    return Entries(name, given, rows, np.concatenate(identities), np.concatenate(cameras) if cameras else None)
+        raise ArgumentError(source.name, "have finite embeddings", "some that are not")
+    return EmbeddedSet(source, rows, np.concatenate(identities), np.concatenate(cameras) if cameras else None)
 
 
-def vectors_of(name: str, pictures: np.ndarray, explainer: Explainer | None) -> np.ndarray:
-    """(N, D), embeddings of pictures; embeddings stay as they are."""
-    if pictures.ndim == 2:
+def embed_pictures(name: str, pictures: Structure, explainer: Explainer | None) -> np.ndarray:
+    """Returns the embeddings of pictures, float32 (N, D); embeddings stay as they are.
+
+    Raises:
+        ArgumentError: If these are neither, or there is no network to embed pictures with.
+    """
+    if isinstance(pictures, np.ndarray) and pictures.ndim == 2:
         return pictures.astype(np.float32)
-    if pictures.ndim == 1:
-        raise ValueError(f"`{name}` must hold pictures or embeddings (N, D). Received: shape {pictures.shape}.")
+    if isinstance(pictures, np.ndarray) and pictures.ndim == 1:
+        raise ArgumentError(name, "hold pictures or embeddings (N, D)", f"shape {pictures.shape}")
     if explainer is None:
         raise ArgumentError("model", "be given to embed pictures", f"None, and pictures as `{name}`")
     return explainer.embed(pictures)
 
 
-def _length(given: Any) -> int | None:
-    """How many entries there are, where that can be known beforehand."""
-    return len(given[0]) if isinstance(given, (tuple, list)) and given and hasattr(given[0], "__len__") else None
-
-
-def portions(name: str, given: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """Pictures, identities and cameras, about ``size`` at a time."""
-    if isinstance(given, (tuple, list)) and len(given) in (2, 3):
-        pictures, *labels = given
-        if not (hasattr(pictures, "__len__") and hasattr(pictures, "__getitem__")):
-            raise ValueError(
-                f"`{name}` must hold pictures or embeddings as an array. Received: {type(pictures).__name__}. "
-                "Candidates: a NumPy array, a tf.data.Dataset of (pictures, identities, cameras)."
-            )
-        if not len(pictures):
-            raise ValueError(f"`{name}` must hold at least one picture. Received: none.")
-        columns = [_labels(name, column) for column in labels]
-        if any(len(column) != len(pictures) for column in columns):
-            raise ValueError(
-                f"`{name}` must have one identity and one camera per picture. "
-                f"Received: {len(pictures)} pictures, {', '.join(str(len(column)) for column in columns)}."
-            )
-        for start in range(0, len(pictures), size):
-            part = slice(start, start + size)
-            cut = [column[part] for column in columns]
-            yield np.asarray(pictures[part]), cut[0], cut[1] if len(cut) > 1 else None
-        return
-    if not hasattr(given, "element_spec"):
-        raise ValueError(
-            f"`{name}` must be (pictures, identities, cameras), (pictures, identities) or a tf.data.Dataset of these. "
-            f"Received: {type(given).__name__}."
+def check_cameras(has_query: bool, has_gallery: bool) -> None:
+    """Raises ArgumentError where only one of query and gallery has cameras."""
+    if has_query != has_gallery:
+        raise ArgumentError(
+            "gallery",
+            "come with cameras where the query does; they must both come with cameras or both without",
+            f"cameras of the {'query' if has_query else 'gallery'} alone",
+            "Gallery((pictures, identities, cameras), query=(pictures, identities, cameras))",
         )
-    spec = given.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3) or not all(hasattr(one, "shape") for one in spec):
-        raise ValueError(
-            f"`{name}` must give (pictures, identities) or (pictures, identities, cameras). Received: {spec}."
-        )
-    batched = given if spec[1].shape.rank else given.batch(size)
-    for pictures, *labels in batched.as_numpy_iterator():
-        columns = [_labels(name, column) for column in labels]
-        yield pictures, columns[0], columns[1] if len(columns) > 1 else None
 
 
-def _labels(name: str, column: Any) -> np.ndarray:
-    numbers = np.asarray(column)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iub":
-        raise ValueError(
-            f"`{name}` must have whole numbers for identities and cameras. "
-            f"Received: dtype {numbers.dtype}, shape {numbers.shape}. "
-            "Candidates: np.unique(names, return_inverse=True)[1], of the names of query and gallery together."
-        )
-    return numbers.astype(np.int64)
+def _is_list_of_columns(data: Any) -> bool:
+    """Returns whether a list holds pictures, identities and perhaps cameras, and not samples or pictures."""
+    if not isinstance(data, list) or len(data) not in (2, 3) or isinstance(data[0], (tuple, dict)):
+        return False
+    return np.ndim(data[0]) >= 2 and all(np.ndim(column) == 1 for column in data[1:])
 
 
-def check_cameras(of_query: bool, of_gallery: bool) -> None:
-    """Raises ValueError where only one side has cameras."""
-    if of_query != of_gallery:
-        raise ValueError(
-            "`query` and `gallery` must both come with cameras or both without. "
-            f"Received: cameras of the {'query' if of_query else 'gallery'} alone. "
-            "Candidates: Gallery((pictures, identities, cameras), query=(pictures, identities, cameras))."
-        )
+def _changed_order(
+    name: str,
+    received: str = "a data set that does not",
+    candidates: str = "a data set without shuffling and augmentation",
+) -> ArgumentError:
+    requirement = "give the same pictures in the same order each time it is read, to be explained"
+    return ArgumentError(name, requirement, received, candidates)

@@ -3,80 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..attribution.explainer import Explainer
 from ..attribution.targets.embeddings import Distance, Similarity
 from ..errors import ArgumentError
-from .embeddings import Entries
-from .ranking import RankList
+from .embeddings import EmbeddedSet
+from .ranking import Ranking, RankList
 from .similarity import parts
 
-if TYPE_CHECKING:
-    from .ranking import Ranking
-
-
+# The map of a query, and those of the pictures of its list.
 _Maps = tuple[np.ndarray, np.ndarray]
 
 
 def explained_lists(
-    explainer: Explainer, queries: Entries, gallery: Entries, ranking: Ranking, chosen: Sequence[int], metric: str
+    explainer: Explainer,
+    queries: EmbeddedSet,
+    gallery: EmbeddedSet,
+    ranking: Ranking,
+    chosen: Sequence[int],
+    metric: str,
 ) -> tuple[RankList, ...]:
-    """The lists of some queries with maps, exact ones where the network and the metric allow it."""
-    wanted = {int(place) for number in chosen for place in ranking.indices[number] if place >= 0}
-    asked = queries.pictures_at(set(chosen), explainer)
-    shown = gallery.pictures_at(wanted, explainer)
-    lists, explaining = [], _exact if metric == "cosine" else _gradient
+    """Explains the lists of some queries, with exact maps where the network and the metric allow it.
+
+    Args:
+        explainer: Of the network.
+        queries: All queries.
+        gallery: The gallery.
+        ranking: The gallery ranked for the queries.
+        chosen: The indices of the queries to explain; those with an empty list are left out.
+        metric: "cosine" or "euclidean".
+    """
+    lists = {number: [int(index) for index in ranking.indices[number] if index >= 0] for number in chosen}
+    query_pictures = queries.pictures_at(set(chosen), explainer)
+    gallery_pictures = gallery.pictures_at({index for indices in lists.values() for index in indices}, explainer)
+    explained, is_exact = [], metric == "cosine"
     for number in chosen:
-        places = [int(place) for place in ranking.indices[number] if place >= 0]
-        if not places:
+        indices = lists[number]
+        if not indices:
             continue
-        query, pictures = asked[number], np.stack([shown[place] for place in places])
-        try:
-            query_map, maps = explaining(explainer, query, pictures, metric)
-        except ValueError:
-            if explaining is _gradient:
-                raise
-            explaining = _gradient
-            query_map, maps = _gradient(explainer, query, pictures, metric)
-        lists.append(
+        query, pictures = query_pictures[number], np.stack([gallery_pictures[index] for index in indices])
+        maps = _exact(explainer, query, pictures) if is_exact else None
+        if maps is None:
+            is_exact = False
+            maps = _gradient(explainer, query, pictures, metric)
+        explained.append(
             RankList(
                 index=number,
                 identity=int(queries.identities[number]),
                 query=query,
-                query_map=query_map,
+                query_map=maps[0],
                 pictures=pictures,
-                maps=maps,
-                similarities=ranking.similarities[number, : len(places)],
-                identities=gallery.identities[places],
-                correct=ranking.correct[number, : len(places)],
-                form="exact" if explaining is _exact else "gradient",
+                maps=maps[1],
+                similarities=ranking.similarities[number, : len(indices)],
+                identities=gallery.identities[indices],
+                correct=ranking.correct[number, : len(indices)],
+                form="exact" if is_exact else "gradient",
                 metric=metric,
             )
         )
-    return tuple(lists)
+    return tuple(explained)
 
 
-def _exact(explainer: Explainer, query: np.ndarray, pictures: np.ndarray, metric: str) -> _Maps:
-    """What each cell adds to the cosine: <F_i, g> / (|f| |g|)."""
-    one, others = parts(explainer, query[None]), parts(explainer, pictures)
-    f, g = one.embeddings[0], others.embeddings
+def _exact(explainer: Explainer, query: np.ndarray, pictures: np.ndarray) -> _Maps | None:
+    """Returns what each cell adds to the cosine, <F_i, g> / (|f| |g|), or None where the head is not linear."""
+    try:
+        of_query, of_pictures = parts(explainer, query[None]), parts(explainer, pictures)
+    except ValueError:
+        return None
+    f, g = of_query.embeddings[0], of_pictures.embeddings
     lengths = np.linalg.norm(f) * np.linalg.norm(g, axis=1)
     lengths = np.where(lengths > 0, lengths, 1)
-    maps = others.cells @ f / lengths[:, None, None]
-    return (one.cells[0] @ g[0] / lengths[0]).astype(np.float32), maps.astype(np.float32)
+    maps = of_pictures.cells @ f / lengths[:, None, None]
+    return (of_query.cells[0] @ g[0] / lengths[0]).astype(np.float32), maps.astype(np.float32)
 
 
 def _gradient(explainer: Explainer, query: np.ndarray, pictures: np.ndarray, metric: str) -> _Maps:
-    """Grad-CAM of the score, with the other picture fixed."""
+    """Returns Grad-CAM of the score, on the query and on the pictures, with the embedding of the other one fixed."""
     score: Callable[[Any], Any] = Similarity if metric == "cosine" else Distance
-    one, others = explainer.embed(query[None]), explainer.embed(pictures)
-    of_query = explainer(query[None], explainer.target.on_same_output(score(others[:1])))
-    of_pictures = explainer(pictures, explainer.target.on_same_output(score(one)))
+    query_vector, vectors = explainer.embed(query[None]), explainer.embed(pictures)
+    of_query = explainer(query[None], explainer.target.on_same_output(score(vectors[:1])))
+    of_pictures = explainer(pictures, explainer.target.on_same_output(score(query_vector)))
     if of_query.cam is None or of_pictures.cam is None:
         raise ArgumentError(
-            "model", "be an Explainer that computes 'gradcam' or a cousin", f"methods={explainer.methods}"
+            "model", "be an Explainer that computes 'gradcam' or a variant of it", f"methods={explainer.methods}"
         )
     return of_query.cam[0], of_pictures.cam

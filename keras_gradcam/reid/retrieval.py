@@ -1,4 +1,4 @@
-"""A gallery that is ranked again and again while a network learns."""
+"""Ranks a gallery for queries, once or again and again while a network learns."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.explainer import Explainer
+from ..attribution.batches import Selector
+from ..attribution.explainer import Explainer, as_explainer
+from ..attribution.targets.embeddings import SelfSimilarity
 from ..errors import ArgumentError, check_whole_number
-from .embeddings import check_cameras, embedded, portions, vectors_of
+from .embeddings import LabelledPictures, check_cameras, embed_pictures, embed_set
 from .rank_maps import explained_lists
-from .ranking import Ranking, _ranked
-from .similarity import as_explainer
+from .ranking import Ranking, rank_embeddings
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +23,15 @@ class Gallery:
     """What a :class:`keras_gradcam.GuidedGradCAMCallback` ranks while a network learns.
 
     Attributes:
-        pictures: ``(pictures, identities, cameras)`` or ``(pictures, identities)``; or a ``tf.data.Dataset`` of these.
+        pictures: ``(pictures, identities, cameras)`` or ``(pictures, identities)``; or a data set of these that can be
+            read again and again. See :func:`rank`.
         query: The same for the queries; by default the probe with its labels, without cameras.
         every: Rank every so many logged epochs, and after the last one.
         top: How many of each list are shown.
         shown: How many queries are shown: the first one of each identity, and then of the others.
+        image: Where samples of a data set are dicts: the key of the pictures, or a function of a sample.
+        label: The same for identities.
+        camera: The same for cameras.
 
     Raises:
         ValueError: If a number is not one >= 1.
@@ -37,10 +42,37 @@ class Gallery:
     every: int = 1
     top: int = 5
     shown: int = 4
+    image: Selector = None
+    label: Selector = None
+    camera: Selector = None
 
     def __post_init__(self) -> None:
         for name in ("every", "top", "shown"):
             check_whole_number(name, getattr(self, name), 1)
+
+    def sources(self) -> tuple[LabelledPictures, LabelledPictures]:
+        """Returns the queries and the gallery as data sets."""
+        return _sources(self.query, self.pictures, self.image, self.label, self.camera)
+
+
+def check_gallery(gallery: Gallery, explainer: Explainer) -> None:
+    """Raises ArgumentError if a gallery cannot be ranked; looks at its first pictures only."""
+    have_cameras = []
+    for source in gallery.sources():
+        if source.is_read_once:
+            raise ArgumentError(
+                source.name,
+                "be a data set that can be read again at every ranking",
+                f"{type(source.data).__name__}, an iterator",
+                ["arrays", "a tf.data.Dataset", "a PyDataset"],
+            )
+        first = next(source.batches(1))
+        if isinstance(first.images, np.ndarray) and first.images.ndim == 2:
+            raise ArgumentError(source.name, "hold pictures, to be embedded at every ranking", "embeddings")
+        embed_pictures(source.name, first.images, explainer)
+        have_cameras.append(first.extra is not None)
+    check_cameras(*have_cameras)
+    _warn_of_queries_in(gallery)
 
 
 def rank_gallery(gallery: Gallery, explainer: Explainer, warn: bool = True) -> Ranking:
@@ -51,56 +83,17 @@ def rank_gallery(gallery: Gallery, explainer: Explainer, warn: bool = True) -> R
         explainer: Of the network.
         warn: Whether to warn of queries without a right match. They are the same each time that it is ranked.
     """
-    ranking = ranked_and_explained(
-        gallery.query,
-        gallery.pictures,
+    ranking = _ranked(
+        *gallery.sources(),
         explainer,
         "cosine",
         gallery.top,
-        lambda people: of_different_people(people, gallery.shown),
+        lambda identities: of_different_identities(identities, gallery.shown),
         progress=False,
     )
     if warn:
-        warn_of_unmatched(ranking)
+        _warn_of_unmatched(ranking)
     return ranking
-
-
-def check_gallery(gallery: Gallery, explainer: Explainer) -> None:
-    """Raises ValueError if a gallery cannot be ranked; looks at its first pictures only."""
-    cameras = []
-    for name, given in (("query", gallery.query), ("gallery", gallery.pictures)):
-        first = next(portions(name, given, 1), None)
-        if first is None or not len(first[1]):
-            raise ValueError(f"`{name}` must hold at least one picture. Received: none.")
-        if first[0].ndim == 2:
-            raise ValueError(f"`{name}` must hold pictures, to be embedded anew each time. Received: embeddings.")
-        vectors_of(name, first[0][:1], explainer)
-        cameras.append(first[2] is not None)
-    check_cameras(*cameras)
-    _warn_of_queries_in(gallery)
-
-
-def _warn_of_queries_in(gallery: Gallery) -> None:
-    """Without cameras a query that is in the gallery finds itself."""
-    sides = gallery.query, gallery.pictures
-    if not all(isinstance(side, (tuple, list)) and len(side) == 2 for side in sides):
-        return
-    asked = {np.ascontiguousarray(picture).tobytes() for picture in gallery.query[0]}
-    found = sum(np.ascontiguousarray(picture).tobytes() in asked for picture in gallery.pictures[0])
-    if found:
-        warnings.warn(
-            f"{found} pictures of the gallery are queries too and find themselves, which flatters CMC and mAP. Leave "
-            "them out of the gallery, or give cameras.",
-            UserWarning,
-            stacklevel=2,
-        )
-
-
-def of_different_people(identities: np.ndarray, count: int) -> list[int]:
-    """The numbers of ``count`` queries: the first one of each identity, and then of the others."""
-    firsts = np.sort(np.unique(identities, return_index=True)[1])
-    others = np.setdiff1d(np.arange(len(identities)), firsts)
-    return sorted(np.concatenate([firsts, others])[:count].tolist())
 
 
 def rank(
@@ -112,40 +105,46 @@ def rank(
     top: int = 10,
     explain: int | Sequence[int] = 0,
     progress: bool = True,
+    image: Selector = None,
+    label: Selector = None,
+    camera: Selector = None,
 ) -> Ranking:
     r"""Ranks a gallery for every query, as in the Market-1501 protocol.
 
-    Gallery entries with the query's identity and the query's camera are left out, and so are those of identity -1
-    (junk). Without cameras nothing but junk is left out; where both are the same pictures (one object), each query's
-    own entry. Entries of equal similarity keep the order of the gallery.
+    Left out are gallery entries with the query's identity and the query's camera, and those of identity -1 (junk).
+    Without cameras only junk is left out; where both are the same pictures (one object), each query's own entry.
+    Entries of equal similarity keep the order of the gallery.
 
-    Of a list with right matches at positions :math:`p_1 < ... < p_m` (counted from 1, in what is left of the gallery)
+    Of a list with right matches at ranks :math:`p_1 < ... < p_m` (counted from 1, in what is left of the gallery)
 
     .. math:: AP = \frac{1}{m} \sum_i \frac{i}{p_i} \qquad CMC_k = \text{share of queries with } p_1 \le k
 
     the uninterpolated average precision that most toolkits report. The Matlab code published with Market-1501 takes the
     mean of the precision before and at each match instead, which gives slightly other values.
 
-    Pictures are embedded in portions: memory holds all embeddings, but only one portion of pictures and of the matrix
-    of similarities.
+    Memory holds all embeddings, but only one batch of pictures and a part of the matrix of similarities.
 
     Args:
-        query: ``(pictures, identities, cameras)`` or ``(pictures, identities)``, where embeddings (N, D) may stand
-            for pictures; or a ``tf.data.Dataset`` of either, batched or not.
+        query: ``(pictures, identities, cameras)`` or ``(pictures, identities)`` as arrays, where embeddings (N, D) may
+            stand for pictures; or a data set of either: a ``tf.data.Dataset``, a ``keras.utils.PyDataset``, a
+            ``torch.utils.data.DataLoader``, any iterable of samples or batches.
         gallery: The same.
         model: A Keras model that returns embeddings, or an :class:`keras_gradcam.Explainer` of it; not needed where
             embeddings are given.
         metric: "cosine", or "euclidean".
         top: How many of each list are returned.
-        explain: How many queries, from the first, or which ones to explain: their first ``top`` get maps. A dataset
+        explain: How many queries, from the first, or which ones to explain: their first ``top`` get maps. A data set
             is read once more for it, and has to give the same order again.
         progress: Whether to show progress bars.
+        image: Where samples of a data set are dicts: the key of the pictures, or a function of a sample.
+        label: The same for identities, whole numbers.
+        camera: The same for cameras, whole numbers.
 
     Returns:
         The :class:`Ranking`.
 
     Raises:
-        ValueError: If the arguments do not fit each other.
+        ArgumentError: If the arguments do not fit each other.
 
     Example:
         >>> import numpy as np
@@ -158,34 +157,51 @@ def rank(
     if metric not in ("cosine", "euclidean"):
         raise ArgumentError("metric", "be 'cosine' or 'euclidean'", repr(metric))
     check_whole_number("top", top, 1)
-    explainer = None if model is None else as_explainer(model)
-    ranking = ranked_and_explained(
-        query, gallery, explainer, metric, top, lambda people: _chosen(explain, len(people)), progress
-    )
-    warn_of_unmatched(ranking)
+    explainer = None if model is None else as_explainer(model, target=SelfSimilarity(), methods=("gradcam",))
+    sources = _sources(query, gallery, image, label, camera)
+    ranking = _ranked(*sources, explainer, metric, top, lambda identities: _chosen(explain, len(identities)), progress)
+    _warn_of_unmatched(ranking)
     return ranking
 
 
-def ranked_and_explained(
-    query: Any,
-    gallery: Any,
+def of_different_identities(identities: np.ndarray, count: int) -> list[int]:
+    """Chooses ``count`` queries, the first one of each identity and then of the others, by their indices."""
+    firsts = np.sort(np.unique(identities, return_index=True)[1])
+    others = np.setdiff1d(np.arange(len(identities)), firsts)
+    return sorted(np.concatenate([firsts, others])[:count].tolist())
+
+
+def _sources(
+    query: Any, gallery: Any, image: Selector, label: Selector, camera: Selector
+) -> tuple[LabelledPictures, LabelledPictures]:
+    """Returns query and gallery as data sets; the same object where both are the same pictures."""
+    queries = LabelledPictures("query", query, image, label, camera)
+    if gallery is query or _are_same_arrays(query, gallery):
+        return queries, queries
+    return queries, LabelledPictures("gallery", gallery, image, label, camera)
+
+
+def _ranked(
+    query: LabelledPictures,
+    gallery: LabelledPictures,
     explainer: Explainer | None,
     metric: str,
     top: int,
     choose: Callable[[np.ndarray], Sequence[int]],
     progress: bool,
 ) -> Ranking:
-    """Ranks; ``choose`` says which queries to explain, given the identities of all."""
-    queries = embedded("query", query, explainer, progress)
-    same = gallery is query or _alike(query, gallery)
-    entries = queries if same else embedded("gallery", gallery, explainer, progress)
+    """Ranks a gallery; ``choose`` returns the indices of the queries to explain, given the identities of all."""
+    is_same = gallery is query
+    queries = embed_set(query, explainer, progress)
+    entries = queries if is_same else embed_set(gallery, explainer, progress)
     if queries.vectors.shape[1] != entries.vectors.shape[1]:
-        raise ValueError(
-            "`query` and `gallery` must have embeddings of one length. "
-            f"Received: {queries.vectors.shape[1]} and {entries.vectors.shape[1]}."
+        raise ArgumentError(
+            "gallery",
+            "have embeddings of the query's length; both must have embeddings of one length",
+            f"{queries.vectors.shape[1]} and {entries.vectors.shape[1]}",
         )
     check_cameras(queries.cameras is not None, entries.cameras is not None)
-    ranking = _ranked(queries, entries, metric, top, same)
+    ranking = rank_embeddings(queries, entries, metric, top, is_same)
     chosen = choose(queries.identities)
     if not chosen:
         return ranking
@@ -194,8 +210,29 @@ def ranked_and_explained(
     return replace(ranking, explained=explained_lists(explainer, queries, entries, ranking, chosen, metric))
 
 
-def warn_of_unmatched(ranking: Ranking) -> None:
-    """Queries without any right match count neither for nor against a network."""
+def _chosen(explain: int | Sequence[int], count: int) -> list[int]:
+    """Returns the indices of the queries that are to be explained, out of ``count``."""
+    numbers = np.asarray(explain)
+    if numbers.size == 0:
+        return []
+    is_whole = numbers.dtype.kind in "iu" and numbers.min() >= 0
+    if numbers.ndim == 0:
+        if not is_whole:
+            raise ArgumentError("explain", "be a whole number >= 0, or numbers of queries", repr(explain))
+        return list(range(min(int(numbers), count)))
+    if not is_whole or numbers.ndim > 1 or numbers.max() >= count:
+        raise ArgumentError("explain", f"name queries 0 to {count - 1}", repr(explain))
+    return numbers.tolist()
+
+
+def _are_same_arrays(query: Any, gallery: Any) -> bool:
+    """Returns whether two tuples hold the very same arrays."""
+    are_tuples = isinstance(query, tuple) and isinstance(gallery, tuple) and len(query) == len(gallery)
+    return are_tuples and all(a is b for a, b in zip(query, gallery, strict=True))
+
+
+def _warn_of_unmatched(ranking: Ranking) -> None:
+    """Warns of queries without any right match, which count neither for nor against a network."""
     unmatched = int(np.isnan(ranking.average_precision).sum())
     if unmatched:
         warnings.warn(
@@ -206,22 +243,17 @@ def warn_of_unmatched(ranking: Ranking) -> None:
         )
 
 
-def _alike(query: Any, gallery: Any) -> bool:
-    """Whether two tuples hold the very same arrays."""
-    tuples = isinstance(query, tuple) and isinstance(gallery, tuple) and len(query) == len(gallery)
-    return tuples and all(one is other for one, other in zip(query, gallery, strict=True))
-
-
-def _chosen(explain: int | Sequence[int], count: int) -> list[int]:
-    """The numbers of the queries that are to be explained."""
-    numbers = np.asarray(explain)
-    if numbers.size == 0:
-        return []
-    whole = numbers.dtype.kind in "iu" and numbers.min() >= 0
-    if numbers.ndim == 0:
-        if not whole:
-            raise ArgumentError("explain", "be a whole number >= 0, or numbers of queries", repr(explain))
-        return list(range(min(int(numbers), count)))
-    if not whole or numbers.ndim > 1 or numbers.max() >= count:
-        raise ArgumentError("explain", f"name queries 0 to {count - 1}", repr(explain))
-    return numbers.tolist()
+def _warn_of_queries_in(gallery: Gallery) -> None:
+    """Warns where a query is in the gallery and finds itself, as nothing but cameras would prevent."""
+    sides = gallery.query, gallery.pictures
+    if not all(isinstance(side, (tuple, list)) and len(side) == 2 for side in sides):
+        return
+    queries = {np.ascontiguousarray(picture).tobytes() for picture in gallery.query[0]}
+    count = sum(np.ascontiguousarray(picture).tobytes() in queries for picture in gallery.pictures[0])
+    if count:
+        warnings.warn(
+            f"{count} pictures of the gallery are queries too and find themselves, which flatters CMC and mAP. Leave "
+            "them out of the gallery, or give cameras.",
+            UserWarning,
+            stacklevel=2,
+        )

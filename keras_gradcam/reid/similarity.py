@@ -1,4 +1,4 @@
-"""What two pictures have in common, cell by cell."""
+"""Why two pictures match: the similarity of their embeddings, taken apart over pairs of cells."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.explainer import Explainer
+from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.explanation import warn_about_infinities
 from ..attribution.inputs import standardized
 from ..attribution.layers import LayerLike
@@ -15,11 +15,11 @@ from ..attribution.targets.embeddings import SelfSimilarity, Similarity
 from ..engine.base import Split, Structure
 from ..errors import ArgumentError, check_whole_number
 
-# Masked feature maps are pushed through the head in portions of about so many numbers.
-_PORTION = 8_000_000
+# The most numbers of masked feature maps that go through the head at a time.
+_MAX_NUMBERS = 8_000_000
 
-# How far the parts of an embedding may miss it by rounding, in 32 and in 16 bits: as a share of what they make up, and
-# as one of what the head adds whatever the picture.
+# How far the contributions of the cells may miss an embedding by rounding, in 32 and in 16 bits: as a share of what the
+# cells add, and as a share of what the head adds whatever the picture.
 _ROUNDING = {"float32": (1e-3, 1e-5), "half": (5e-2, 2e-2)}
 
 
@@ -61,7 +61,7 @@ class SimilarityMaps:
         return f"SimilarityMaps({len(self)} pairs, layer={self.layer!r}, cells {grids})"
 
     def point(self, row: int, column: int) -> np.ndarray:
-        """Where in the second picture one cell of the first finds its match.
+        """Returns where in the second picture one cell of the first finds its match.
 
         Args:
             row: Of the cell, counted on the grid of ``map_a``.
@@ -78,13 +78,13 @@ class SimilarityMaps:
         matrix = self._matrix("point")
         height, width = matrix.shape[1:3]
         if row not in range(-height, height) or column not in range(-width, width):
-            raise ValueError(
-                f"`row` and `column` must be on the grid of {height} x {width} cells. Received: {row}, {column}."
+            raise ArgumentError(
+                "row", f"be, with `column`, a cell on the grid of {height} x {width} cells", f"{row}, {column}"
             )
         return matrix[:, row, column]
 
     def matches(self, count: int = 5, once: bool = False) -> list[list[tuple[tuple[int, int], tuple[int, int], float]]]:
-        """The pairs of cells that add most, strongest first.
+        """Returns the pairs of cells that add most, strongest first.
 
         Args:
             count: How many.
@@ -100,29 +100,29 @@ class SimilarityMaps:
         """
         check_whole_number("count", count, 0)
         matrix = self._matrix("matches")
-        return [_strongest(one, count, once) for one in matrix]
+        return [_strongest(pair, count, once) for pair in matrix]
 
-    def _matrix(self, asking: str) -> np.ndarray:
+    def _matrix(self, method: str) -> np.ndarray:
         if self.matrix is None:
-            raise ValueError(f"`{asking}` must have the exact form. Received: maps of form='gradient'.")
+            raise ArgumentError(method, "have the exact form", "form='gradient'")
         return self.matrix
 
 
 def _strongest(matrix: np.ndarray, count: int, once: bool) -> list[tuple[tuple[int, int], tuple[int, int], float]]:
-    """The entries of (h, w, h', w') that are largest and > 0."""
-    found: list[tuple[tuple[int, int], tuple[int, int], float]] = []
+    """Returns the entries of (h, w, h', w') that are largest and > 0."""
+    matches: list[tuple[tuple[int, int], tuple[int, int], float]] = []
     used_a: set[tuple[int, int]] = set()
     used_b: set[tuple[int, int]] = set()
-    for place in np.argsort(-matrix.ravel(), kind="stable"):
-        i, j, k, m = (int(number) for number in np.unravel_index(place, matrix.shape))
-        if len(found) == count or not matrix[i, j, k, m] > 0:
+    for index in np.argsort(-matrix.ravel(), kind="stable"):
+        i, j, k, m = (int(number) for number in np.unravel_index(index, matrix.shape))
+        if len(matches) == count or not matrix[i, j, k, m] > 0:
             break
         if once and ((i, j) in used_a or (k, m) in used_b):
             continue
         used_a.add((i, j))
         used_b.add((k, m))
-        found.append(((i, j), (k, m), float(matrix[i, j, k, m])))
-    return found
+        matches.append(((i, j), (k, m), float(matrix[i, j, k, m])))
+    return matches
 
 
 def similarity_maps(
@@ -168,52 +168,13 @@ def similarity_maps(
     """
     if form not in ("exact", "gradient"):
         raise ArgumentError("form", "be 'exact' or 'gradient'", repr(form))
-    explainer = as_explainer(model, layer)
+    explainer = as_explainer(model, layer=layer, target=SelfSimilarity(), methods=("gradcam",))
     counts = [_count(explainer, pictures) for pictures in (a, b)]
     if counts[0] != counts[1]:
-        raise ValueError(f"`a` and `b` must be pairs. Received: {counts[0]} and {counts[1]} pictures.")
-    if form == "gradient":
-        return _gradient_maps(explainer, a, b)
-    parts_a, parts_b = parts(explainer, a), parts(explainer, b)
-    lengths = np.linalg.norm(parts_a.embeddings, axis=1) * np.linalg.norm(parts_b.embeddings, axis=1)
-    scale = np.where(lengths > 0, lengths, 1.0)
-    matrix = (
-        np.einsum("nhwd,nijd->nhwij", parts_a.cells, parts_b.cells, optimize=True) / scale[:, None, None, None, None]
-    )
-    similarity = np.einsum("nd,nd->n", parts_a.embeddings, parts_b.embeddings) / scale
-    warn_about_infinities({"similarity": similarity})
-    return SimilarityMaps(
-        similarity=similarity.astype(np.float32),
-        map_a=matrix.sum(axis=(3, 4)).astype(np.float32),
-        map_b=matrix.sum(axis=(1, 2)).astype(np.float32),
-        matrix=matrix.astype(np.float32),
-        layer=parts_a.layer,
-    )
-
-
-def activation_energy(model: Any, images: Structure, layer: LayerLike = None) -> np.ndarray:
-    r"""Where the feature map is strong, whatever for: :math:`E_{ij} = \sum_k A_{ijk}^2`.
-
-    Args:
-        model: A Keras model, or an :class:`keras_gradcam.Explainer` of it.
-        images: (N, H, W, C).
-        layer: The feature map; by default the last one with spatial extent.
-
-    Returns:
-        float32 (N, h, w), >= 0.
-
-    Raises:
-        ValueError: If the pictures or the layer do not fit the model.
-
-    Example:
-        >>> import keras, numpy as np
-        >>> model = keras.Sequential([keras.Input((16, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()])
-        >>> activation_energy(model, np.ones((2, 16, 8, 3))).shape
-        (2, 14, 6)
-
-    Source: Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017, https://arxiv.org/abs/1612.03928.
-    """
-    return np.square(as_explainer(model, layer).features(images)).sum(axis=-1)
+        raise ArgumentError(
+            "b", "have one picture for each of `a`; they must be pairs", f"{counts[0]} and {counts[1]} pictures"
+        )
+    return _exact_maps(explainer, a, b) if form == "exact" else _gradient_maps(explainer, a, b)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,68 +205,98 @@ def parts(explainer: Explainer, images: Structure) -> Parts:
     size = explainer.batch_size
     cells, embeddings = [], []
     for start in range(0, len(flat[0]), size):
-        features, made = split.body([array[start : start + size] for array in flat])
-        cells.append(_contributions(split, features, made, _compute_dtypes(explainer.model)))
-        embeddings.append(made.reshape(len(made), -1).astype(np.float64))
+        features, vectors = split.body([array[start : start + size] for array in flat])
+        cells.append(_contributions(split, features, vectors, _compute_dtypes(explainer.model)))
+        embeddings.append(vectors.reshape(len(vectors), -1).astype(np.float64))
     return Parts(np.concatenate(cells), np.concatenate(embeddings), split.layer.path)
 
 
 def _contributions(split: Split, features: np.ndarray, embeddings: np.ndarray, dtypes: set[str]) -> np.ndarray:
-    """(N, *grid, D): what remains of each embedding when all cells but one are zero, less what a zero map gives."""
+    """Returns what each cell adds to the embedding, (N, *grid, D), with an even share of the constant.
+
+    The embedding with all cells but one at zero, less that of a feature map of zeros, which is the constant.
+    """
     grid = split.grid or features.shape[1:-1]
-    channels = features.shape[-1]
+    count, shape = int(np.prod(grid)), features.shape[1:]
     # Before the grid's tokens others may stand (a class token), which belong to no cell.
-    tokens = features.reshape(len(features), -1, channels)
-    first = tokens.shape[1] - int(np.prod(grid))
-    shape = features.shape[1:]
+    tokens = features.reshape(len(features), -1, features.shape[-1])
+    first = tokens.shape[1] - count
     constant = split.head(np.zeros((1, *shape), np.float32)).reshape(-1).astype(np.float64)
-    portion = max(1, _PORTION // tokens[0].size)
+    step = max(1, _MAX_NUMBERS // tokens[0].size)
     # In bfloat16 what one cell adds to the constant would be lost to rounding, were it not made stronger.
-    gain = int(np.prod(grid)) if "bfloat16" in dtypes else 1
-    found = np.empty((len(features), int(np.prod(grid)), constant.size))
+    gain = count if "bfloat16" in dtypes else 1
+    contributions = np.empty((len(features), count, constant.size))
     for number, sample in enumerate(tokens):
-        for start in range(first, len(sample), portion):
-            cells = np.arange(start, min(start + portion, len(sample)))
+        for start in range(first, len(sample), step):
+            cells = np.arange(start, min(start + step, len(sample)))
             masked = np.zeros((len(cells), *sample.shape), np.float32)
             masked[np.arange(len(cells)), cells] = sample[cells] * gain
-            made = split.head(masked.reshape(len(cells), *shape)).reshape(len(cells), -1)
-            found[number, cells - first] = (made - constant) / gain
-    whole = embeddings.reshape(len(embeddings), -1).astype(np.float64)
-    rest = whole - found.sum(axis=1)
+            vectors = split.head(masked.reshape(len(cells), *shape)).reshape(len(cells), -1)
+            contributions[number, cells - first] = (vectors - constant) / gain
+    rest = embeddings.reshape(len(embeddings), -1).astype(np.float64) - contributions.sum(axis=1)
+    _check_linear(rest, constant, embeddings, dtypes, split.layer.path)
+    # The constant part belongs to no cell; with it goes the rounding error, so that the parts sum up exactly.
+    contributions += rest[:, None] / count
+    return contributions.reshape(len(features), *grid, -1)
+
+
+def _check_linear(rest: np.ndarray, constant: np.ndarray, embeddings: np.ndarray, dtypes: set[str], layer: str) -> None:
+    """Raises ArgumentError if the contributions of the cells do not make up the embeddings.
+
+    Args:
+        rest: (N, D), what they miss; the constant where the head is linear.
+        constant: (D,), what the head adds whatever the picture.
+        embeddings: (N, ...), the embeddings.
+        dtypes: In which the model computes.
+        layer: Path of the layer whose cells these are.
+    """
+    vectors = embeddings.reshape(len(embeddings), -1).astype(np.float64)
     missed = np.linalg.norm(rest - constant, axis=1)
     of_parts, of_constant = _ROUNDING["half" if dtypes & {"float16", "bfloat16"} else "float32"]
-    allowed = of_parts * np.linalg.norm(whole - constant, axis=1) + of_constant * np.linalg.norm(constant)
-    if (missed > allowed).any():
-        worst = float((missed / np.maximum(np.linalg.norm(whole, axis=1), 1e-30)).max())
-        raise ArgumentError(
-            "form",
-            "be 'gradient' where the model is not linear between the layer and the embedding",
-            f"form='exact' and layer {split.layer.path!r}, whose cells miss the embedding by {worst:.1%}",
-            "form='gradient', or a `layer` after which only pooling by the mean, dense layers without activation "
-            "and batch normalisation follow",
-        )
-    # The constant part belongs to no cell; with it goes the rounding error, so that the parts sum up exactly.
-    found += rest[:, None] / found.shape[1]
-    return found.reshape(len(features), *grid, -1)
+    allowed = of_parts * np.linalg.norm(vectors - constant, axis=1) + of_constant * np.linalg.norm(constant)
+    if not (missed > allowed).any():
+        return
+    worst = float((missed / np.maximum(np.linalg.norm(vectors, axis=1), 1e-30)).max())
+    raise ArgumentError(
+        "form",
+        "be 'gradient' where the model is not linear between the layer and the embedding",
+        f"form='exact' and layer {layer!r}, whose cells miss the embedding by {worst:.1%}",
+        [
+            "form='gradient'",
+            "a `layer` after which only pooling by the mean, dense layers without activation and batch normalisation "
+            "follow",
+        ],
+    )
+
+
+def _exact_maps(explainer: Explainer, a: Structure, b: Structure) -> SimilarityMaps:
+    """Returns what each pair of cells adds to the similarity."""
+    parts_a, parts_b = parts(explainer, a), parts(explainer, b)
+    lengths = np.linalg.norm(parts_a.embeddings, axis=1) * np.linalg.norm(parts_b.embeddings, axis=1)
+    scale = np.where(lengths > 0, lengths, 1.0)
+    matrix = (
+        np.einsum("nhwd,nijd->nhwij", parts_a.cells, parts_b.cells, optimize=True) / scale[:, None, None, None, None]
+    )
+    similarity = np.einsum("nd,nd->n", parts_a.embeddings, parts_b.embeddings) / scale
+    warn_about_infinities({"similarity": similarity})
+    return SimilarityMaps(
+        similarity=similarity.astype(np.float32),
+        map_a=matrix.sum(axis=(3, 4)).astype(np.float32),
+        map_b=matrix.sum(axis=(1, 2)).astype(np.float32),
+        matrix=matrix.astype(np.float32),
+        layer=parts_a.layer,
+    )
 
 
 def _gradient_maps(explainer: Explainer, a: Structure, b: Structure) -> SimilarityMaps:
+    """Returns Grad-CAM of the similarity, on each picture with the embedding of the other one fixed."""
     of_a = explainer(a, explainer.target.on_same_output(Similarity(explainer.embed(b))))
     of_b = explainer(b, explainer.target.on_same_output(Similarity(explainer.embed(a))))
     if of_a.cam is None or of_b.cam is None:
         raise ArgumentError(
-            "model", "be an Explainer that computes 'gradcam' or a cousin", f"methods={explainer.methods}"
+            "model", "be an Explainer that computes 'gradcam' or a variant of it", f"methods={explainer.methods}"
         )
     return SimilarityMaps(of_a.scores, of_a.cam, of_b.cam, None, of_a.layer)
-
-
-def as_explainer(model: Any, layer: LayerLike = None) -> Explainer:
-    """An explainer of Grad-CAM for a model; one that is given stays as it is."""
-    if not isinstance(model, Explainer):
-        return Explainer(model, layer=layer, target=SelfSimilarity(), methods=("gradcam",))
-    if layer is not None:
-        raise ArgumentError("layer", "be left to the explainer", f"{layer!r} beside an Explainer")
-    return model
 
 
 def _compute_dtypes(model: Any) -> set[str]:

@@ -88,7 +88,7 @@ def blended(picture, one, top, size=(256, 128)):
     return grown * (1 - 0.75 * share[..., None]) + colors * (0.75 * share[..., None])
 
 
-# ----------------------------------------------------------------------------------------------------------- rank_figure
+# ---------------------------------------------------------------------------------------------------------- rank_figure
 
 
 def test_right_entries_are_framed_green_and_wrong_ones_red():

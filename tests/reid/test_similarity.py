@@ -16,8 +16,7 @@ from oracles_reid import Affine, cosine, flattened_cells, pair_matrix
 from snapshots import Snapshot
 
 from keras_gradcam import Class, Explainer, Output, SelfSimilarity, Similarity
-from keras_gradcam.reid import SimilarityMaps, activation_energy, similarity_maps
-from keras_gradcam.reid import similarity as pairs
+from keras_gradcam.reid import SimilarityMaps, similarity, similarity_maps
 
 SIZE = (16, 8)
 D = 5
@@ -144,15 +143,15 @@ def test_a_picture_and_itself_match_symmetrically():
     np.testing.assert_allclose(maps.matrix, maps.matrix.transpose(0, 3, 4, 1, 2), atol=1e-7)
 
 
-def test_a_batch_equals_single_pairs_whatever_the_portions(monkeypatch):
+def test_a_batch_equals_single_pairs_whatever_the_memory(monkeypatch):
     model, (a, b) = net(neck), pictures(count=5)
     maps = similarity_maps(model, a, b)
     for n in range(5):
         single = similarity_maps(model, a[n : n + 1], b[n : n + 1])
         np.testing.assert_allclose(single.matrix, maps.matrix[n : n + 1], atol=1e-6)
     explainer = Explainer(model, batch_size=2)
-    for portion in (1, 300):
-        monkeypatch.setattr(pairs, "_PORTION", portion)
+    for numbers in (1, 300):
+        monkeypatch.setattr(similarity, "_MAX_NUMBERS", numbers)
         np.testing.assert_allclose(similarity_maps(explainer, a, b).matrix, maps.matrix, atol=1e-6)
 
 
@@ -290,7 +289,6 @@ def test_the_model_is_left_as_it_was():
     before = Snapshot(model)
     similarity_maps(model, a, b)
     similarity_maps(model, a, b, form="gradient")
-    activation_energy(model, a)
     assert before.differences(Snapshot(model)) == []
 
 
@@ -411,7 +409,7 @@ def test_what_does_not_fit_is_refused(arguments, options, message):
 
 def test_an_explainer_names_the_layer_itself_and_computes_what_is_needed():
     model = net(dense)
-    with pytest.raises(ValueError, match="`layer` must be left to the explainer"):
+    with pytest.raises(ValueError, match="`layer` must be given to the explainer"):
         similarity_maps(Explainer(model), A, B, layer="conv")
     with pytest.raises(ValueError, match="computes 'gradcam'"):
         similarity_maps(Explainer(model, methods="guided_backprop"), A, B, form="gradient")
@@ -495,37 +493,37 @@ def test_maps_are_taken_out_one_by_one():
     assert repr(maps) == "SimilarityMaps(3 pairs, layer='conv', cells (4, 2) to (4, 2))"
 
 
-# ------------------------------------------------------------------------------------------------------------ energy
+# ---------------------------------------------------------------------------------------------- feature maps, numbers
 
 
-def test_the_energy_is_the_sum_of_squares_over_channels():
+def test_the_feature_map_is_that_of_the_network_in_any_batch():
     model = net(neck)
     features = features_of(model, A)
     expected = np.zeros(features.shape[:3])
     for n, i, j, k in np.ndindex(*features.shape):
         expected[n, i, j] += features[n, i, j, k] ** 2
-    energy = activation_energy(model, A)
+    energy = np.square(Explainer(model).features(A)).sum(axis=-1)
     assert energy.dtype == np.float32
     assert_close(energy, expected)
-    assert_close(activation_energy(Explainer(model, batch_size=2), A), expected)
+    assert_close(np.square(Explainer(model, batch_size=2).features(A)).sum(axis=-1), expected)
 
 
-def test_the_energy_of_a_named_layer_and_of_a_classifier():
+def test_the_feature_map_of_a_named_layer_and_of_a_classifier():
     inputs = keras.Input((*SIZE, 3))
     x = L.Conv2D(4, 3, activation="relu", name="first")(inputs)
     model = randomised(keras.Model(inputs, L.Dense(3, activation="softmax")(mean(body(x)))))
     features = keras.Model(inputs, model.get_layer("first").output)(A).numpy()
-    assert_close(activation_energy(model, A, layer="first"), (features**2).sum(-1))
+    assert_close(Explainer(model, layer="first").features(A), features)
     with pytest.raises(ValueError, match="`layer` must name"):
-        activation_energy(model, A, layer="mean")
+        Explainer(model, layer="mean").features(A)
 
 
-def test_the_energy_of_tokens_lies_on_their_grid():
+def test_the_feature_map_of_tokens_lies_on_their_grid():
     inputs = keras.Input((16, 8, 3))
     x = L.Reshape((8, 6))(L.Conv2D(6, 4, strides=4, name="patches")(inputs))
     model = randomised(keras.Model(inputs, L.GlobalAveragePooling1D()(ClassToken(name="with_token")(x))))
     patches = keras.Model(inputs, model.get_layer("patches").output)(A).numpy()
-    assert_close(activation_energy(model, A, layer="with_token"), (patches**2).sum(-1))
+    assert_close(Explainer(model, layer="with_token").features(A), patches)
 
 
 def test_weights_that_are_not_finite_are_said():

@@ -1,0 +1,62 @@
+"""Pictures of people, embeddings and small networks for rankings."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers as L  # noqa: N812
+from models import images, randomised
+
+from keras_gradcam.reid import Ranking, rank
+
+NO_MATCH = "ignore:.*no right match in the gallery"
+SIZE = (16, 8)
+PICTURES, IDENTITIES, CAMERAS = images(13, SIZE, seed=1), np.arange(13) % 4, np.arange(13) % 3
+ASKED, WANTED, SEEN = images(5, SIZE, seed=2), np.arange(5) % 4, np.array([0, 1, 2, 0, 1])
+ROWS, KNOWN = np.eye(4, 3, dtype="float32") + 0.1, [0, 1, 0, 1]
+
+
+def ranked(query, gallery, model=None, **options) -> Ranking:
+    return rank(query, gallery, model, progress=False, **options)
+
+
+def at(*degrees):
+    """Vectors of length one at angles in the plane: the nearer the angles, the higher the cosine."""
+    return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=1).astype("float32")
+
+
+GALLERY = at(10, 20, 30, 40, 50, 60, 70), [7, 8, 7, -1, 9, 7, 8], [0, 0, 1, 1, 1, 2, 1]
+QUERY = at(0, 90), [7, 8], [0, 0]
+
+
+def people(seed, count, identities=4, cameras=3, dimensions=6, junk=0.1):
+    """Embeddings in which identities can be told apart more or less."""
+    rng = np.random.default_rng(seed)
+    who = rng.integers(0, identities, count)
+    vectors = rng.normal(size=(identities, dimensions))[who] + rng.normal(size=(count, dimensions))
+    known = np.where(rng.random(count) < junk, -1, who)
+    return vectors.astype("float32"), known, rng.integers(0, cameras, count)
+
+
+def net(head=None, seed: int = 0):
+    inputs = keras.Input((*SIZE, 3))
+    x = L.Conv2D(6, 5, strides=4, padding="same", activation="relu", name="conv")(inputs)
+    x = L.GlobalAveragePooling2D()(x)
+    return randomised(keras.Model(inputs, head(x) if head else L.Dense(5, name="dense")(x)), seed)
+
+
+def rectified(x):
+    return L.Dense(5, activation="relu")(x)
+
+
+def dataset(*columns):
+    return tf.data.Dataset.from_tensor_slices(columns)
+
+
+def shuffled(pictures, identities):
+    return dataset(pictures, identities).shuffle(100, seed=1, reshuffle_each_iteration=True)
+
+
+def shuffled_with(*columns, again=True):
+    return tf.data.Dataset.from_tensor_slices(columns).shuffle(100, seed=1, reshuffle_each_iteration=again).batch(4)
