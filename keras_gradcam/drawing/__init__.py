@@ -1,1 +1,1 @@
-"""drawing."""
+"""Draws pictures from arrays and words: overlays, panels, overviews, filmstrips."""

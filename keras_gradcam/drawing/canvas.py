@@ -1,4 +1,4 @@
-"""Paper to paste pictures on and to write on, and what it takes to fit words."""
+"""A white canvas to paste pictures on and to write on, and functions that fit words into a width."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PAPER, INK, FAINT, WRONG, RIGHT = (255, 255, 255), (33, 33, 33), (95, 95, 95), (
 
 LINK = (128, 222, 234)
 
-# Smooth lines are drawn so many times as large.
+# Factor by which smooth lines are drawn larger before they are shrunk.
 _FINE = 4
 
 
 def flowed(texts: Sequence[str], width: int) -> list[str]:
-    """Short texts set one after another in as few lines as fit ``width`` pixels."""
+    """Joins short texts into as few lines of at most ``width`` pixels as possible."""
     lines: list[str] = []
     for text in map(printable, texts):
         joined = f"{lines[-1]}    {text}" if lines else text
@@ -35,12 +35,12 @@ def flowed(texts: Sequence[str], width: int) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """``text`` without what cannot be drawn on one line: line breaks, control characters, changes of direction."""
+    """Replaces what cannot be drawn on one line by spaces: line breaks, control characters, changes of direction."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def shortened(text: str, width: int) -> str:
-    """``text`` cut in the middle to fit ``width`` pixels, on one line."""
+    """Cuts a text in the middle so that it fits into ``width`` pixels on one line."""
     text = printable(text[:1000])
     if _text_width(text) <= width:
         return text
@@ -66,7 +66,7 @@ def _text_width(text: str) -> int:
 
 
 def labelled(picture: np.ndarray, text: str) -> np.ndarray:
-    """``picture`` with a line of light text on a dark band at its foot."""
+    """Writes a line of light text on a dark band at the bottom of a picture."""
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(picture)
@@ -77,7 +77,12 @@ def labelled(picture: np.ndarray, text: str) -> np.ndarray:
 
 
 class Canvas:
-    """White paper to paste cells and write lines on."""
+    """A white picture to paste other pictures on and to write on.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+    """
 
     def __init__(self, height: int, width: int) -> None:
         from PIL import Image, ImageDraw
@@ -86,49 +91,52 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._image)
 
     def paste(self, picture: np.ndarray, y: int, x: int) -> None:
+        """Places a picture, uint8 (H, W, 3), with its upper left corner at (x, y)."""
         from PIL import Image
 
         self._image.paste(Image.fromarray(picture), (x, y))
 
     def text(self, x: int, y: int, text: str, color: tuple[int, int, int] = INK) -> None:
+        """Writes a line of text to the right of (x, y), below it."""
         self._draw.text((x, y), text, fill=color, font=_font())
 
     def border(self, color: tuple[int, int, int], box: tuple[int, int, int, int] | None = None) -> None:
+        """Draws a frame around a box (y, x, height, width), or around everything."""
         y, x, height, width = box or (0, 0, self._image.height, self._image.width)
         self._draw.rectangle((x, y, x + width - 1, y + height - 1), outline=color, width=3)
 
     def line(self, points: Sequence[tuple[float, float] | None], color: tuple[int, int, int]) -> None:
-        """A line through the points, broken at None."""
-        for one, other in itertools.pairwise(points):
-            if one and other:
-                self._draw.line((*one, *other), fill=color, width=2)
+        """Draws a line through points (x, y), broken at None, with a dot on each."""
+        for start, end in itertools.pairwise(points):
+            if start and end:
+                self._draw.line((*start, *end), fill=color, width=2)
         for point in points:
             if point:
                 self._draw.ellipse((point[0] - 2, point[1] - 2, point[0] + 2, point[1] + 2), fill=color)
 
     def link(self, start: tuple[float, float], end: tuple[float, float], width: float, bow: float = 0.0) -> None:
-        """A line, light on a dark rim, to be seen on pictures and paper alike; half way it is ``bow`` lower."""
+        """Draws a light line with a dark rim, visible on pictures and on white, that hangs ``bow`` pixels through."""
         along = np.linspace(0, 1, 33)
-        x, y = (one + (other - one) * along for one, other in zip(start, end, strict=True))
-        # Flatter in the middle than a parabola, so that lines part soon after their ends.
+        x, y = (first + (last - first) * along for first, last in zip(start, end, strict=True))
+        # Flatter in the middle than a parabola, so that lines with a common end separate soon.
         points = list(zip(x.tolist(), (y + bow * (1 - (2 * along - 1) ** 4)).tolist(), strict=True))
         self._stroke(points, width + 2, INK)
         self._stroke(points, width, LINK)
 
     def dot(self, point: tuple[float, float]) -> None:
-        """A light dot with a dark rim."""
+        """Draws a light dot with a dark rim."""
         self._stroke([point], 10, INK)
         self._stroke([point], 6, LINK)
 
     def _stroke(self, points: Sequence[tuple[float, float]], width: float, color: tuple[int, int, int]) -> None:
-        """A line through the points with round ends, drawn large and shrunk, so that its edges are smooth."""
+        """Draws a line with round ends through points; it is drawn large and shrunk, so that its edges are smooth."""
         from PIL import Image, ImageDraw
 
-        left, top = (math.floor(min(place) - width) for place in zip(*points, strict=True))
-        right, bottom = (math.ceil(max(place) + width) for place in zip(*points, strict=True))
+        left, top = (math.floor(min(coordinates) - width) for coordinates in zip(*points, strict=True))
+        right, bottom = (math.ceil(max(coordinates) + width) for coordinates in zip(*points, strict=True))
         mask = Image.new("L", ((right - left) * _FINE, (bottom - top) * _FINE))
         draw = ImageDraw.Draw(mask)
-        # The middle of a pixel is half a pixel from its corner.
+        # The centre of a pixel is half a pixel from its corner.
         fine = [((x - left + 0.5) * _FINE, (y - top + 0.5) * _FINE) for x, y in points]
         radius = width * _FINE / 2
         if len(fine) > 1:
@@ -138,4 +146,5 @@ class Canvas:
         self._image.paste(color, (left, top), mask.resize((right - left, bottom - top), Image.Resampling.BOX))
 
     def picture(self) -> np.ndarray:
+        """Returns what was drawn so far, uint8 (H, W, 3)."""
         return np.asarray(self._image)

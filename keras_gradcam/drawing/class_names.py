@@ -1,4 +1,4 @@
-"""What classes are called."""
+"""The names of classes and of identities."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LONGEST = 28
 
 
 def names_by_number(names: ClassNames) -> dict[int, str]:
-    """Class names as a dict, from a list or a dict of them.
+    """Converts class names, a list or a dict, to a dict from number to name.
 
     Raises:
-        ValueError: If they are neither.
+        ArgumentError: If they are neither a list nor a dict.
 
     Example:
         >>> names_by_number(["cat", "dog"]), names_by_number({"dog": 1})

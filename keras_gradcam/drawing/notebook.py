@@ -1,4 +1,4 @@
-"""Panels in notebooks: as a matplotlib figure, as HTML."""
+"""Shows panels in notebooks: as a matplotlib figure, as HTML."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def figure(panels: Sequence[np.ndarray]) -> Any:
     from matplotlib.figure import Figure
 
     width, height = max(panel.shape[1] for panel in panels), sum(panel.shape[0] for panel in panels)
-    drawn = Figure(figsize=(width / 100, height / 100), dpi=100)
+    result = Figure(figsize=(width / 100, height / 100), dpi=100)
     bottom = 1.0
     for panel in panels:
         share = panel.shape[0] / height
         bottom -= share
-        axes = drawn.add_axes((0, bottom, panel.shape[1] / width, share))
+        axes = result.add_axes((0, bottom, panel.shape[1] / width, share))
         axes.imshow(panel, interpolation="nearest", aspect="auto")
         axes.set_axis_off()
-    return drawn
+    return result
 
 
 def html(panels: Sequence[np.ndarray], note: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures with words: the panel of a probe, the overview of all, filmstrips and animations."""
+"""Draws pictures with their maps and captions: panels, overviews, filmstrips and animations."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from .pixels import Style, cell_size, overlay, relief, resized
 
 _GAP, _MARGIN = 6, 8
 
-#: Between the two pictures of a pair.
+#: Between a picture and its partner.
 _PAIR_GAP = 2
 
-#: Height of the line at the foot of a filmstrip.
+#: Height of the curve at the bottom of a filmstrip.
 _STRIP = 28
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One probe at one moment: the picture, its maps and what is said below them.
+    """A picture with its maps and its captions.
 
     Attributes:
-        picture: uint8 (H, W, 3), the picture as people know it.
-        caption: Short texts, in the order in which they are written below.
-        short: The caption of a small cell.
-        gradcam: (h, w) raw Grad-CAM, or the first of its cam_variants, on its own grid; or None.
-        title: Names that map.
-        cam_variants: Title to other maps on a grid, (h, w).
+        picture: uint8 (H, W, 3), for display.
+        caption: Short texts, in the order in which a panel shows them.
+        short: The lines below a small cell, in an overview.
+        gradcam: (h, w) raw Grad-CAM or another CAM, on its own grid; or None.
+        title: The title of that map.
+        cam_variants: Title to further maps on a grid, (h, w).
         gradients: Title to maps at the size of the input, (H', W', C) and signed or (H', W').
-        vmax: The value drawn with the strongest colour.
-        wrong: Whether the prediction is wrong.
-        partner: The other picture of a pair, with its map, or None.
+        vmax: The value of ``gradcam`` that is drawn with the strongest colour.
+        wrong: Whether to mark the picture in red, as one with a wrong prediction.
+        partner: The picture that this one is compared with, or None.
     """
 
     picture: np.ndarray
@@ -52,12 +52,12 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Filmstrip:
-    """One probe at several epochs.
+    """One picture with a sequence of maps.
 
     Attributes:
-        frames: The probe at each epoch.
+        frames: The picture with each map.
         captions: Short lines below each frame, equally many.
-        similarity: One value from -1 to 1 per frame, NaN where it is missing.
+        similarity: One value from -1 to 1 per frame, drawn as a curve; NaN leaves a gap.
     """
 
     frames: tuple[Frame, ...]
@@ -66,7 +66,7 @@ class Filmstrip:
 
 
 def gradcam_cell(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
-    """The overlay of one frame at ``size``; a map that shows nothing says so."""
+    """Draws the overlay of a frame at ``size``, with a note if the map is zero or not finite."""
     assert frame.gradcam is not None
     picture = overlay(resized(frame.picture, size), frame.gradcam, frame.vmax, style)
     if not np.isfinite(frame.gradcam).all():
@@ -75,7 +75,7 @@ def gradcam_cell(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarra
 
 
 def cell(frame: Frame, style: Style) -> np.ndarray:
-    """The overlay of one frame, or the picture where there is no map; the two of a pair side by side, equally high."""
+    """Draws the overlay of a frame, or its picture if there is no map; beside it that of its partner, equally high."""
     size = cell_size(*frame.picture.shape[:2])
     drawn = [_drawn(frame, size, style)]
     if frame.partner is not None:
@@ -90,74 +90,79 @@ def _drawn(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
 
 
 def _title_partner(canvas: Canvas, frame: Frame, y: int, x: int, width: int) -> None:
-    """Says above a cell, ``width`` wide, which of the two pictures of a pair is the partner."""
+    """Writes "partner" above the partner's picture in a cell of ``width`` pixels."""
     if frame.partner is not None:
         left = cell_size(*frame.picture.shape[:2])[1] + _PAIR_GAP
         canvas.text(x + left, y, shortened("partner", width - left), FAINT)
 
 
-def _room(frames: Sequence[Frame]) -> tuple[int, int]:
-    """The height of what stands above cells, and the width between them: pairs stand further apart."""
+def _spacing(frames: Sequence[Frame]) -> tuple[int, int]:
+    """Returns the height above cells and the width between them; cells with partners get a title and a wider gap."""
     return (0, _GAP) if all(frame.partner is None for frame in frames) else (LINE, 4 * _GAP)
 
 
 def panel(frame: Frame, style: Style | None = None) -> np.ndarray:
-    """Draws one probe: picture, Grad-CAM overlay, guided backpropagation, guided Grad-CAM, and the caption below.
+    """Draws a picture and all its maps in a row, with the caption below.
 
-    Methods that were not computed are left out. A wrong prediction carries a thin red frame. The partner of a pair
-    stands to the right with its own overlay.
+    A wrong prediction gets a thin red frame. A partner stands on the right with its own overlay.
 
     Args:
-        frame: The probe at one moment.
+        frame: The picture, its maps and its caption.
         style: How maps are drawn.
 
     Returns:
         uint8 (H, W, 3).
     """
-    size = cell_size(*frame.picture.shape[:2])
-    cells = [("picture", resized(frame.picture, size))]
-    if frame.gradcam is not None:
-        cells.append((frame.title, gradcam_cell(frame, size, style or Style())))
-    for title, cousin in frame.cam_variants.items():
-        # Values of different methods cannot be compared: each has a scale of its own.
-        other = replace(frame, gradcam=cousin, vmax=float(np.nan_to_num(cousin).max(initial=0)))
-        cells.append((title, gradcam_cell(other, size, style or Style())))
-    for title, gradient in frame.gradients.items():
-        cells.append((title, resized(relief(gradient), size)))
-    if frame.partner is not None:
-        beside = cell_size(*frame.partner.picture.shape[:2])
-        cells.append(("partner", resized(frame.partner.picture, beside)))
-        if frame.partner.gradcam is not None:
-            cells.append((f"partner's {frame.title}", gradcam_cell(frame.partner, beside, style or Style())))
-    height, width = max(len(one) for _, one in cells), sum(one.shape[1] + _GAP for _, one in cells) - _GAP
+    cells = _titled_cells(frame, style or Style())
+    height, width = max(len(drawn) for _, drawn in cells), sum(drawn.shape[1] + _GAP for _, drawn in cells) - _GAP
     lines = flowed(frame.caption, width)
     canvas = Canvas(height + LINE * (1 + len(lines)) + 2 * _MARGIN + 4, width + 2 * _MARGIN)
     left = _MARGIN
-    for title, one in cells:
-        canvas.text(left, _MARGIN, shortened(title, one.shape[1]), FAINT)
-        canvas.paste(one, _MARGIN + LINE, left)
-        left += one.shape[1] + _GAP
-    for number, line in enumerate(lines):
-        canvas.text(_MARGIN, _MARGIN + LINE * (1 + number) + height + 4, line)
+    for title, drawn in cells:
+        canvas.text(left, _MARGIN, shortened(title, drawn.shape[1]), FAINT)
+        canvas.paste(drawn, _MARGIN + LINE, left)
+        left += drawn.shape[1] + _GAP
+    for index, line in enumerate(lines):
+        canvas.text(_MARGIN, _MARGIN + LINE * (1 + index) + height + 4, line)
     if frame.wrong:
         canvas.border(WRONG)
     return canvas.picture()
 
 
+def _titled_cells(frame: Frame, style: Style) -> list[tuple[str, np.ndarray]]:
+    """Draws the cells of a panel, from left to right, each with its title."""
+    size = cell_size(*frame.picture.shape[:2])
+    cells = [("picture", resized(frame.picture, size))]
+    if frame.gradcam is not None:
+        cells.append((frame.title, gradcam_cell(frame, size, style)))
+    for title, cam in frame.cam_variants.items():
+        # Values of different methods cannot be compared: each has a scale of its own.
+        variant = replace(frame, gradcam=cam, vmax=float(np.nan_to_num(cam).max(initial=0)))
+        cells.append((title, gradcam_cell(variant, size, style)))
+    for title, gradient in frame.gradients.items():
+        cells.append((title, resized(relief(gradient), size)))
+    if frame.partner is not None:
+        partner_size = cell_size(*frame.partner.picture.shape[:2])
+        cells.append(("partner", resized(frame.partner.picture, partner_size)))
+        if frame.partner.gradcam is not None:
+            cells.append((f"partner's {frame.title}", gradcam_cell(frame.partner, partner_size, style)))
+    return cells
+
+
 def overview(frames: Sequence[Frame], title: str = "", style: Style | None = None) -> np.ndarray:
-    """Draws the overlays of all probes as one grid, at most 4096 pixels wide.
+    """Draws the overlays of many pictures as one grid, at most 4096 pixels wide.
 
     Args:
-        frames: The probes at one moment.
-        title: Written above.
+        frames: The pictures with their maps.
+        title: Written above the grid.
         style: How maps are drawn.
 
     Returns:
         uint8 (H, W, 3).
     """
     cells = [cell(frame, style or Style()) for frame in frames]
-    height, width = max(one.shape[0] for one in cells), max(one.shape[1] for one in cells)
-    head, gap = _room(frames)
+    height, width = max(drawn.shape[0] for drawn in cells), max(drawn.shape[1] for drawn in cells)
+    head, gap = _spacing(frames)
     columns = min(max(math.ceil(math.sqrt(len(frames) * height / width)), min(len(frames), 4)), 4096 // (width + gap))
     texts = [[shortened(line, width) for line in frame.short] for frame in frames]
     row = head + height + LINE * max(len(lines) for lines in texts) + _GAP
@@ -165,23 +170,23 @@ def overview(frames: Sequence[Frame], title: str = "", style: Style | None = Non
     rows = math.ceil(len(frames) / columns)
     canvas = Canvas(top + rows * row + _MARGIN, 2 * _MARGIN + columns * (width + gap) - gap)
     canvas.text(_MARGIN, _MARGIN, shortened(title, columns * (width + gap) - gap))
-    for number, (frame, one) in enumerate(zip(frames, cells, strict=True)):
-        y, x = top + number // columns * row, _MARGIN + number % columns * (width + gap)
-        _title_partner(canvas, frame, y, x, one.shape[1])
+    for index, (frame, drawn) in enumerate(zip(frames, cells, strict=True)):
+        y, x = top + index // columns * row, _MARGIN + index % columns * (width + gap)
+        _title_partner(canvas, frame, y, x, drawn.shape[1])
         y += head
-        canvas.paste(one, y, x)
+        canvas.paste(drawn, y, x)
         if frame.wrong:
-            canvas.border(WRONG, (y, x, *one.shape[:2]))
-        for line, text in enumerate(texts[number]):
-            canvas.text(x, y + len(one) + 2 + line * LINE, text, WRONG if frame.wrong else INK)
+            canvas.border(WRONG, (y, x, *drawn.shape[:2]))
+        for line, text in enumerate(texts[index]):
+            canvas.text(x, y + len(drawn) + 2 + line * LINE, text, WRONG if frame.wrong else INK)
     return canvas.picture()
 
 
 def draw_filmstrip(filmstrip: Filmstrip, style: Style | None = None) -> np.ndarray:
-    """Draws one probe over several epochs in a row, with a line of its similarity to the frame before at the foot.
+    """Draws one picture with a sequence of maps in a row, above the curve of their similarity.
 
     Args:
-        filmstrip: The probe at each epoch.
+        filmstrip: The frames and their captions.
         style: How maps are drawn.
 
     Returns:
@@ -191,16 +196,16 @@ def draw_filmstrip(filmstrip: Filmstrip, style: Style | None = None) -> np.ndarr
     cells = [cell(frame, style or Style()) for frame in frames]
     size = cells[0].shape[:2]
     rows = max((len(lines) for lines in captions), default=0)
-    head, gap = _room(frames)
+    head, gap = _spacing(frames)
     top = _MARGIN + head
     step, below = size[1] + gap, top + size[0] + 2
     foot = below + rows * LINE
     canvas = Canvas(foot + _STRIP + _MARGIN, 2 * _MARGIN + len(frames) * step - gap)
     points: list[tuple[float, float] | None] = []
-    for number, (frame, lines, value) in enumerate(zip(frames, captions, similarity, strict=True)):
-        x = _MARGIN + number * step
+    for index, (frame, lines, value) in enumerate(zip(frames, captions, similarity, strict=True)):
+        x = _MARGIN + index * step
         _title_partner(canvas, frame, _MARGIN, x, size[1])
-        canvas.paste(cells[number], top, x)
+        canvas.paste(cells[index], top, x)
         if frame.wrong:
             canvas.border(WRONG, (top, x, *size))
         for line, text in enumerate(lines):
@@ -212,7 +217,7 @@ def draw_filmstrip(filmstrip: Filmstrip, style: Style | None = None) -> np.ndarr
 
 
 def animation(filmstrip: Filmstrip, style: Style | None = None, seconds: float = 0.4) -> bytes:
-    """One probe over several epochs as an endless GIF, each picture with its captions."""
+    """Encodes a filmstrip as an endless GIF, ``seconds`` per frame."""
     from PIL import Image
 
     drawn = [

@@ -1,6 +1,6 @@
-"""Maps and pictures as pixels: display of inputs, colours, overlays, relief. NumPy arrays in, uint8 pictures out.
+"""Turns inputs and maps into pixels: display of inputs, colours, overlays, relief, resizing, encoding.
 
-Pictures are (H, W, 3) uint8. Maps come raw and are scaled here, by a value the caller gives or by their own.
+Pictures are uint8 (H, W, 3). Maps are raw and are scaled here, to a value of the caller or to their own maximum.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 from ..errors import ArgumentError
 from ..grids import upsample
 
-#: Opacity of a map where it is strongest.
+#: The opacity of a map where it is strongest.
 _OPACITY = 0.75
 
-#: Pictures are shown with their longer side between these, in pixels.
+#: Limits of the longer side of a picture in a panel, in pixels.
 _CELL_MIN, _CELL_MAX = 192, 256
 
 #: A signed map is white or black at this percentile of its absolute value.
@@ -29,12 +29,12 @@ class Style:
 
     Attributes:
         colormap: Any of matplotlib's colormaps; perceptually uniform ones ("inferno", "viridis") show strength
-            truthfully, "jet" is there for those used to it.
-        scale: "run" draws each probe on one scale for the whole run, its top at the largest value so far, so that
-            strength can be compared across epochs; "frame" stretches every map to its own maximum.
+            truthfully, "jet" is offered because many know it.
+        scale: "run" draws each probe on one scale for the whole run, up to its largest value so far, so that strength
+            can be compared across epochs; "frame" stretches every map to its own maximum.
 
     Raises:
-        ValueError: If either is unknown.
+        ArgumentError: If either is unknown.
 
     Example:
         >>> Style(colormap="viridis").scale
@@ -52,10 +52,10 @@ class Style:
 
 @functools.lru_cache(maxsize=16)
 def color_table(name: str) -> np.ndarray:
-    """The 256 colours of a matplotlib colormap, uint8 (256, 3).
+    """Returns the 256 colours of a matplotlib colormap, uint8 (256, 3).
 
     Raises:
-        ValueError: If matplotlib has no such colormap.
+        ArgumentError: If matplotlib has no such colormap.
 
     Example:
         >>> color_table("gray")[[0, 255]].tolist()
@@ -120,11 +120,11 @@ def displayed(images: np.ndarray) -> np.ndarray:
 
 
 def colored(gradcam: np.ndarray, vmax: float, size: tuple[int, int], style: Style) -> tuple[np.ndarray, np.ndarray]:
-    """Colours a map.
+    """Colors a map.
 
     Args:
         gradcam: (h, w) raw map.
-        vmax: The value of the strongest colour.
+        vmax: The value drawn with the strongest colour.
         size: Height and width to upsample to.
         style: Colormap.
 
@@ -146,7 +146,7 @@ def overlay(
     Args:
         picture: uint8 (H, W, 3).
         gradcam: (h, w) raw map on any grid.
-        vmax: The value of the strongest colour; by default the map's own maximum.
+        vmax: The value drawn with the strongest colour; by default the map's own maximum.
         style: Colormap.
 
     Returns:
@@ -194,7 +194,7 @@ def relief(gradient: np.ndarray) -> np.ndarray:
 
 
 def cell_size(height: int, width: int) -> tuple[int, int]:
-    """The size at which a picture stands in a panel: small ones grow by a whole factor, large ones shrink.
+    """Returns the size of a picture in a panel: a small one grows by a whole factor, a large one shrinks.
 
     Example:
         >>> cell_size(28, 28), cell_size(224, 224), cell_size(1000, 500)
@@ -210,7 +210,7 @@ def cell_size(height: int, width: int) -> tuple[int, int]:
 
 
 def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture at another size: nearest neighbour when it grows, averaged when it shrinks."""
+    """Resizes a picture: nearest neighbour when it grows, averages when it shrinks."""
     from PIL import Image
 
     if picture.shape[:2] == tuple(size):
@@ -221,13 +221,13 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def no_larger_than_a_cell(pictures: np.ndarray) -> np.ndarray:
-    """Pictures (N, H, W, 3) shrunk to the size of a panel's cell; smaller ones stay as they are."""
+    """Resizes pictures (N, H, W, 3) to the size of a panel's cell; smaller ones stay as they are."""
     size = cell_size(*pictures.shape[1:3])
     return pictures if size[0] >= pictures.shape[1] else np.stack([resized(picture, size) for picture in pictures])
 
 
 def encoded(picture: np.ndarray, lossy: bool = False) -> bytes:
-    """A picture as PNG, fast rather than small, or as JPEG."""
+    """Encodes a picture as PNG, fast rather than small, or as JPEG if ``lossy``."""
     import io
 
     from PIL import Image
