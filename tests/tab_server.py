@@ -7,6 +7,7 @@ import time
 import warnings
 
 import numpy as np
+import pytest
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.data import server_ingester
 from tensorboard.plugins import base_plugin
@@ -22,6 +23,14 @@ with warnings.catch_warnings():  # TensorBoard's own
     from tensorboard.plugins.core import core_plugin
 
 PREFIX = "/data/plugin/gradcam"
+
+both_loaders = pytest.mark.parametrize("loader", ["fast", "slow"])
+
+
+def complete(server, run="a/gradcam", last=4):
+    """Tells whether a server has read a run to its last epoch."""
+    listed = server.runs().get(run)
+    return listed is not None and listed["last_epoch"] == last
 
 
 def fixed_flags(text=""):
@@ -74,10 +83,10 @@ class Server:
 
     def wait_for(self, condition):
         """The data server reads on its own time."""
-        for _ in range(100):
+        for _ in range(500):
             if condition(self):
                 return
-            time.sleep(0.1)
+            time.sleep(0.02)
         raise AssertionError("the data did not arrive")
 
     def close(self):

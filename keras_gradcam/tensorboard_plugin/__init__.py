@@ -1,5 +1,5 @@
 """The TensorBoard tab "Grad-CAM": what is stored, how it is written, how it is served, and the page itself.
 
-``metadata`` is the contract; ``summary`` writes by it, ``reading`` and ``app`` read by it, ``plugin`` is what
-TensorBoard loads. Nothing here imports Keras or TensorFlow.
+``metadata`` defines what is stored; ``summary`` writes it, ``reader`` and ``server`` read it, ``wire`` packs the binary
+answers, ``loader`` is what TensorBoard loads. Nothing here imports Keras, TensorFlow or the rest of the package.
 """

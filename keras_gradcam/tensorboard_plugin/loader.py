@@ -1,4 +1,4 @@
-"""What TensorBoard loads. An exception here would keep TensorBoard from starting, so there is little here."""
+"""The class that TensorBoard loads. An exception here would keep TensorBoard from starting, so this module is short."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .metadata import PLUGIN_NAME, SAMPLES
 
 
 class Loader(base_plugin.TBLoader):
-    """Offers the tab to TensorBoard and makes it keep every epoch of ours, and of nobody else's data."""
+    """Offers the tab to TensorBoard and makes TensorBoard keep every epoch of the tab's data, and of no other data."""
 
     def fix_flags(self, flags: Any) -> None:
-        """Sets the sampling default of this plugin; the user's own ``--samples_per_plugin gradcam=...`` wins."""
+        """Sets the number of epochs to keep, unless the user did with ``--samples_per_plugin gradcam=...``."""
         flags.samples_per_plugin = {PLUGIN_NAME: SAMPLES, **(getattr(flags, "samples_per_plugin", None) or {})}
 
     def load(self, context: Any) -> Any:
-        """The plugin, or None if it cannot work with this TensorBoard; TensorBoard then starts without it."""
+        """Returns the plugin, or None if it cannot work with this TensorBoard, which then starts without it."""
         try:
             from .server import GradCAMPlugin
 

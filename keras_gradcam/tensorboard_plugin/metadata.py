@@ -1,22 +1,22 @@
-"""The contract between those who write the tab's data and the tab that reads it. Standard library only.
+"""The tags and the description of a run, shared by those who write event files and those who read them.
 
-A run's data lies in an event file of its own, under tags that start with ``gradcam_tab/``. Image summaries have other
-tags: a tag shared by two plugins shows in neither.
+The data of the tab have tags that start with ``gradcam_tab/``. Pictures and scalars for TensorBoard's own tabs have
+other tags, because TensorBoard shows a tag that two plugins share in neither. Standard library only.
 
 ============================  ==================  =========================================================
 tag                           step                content
 ============================  ==================  =========================================================
-``gradcam_tab/run``           0, once a start     JSON, see :class:`RunInfo`
-``gradcam_tab/pictures``      0, once a start     (N,) encoded pictures as people know them
-``gradcam_tab/partners``      0, once a start     (N,) the same of the partners, where the probes are pairs
+``gradcam_tab/run``           0, at every start   JSON, see :class:`RunInfo`
+``gradcam_tab/pictures``      0, at every start   (N,) encoded pictures of the probes, for display
+``gradcam_tab/partners``      0, at every start   (N,) the pictures that the probes are compared with, if any
 ``gradcam_tab/maps``          epoch               (N, h, w) raw Grad-CAM on its own grid, float16 or float32
-``gradcam_tab/partner_maps``  epoch               (N, h, w) the same of the partners, maybe on another grid
-``gradcam_tab/numbers``       epoch               (N, columns) float32, NaN where unknown
+``gradcam_tab/partner_maps``  epoch               (N, h, w) the maps of the partners; their grid may be another
+``gradcam_tab/numbers``       epoch               (N, columns) float32, NaN for a value that is missing
 ``gradcam_tab/guided``        epoch               N encoded pictures, fetched one epoch at a time
 ============================  ==================  =========================================================
 
-``gradcam_tab/start_maps``, ``start_partner_maps``, ``start_numbers`` and ``start_guided`` hold the model before its
-first epoch, at step 0.
+``gradcam_tab/start_maps``, ``start_partner_maps``, ``start_numbers`` and ``start_guided`` belong to the model before
+its first epoch, at step 0. A probe and its partner are a pair.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from typing import Any
 
 PLUGIN_NAME = "gradcam"
 
-#: How many epochs TensorBoard keeps for this plugin unless the user says otherwise.
+#: The number of epochs that TensorBoard keeps for this plugin by default.
 SAMPLES = 1000
 
+#: The version of the JSON of :class:`RunInfo`; a reader refuses later versions.
 VERSION = 1
-
 
 # --- tags of the tab ------------------------------------------------------------------------------------------------
 
@@ -151,9 +151,9 @@ def total_name(tag: str) -> str | None:
 
 # --- the run --------------------------------------------------------------------------------------------------------
 
-#: The numbers kept per probe and epoch, NaN where unknown: score and probability of what is explained, the classes
-#: predicted and explained, the confidence (probability of what is predicted), and the drift. Writers store them in this
-#: order; readers take the names from the run, not from here.
+#: The numbers of a probe at an epoch, NaN for a missing value: score and probability of the explained class, the
+#: predicted and the explained class, the confidence (probability of the predicted class), and statistics of the map.
+#: Writers store them in this order; readers take the names from the run, since another version may have others.
 COLUMNS = (
     "score",
     "probability",
@@ -172,7 +172,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ProbeInfo:
-    """What is known of a probe from the outset.
+    """The description of a probe.
 
     Attributes:
         label: Index of the true class, or None.
@@ -185,19 +185,23 @@ class ProbeInfo:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What is known of a run from the outset.
+    """The description of a run, known before its first epoch.
+
+    The JSON is an object with a key per attribute and ``version``; tuples are lists, the numbers of classes are
+    strings, a probe is an object with ``label`` and ``region``. Keys may be added, and readers ignore keys that they do
+    not know. ``input_size`` and ``probes`` are required, the others have the defaults below.
 
     Attributes:
-        input_size: Height and width of the model's input, the space of the regions.
+        input_size: Height and width of the model's input, in whose pixels the regions are given.
         probes: One per picture.
-        layer: Name of the explained layer.
+        layer: Path of the explained layer.
         target: The explained score, in words.
-        quantity: What the score is, in a word, and what to multiply it with: a distance is logged with a minus sign.
-        label: What labels are: "class" or "identity".
-        methods: What was computed.
-        colormap: The colours the user chose for image summaries.
-        scale: The scale the user chose for them: "run" or "frame".
-        class_names: Class index to name; may be empty.
+        quantity: The name of the score, and the factor to show it with: a distance is logged with a minus sign.
+        label: What a label is: "class" or "identity".
+        methods: Names of the maps that are computed.
+        colormap: The colour map that the user chose.
+        scale: The scale that the user chose: "run" or "frame", see :class:`keras_gradcam.Style`.
+        class_names: Number to name of the classes or identities; may be empty.
         every: Epochs from one logged epoch to the next.
         pairs: Whether each probe has a partner.
         columns: Names of the columns of the numbers.
@@ -223,7 +227,7 @@ class RunInfo:
     columns: tuple[str, ...] = COLUMNS
 
     def to_json(self) -> str:
-        """The text that is stored."""
+        """Returns the JSON that is stored."""
         return json.dumps(
             {
                 "version": VERSION,
@@ -249,16 +253,16 @@ class RunInfo:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> RunInfo:
-        """Reads what :meth:`to_json` wrote; unknown keys are ignored.
+        """Reads the JSON of :meth:`to_json`; unknown keys are ignored.
 
         Raises:
-            ValueError: If the text is not such a description, or one of a later version.
+            ValueError: If the text is no such JSON, or of a later version.
         """
         try:
             stored = json.loads(text)
             version = int(stored["version"])
             info = cls(
-                input_size=_pair(stored["input_size"]),
+                input_size=_size(stored["input_size"]),
                 probes=tuple(_probe(probe) for probe in stored["probes"]),
                 layer=None if stored.get("layer") is None else str(stored["layer"]),
                 target=str(stored.get("target") or ""),
@@ -287,7 +291,7 @@ def _quantity(name: Any, factor: Any) -> tuple[str, float]:
     return str(name), float(factor)
 
 
-def _pair(values: Any) -> tuple[int, int]:
+def _size(values: Any) -> tuple[int, int]:
     height, width = (int(value) for value in values)
     if height < 1 or width < 1:
         raise ValueError(f"input_size {values}")

@@ -1,4 +1,4 @@
-"""Reads the tab's data through TensorBoard's data provider; the same code serves its fast and its slow loader."""
+"""Reads the tab's data through TensorBoard's data provider, which hides whether it uses its fast or its slow loader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .metadata import RunInfo
 #: The step under which the model before its first epoch is served.
 START = -1
 
-#: Enough for every step that was kept.
+#: More steps than are ever kept.
 _ALL = 1_000_000
 
 
@@ -31,15 +31,15 @@ Datum = TypeVar("Datum", bound=_Datum)
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run as it appears in the list.
+    """A run in the list of runs.
 
     Attributes:
         name: TensorBoard's name of the run.
-        revision: Changes when the run's data does.
+        revision: A text that changes whenever the run's data change.
         last_epoch: The latest epoch with maps, or None.
-        tags: Which kinds of data there are.
+        tags: The tags of the tab that the run has.
         info: The run's description, or None.
-        error: Why there is no description.
+        error: Why there is no description, or None.
     """
 
     name: str
@@ -55,9 +55,9 @@ class Series:
     """Arrays over epochs.
 
     Attributes:
-        steps: Ascending; ``START`` first if there is one.
+        steps: Ascending; :data:`START` first if it was logged.
         arrays: One per step; their shapes may differ.
-        unreadable: How many steps held something else than expected.
+        unreadable: The number of steps whose data have another shape or type than expected.
     """
 
     steps: tuple[int, ...] = ()
@@ -66,17 +66,17 @@ class Series:
 
 
 class Reader:
-    """Everything the tab reads.
+    """Reads the data of the tab.
 
     Args:
-        data_provider: TensorBoard's.
+        data_provider: TensorBoard's ``DataProvider``.
     """
 
     def __init__(self, data_provider: Any) -> None:
         self._provider = data_provider
 
     def runs(self, ctx: Any, experiment: str) -> list[RunSummary]:
-        """All runs that hold data of the tab, by name."""
+        """Returns all runs that have data of the tab, sorted by name."""
         kwargs = {"experiment_id": experiment, "plugin_name": metadata.PLUGIN_NAME}
         tensors = self._provider.list_tensors(ctx, **kwargs)
         blobs = self._provider.list_blob_sequences(ctx, **kwargs)
@@ -88,72 +88,72 @@ class Reader:
             series = {**tensors.get(name, {}), **blobs.get(name, {})}
             info, error = _description(described.get(name, {}).get(metadata.RUN, ()))
             last = series[metadata.MAPS].max_step if metadata.MAPS in series else None
-            state = sorted((tag, one.max_step, one.max_wall_time) for tag, one in series.items())
+            state = sorted((tag, latest.max_step, latest.max_wall_time) for tag, latest in series.items())
             runs.append(RunSummary(name, _digest(repr(state)), last, frozenset(series), info, error))
         return runs
 
     def maps(self, ctx: Any, experiment: str, run: str, partners: bool = False) -> Series | None:
-        """The maps of a run or of its partners, (N, h, w) each, or None if there are none."""
+        """Returns the maps of a run or of its partners, (N, h, w) each, or None if there are none."""
         start, tag = metadata.START_MAPS, metadata.MAPS
         if partners:
             start, tag = metadata.START_PARTNER_MAPS, metadata.PARTNER_MAPS
         return self._series(ctx, experiment, run, start, tag, axes=3)
 
     def numbers(self, ctx: Any, experiment: str, run: str) -> Series | None:
-        """The numbers of a run, (N, columns) each, or None if there is no such run."""
+        """Returns the numbers of a run, (N, columns) each, or None if there are none."""
         return self._series(ctx, experiment, run, metadata.START_NUMBERS, metadata.NUMBERS, axes=2)
 
     def pictures(self, ctx: Any, experiment: str, run: str, partners: bool = False) -> list[bytes] | None:
-        """The pictures of a run or of its partners, encoded, or None if there are none."""
+        """Returns the pictures of a run or of its partners, encoded, or None if there are none."""
         tag = metadata.PARTNERS if partners else metadata.PICTURES
-        found = self._tensors(ctx, experiment, run, [tag]).get(tag, ())
-        readable = [datum for datum in found if datum.numpy.ndim == 1]
-        return [_as_bytes(one) for one in latest(readable)[-1].numpy] if readable else None
+        logged = self._tensors(ctx, experiment, run, [tag]).get(tag, ())
+        readable = [datum for datum in logged if datum.numpy.ndim == 1]
+        return [_as_bytes(picture) for picture in latest(readable)[-1].numpy] if readable else None
 
     def guided(self, ctx: Any, experiment: str, run: str, step: int) -> list[bytes] | None:
-        """The guided pictures of an epoch, encoded, or None if there are none."""
+        """Returns the guided pictures of an epoch, encoded, or None if there are none."""
         tag = metadata.START_GUIDED if step == START else metadata.GUIDED
-        found = self._provider.read_blob_sequences(
+        logged = self._provider.read_blob_sequences(
             ctx,
             experiment_id=experiment,
             plugin_name=metadata.PLUGIN_NAME,
             downsample=_ALL,
             run_tag_filter=provider.RunTagFilter(runs=[run], tags=[tag]),
         )
-        data = [datum for datum in latest(found.get(run, {}).get(tag, ())) if step in (START, datum.step)]
+        data = [datum for datum in latest(logged.get(run, {}).get(tag, ())) if step in (START, datum.step)]
         if not data:
             return None
         keys = [reference.blob_key for reference in data[-1].values]
-        # The fast loader takes some 40 ms to answer for a blob of whatever size, but answers many at a time.
+        # The fast loader takes about 40 ms per blob of any size, but serves many at the same time.
         with ThreadPoolExecutor(max_workers=16) as pool:
             return list(pool.map(lambda key: _as_bytes(self._provider.read_blob(ctx, blob_key=key)), keys))
 
     def _series(self, ctx: Any, experiment: str, run: str, start: str, tag: str, axes: int) -> Series | None:
-        found = self._tensors(ctx, experiment, run, [start, tag])
-        if not found:
+        logged = self._tensors(ctx, experiment, run, [start, tag])
+        if not logged:
             return None
-        data = [(START, datum) for datum in latest(found.get(start, ()))[-1:]]
-        data += [(datum.step, datum) for datum in latest(found.get(tag, ()))]
+        data = [(START, datum) for datum in latest(logged.get(start, ()))[-1:]]
+        data += [(datum.step, datum) for datum in latest(logged.get(tag, ()))]
         readable = [(step, datum.numpy) for step, datum in data if _is_numeric(datum.numpy, axes)]
         steps, arrays = zip(*readable, strict=True) if readable else ((), ())
         return Series(steps, arrays, len(data) - len(readable))
 
     def _tensors(self, ctx: Any, experiment: str, run: str, tags: Iterable[str]) -> dict[str, Any]:
-        found = self._provider.read_tensors(
+        logged = self._provider.read_tensors(
             ctx,
             experiment_id=experiment,
             plugin_name=metadata.PLUGIN_NAME,
             downsample=_ALL,
             run_tag_filter=provider.RunTagFilter(runs=[run], tags=list(tags)),
         )
-        return dict(found.get(run, {}))
+        return dict(logged.get(run, {}))
 
 
 def latest(data: Iterable[Datum]) -> list[Datum]:
-    """One timeline out of the traces of a training that was killed and resumed.
+    """Merges the data of a training that was killed and resumed into one timeline.
 
-    Of several data of one step the latest is kept. Where a step was written again, later steps from before that are
-    void too: they belong to the attempt that was given up.
+    Of several data of one step the latest is kept. Once a step was written again, older data of later steps are dropped
+    too: they belong to the attempt that was killed.
 
     Example:
         >>> from types import SimpleNamespace as Datum

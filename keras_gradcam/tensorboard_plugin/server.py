@@ -1,9 +1,9 @@
-"""The tab's server side: a fixed table of routes over TensorBoard's data provider.
+"""Serves the tab: a fixed table of routes over TensorBoard's data provider.
 
 ==============================  ====================================================================
 ``/runs``                       JSON: runs, their descriptions and revisions
 ``/maps?run=``                  binary: the maps of all epochs
-``/partner_maps?run=``          binary: the maps of the partners, where the probes are pairs
+``/partner_maps?run=``          binary: the maps of the partners, if the probes have some
 ``/numbers?run=``               binary: the numbers of all epochs
 ``/pictures?run=``              binary: the probes' pictures
 ``/partners?run=``              binary: the partners' pictures
@@ -11,7 +11,7 @@
 ``/index.js``, ...              the page
 ==============================  ====================================================================
 
-Answers carry an ``ETag`` of their content; what the browser has already is answered with 304.
+Answers carry an ``ETag`` of their content; content that the browser already has is answered with 304.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ STATIC_FILES = {
 
 
 class GradCAMPlugin(base_plugin.TBPlugin):
-    """The plugin as TensorBoard sees it.
+    """The plugin, as TensorBoard calls it.
 
     Args:
-        context: TensorBoard's.
+        context: TensorBoard's ``TBContext``.
     """
 
     plugin_name = metadata.PLUGIN_NAME
@@ -73,15 +73,15 @@ class GradCAMPlugin(base_plugin.TBPlugin):
         self._reader = Reader(context.data_provider)
 
     def is_active(self) -> bool:
-        """False: TensorBoard shows the tab by itself when a run holds data of this plugin."""
+        """Returns False: TensorBoard itself shows the tab when a run has data of this plugin."""
         return False
 
     def frontend_metadata(self) -> Any:
-        """The page's module and the tab's name."""
+        """Returns the module of the page and the name of the tab."""
         return base_plugin.FrontendMetadata(es_module_path="/index.js", tab_name="Grad-CAM")
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
-        """Path to WSGI application."""
+        """Returns the routes: path to WSGI application."""
         routes: dict[str, Callable[..., Any]] = {
             "/runs": self._runs,
             "/maps": self._maps,
@@ -127,7 +127,7 @@ def _checked(route: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _where(request: werkzeug.Request) -> tuple[Any, str]:
-    # Not above: importing it raises a DeprecationWarning of TensorBoard's own, which may be an error where we are.
+    # Imported here: importing it issues a DeprecationWarning of TensorBoard's own, which a user may have made an error.
     from tensorboard import plugin_util
 
     return plugin_util.context(request.environ), plugin_util.experiment_id(request.environ)
@@ -141,14 +141,14 @@ def _run(request: werkzeug.Request) -> str:
 
 def _epoch(request: werkzeug.Request) -> int:
     text = request.args.get("epoch", "")
-    # Not int() alone: it takes blanks, underscores and digits of every script.
+    # Stricter than int(), which accepts blanks, underscores and the digits of every script.
     if not (text == str(START) or (text.isascii() and text.isdigit() and len(text) < 19)):
         raise errors.InvalidArgumentError(f"Expected an epoch, `&epoch=12` or `&epoch={START}`. Received: {text!r}.")
     return int(text)
 
 
 def _described(run: RunSummary) -> dict[str, Any]:
-    # Without pairs there may still be partners of an earlier training in the same folder.
+    # A run without partners may have those of an earlier training in the same folder.
     partners = run.tags if run.info is not None and run.info.pairs else frozenset()
     return {
         "name": run.name,
@@ -194,7 +194,7 @@ def _answer(request: werkzeug.Request, content: bytes, content_type: str) -> Any
 
 
 class _NotModified(werkzeug.Response):
-    """An answer without content that keeps its type: TensorBoard complains about answers without one."""
+    """An answer without content but with a content type: TensorBoard warns of answers that have none."""
 
     def get_wsgi_headers(self, environ: Any) -> Any:
         headers = super().get_wsgi_headers(environ)

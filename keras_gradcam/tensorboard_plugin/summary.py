@@ -1,4 +1,4 @@
-"""The tab's data as TensorBoard summaries. NumPy and TensorBoard's protocol buffers only, no TensorFlow.
+"""Encodes the tab's data as TensorBoard summaries, with NumPy and TensorBoard's protocol buffers, without TensorFlow.
 
 Each function returns one ``Summary.Value``; the caller puts it into an ``Event`` with a step and a wall time.
 """
@@ -23,7 +23,7 @@ def run_summary(info: RunInfo) -> Any:
 
 
 def pictures_summary(encoded: Sequence[bytes]) -> Any:
-    """Returns the probes' pictures, PNG or JPEG bytes of at most 256 pixels a side; written at step 0, at every start."""
+    """Returns the probes' pictures, PNG or JPEG bytes up to 256 pixels a side; written at step 0, at every start."""
     return _pictures(metadata.PICTURES, encoded)
 
 

@@ -1,4 +1,4 @@
-"""The binary answers: a JSON header and arrays or byte strings behind it.
+"""Packs the binary answers of the server: a JSON header, followed by arrays or byte strings.
 
 ::
 
@@ -21,17 +21,17 @@ _ALIGNMENT = 8
 
 
 def pack(header: Mapping[str, Any], parts: Sequence[bytes]) -> bytes:
-    """Puts a header and parts into one byte string.
+    """Joins a header and parts into one byte string.
 
     Example:
         >>> unpack(pack({"name": "a"}, [b"12", b""]))
         ({'name': 'a'}, [b'12', b''])
     """
-    places, end = [], 0
+    ranges, end = [], 0
     for part in parts:
-        places.append([end, len(part)])
+        ranges.append([end, len(part)])
         end += _padded(len(part))
-    text = json.dumps({**header, "parts": places}, separators=(",", ":")).encode()
+    text = json.dumps({**header, "parts": ranges}, separators=(",", ":")).encode()
     text += b" " * (_padded(len(text) + 8) - len(text) - 8)
     chunks = [MAGIC, struct.pack("<I", len(text)), text]
     for part in parts:
@@ -40,10 +40,10 @@ def pack(header: Mapping[str, Any], parts: Sequence[bytes]) -> bytes:
 
 
 def unpack(body: bytes) -> tuple[dict[str, Any], list[bytes]]:
-    """The inverse of :func:`pack`.
+    """Splits what :func:`pack` joined into its header and its parts.
 
     Raises:
-        ValueError: If ``body`` does not begin like an answer.
+        ValueError: If ``body`` is no such byte string.
     """
     if body[:4] != MAGIC:
         raise ValueError(f"Expected an answer that begins with {MAGIC!r}. Received: {body[:4]!r}.")

@@ -766,7 +766,9 @@ def test_it_fits_1000_pixels(tab):
 
 @pytest.mark.parametrize(("board", "run"), [("fast", "long/gradcam"), ("slow", "first/gradcam")])
 def test_all_60_epochs_are_offered(driver, boards, board, run):
-    tab = Tab(driver, boards[board]).open("&p.gradcam.runs=" + quote(quote(run, safe=""), safe=""), host=board == "slow")
+    tab = Tab(driver, boards[board]).open(
+        "&p.gradcam.runs=" + quote(quote(run, safe=""), safe=""), host=board == "slow"
+    )
     assert tab.text(".status") == "60 of 60 epochs shown"
     assert tab.one("#epoch").get_attribute("max") == "60"
     tab.set("#epoch", 1)

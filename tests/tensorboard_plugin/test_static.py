@@ -1,8 +1,10 @@
 """The page's pure parts in Node, against what Python computes."""
 
 import base64
+import graphlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,6 +21,7 @@ from keras_gradcam.tensorboard_plugin.wire import pack
 
 TESTS = Path(__file__).parents[1] / "js"
 NODE = shutil.which("node")
+MODULES = sorted(name for name in app.STATIC_FILES if name.endswith(".js"))
 needs_node = pytest.mark.skipif(NODE is None, reason="The page's own tests need Node.js, and there is no `node`")
 
 
@@ -60,29 +63,53 @@ def cases(rng):
     }  # fmt: skip
 
 
-@needs_node
-@pytest.mark.parametrize("file", sorted(path.name for path in TESTS.glob("*.test.mjs")))
-def test_in_node(file, tmp_path, rng):
-    # Node takes .js files for modules only beside a package.json that says so.
-    static = tmp_path / "static"
-    shutil.copytree(app._STATIC, static)
-    (static / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "cases.json").write_text(json.dumps(cases(rng)))
-    environment = {**os.environ, "GRADCAM_STATIC": str(static), "GRADCAM_CASES": str(tmp_path / "cases.json")}
+@pytest.fixture(scope="module")
+def static(tmp_path_factory):
+    """The page's modules where Node takes them for modules: beside a package.json that says so."""
+    folder = tmp_path_factory.mktemp("page") / "static"
+    shutil.copytree(app._STATIC, folder)
+    (folder / "package.json").write_text('{"type": "module"}')
+    return folder
+
+
+def node(*arguments, **environment):
     result = subprocess.run(
-        [NODE, "--test", "--test-reporter=tap", str(TESTS / file)], capture_output=True, text=True, env=environment
+        [NODE, *arguments], capture_output=True, text=True, env={**os.environ, **environment}, check=False
     )
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
-    assert "# fail 0" in result.stdout
+    return result.stdout
 
 
 @needs_node
-@pytest.mark.parametrize("name", sorted(name for name in app.STATIC_FILES if name.endswith(".js")))
-def test_every_module_parses(name, tmp_path):
-    module = tmp_path / f"{Path(name).stem}.mjs"
-    module.write_bytes((app._STATIC / name).read_bytes())
-    result = subprocess.run([NODE, "--check", str(module)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+def test_in_node(static, tmp_path, rng):
+    (tmp_path / "cases.json").write_text(json.dumps(cases(rng)))
+    files = sorted(TESTS.glob("*.test.mjs"))
+    environment = {"GRADCAM_STATIC": str(static), "GRADCAM_CASES": str(tmp_path / "cases.json")}
+    shown = node("--test", "--test-reporter=tap", *map(str, files), **environment)
+    assert "# fail 0" in shown
+    titles = [title for file in files for title in re.findall(r'^test\("(.+?)"', file.read_text(), re.MULTILINE)]
+    assert len(titles) >= 30
+    for title in titles:
+        assert title.replace("#", "\\#") in shown
+
+
+@needs_node
+def test_every_module_finds_what_it_imports(static):
+    imports = "\n".join(f"import {json.dumps(str(static / name))};" for name in MODULES)
+    (static / "all.mjs").write_text(imports)
+    node(str(static / "all.mjs"))
+
+
+def test_modules_import_no_circle_and_nothing_unused():
+    graph = {}
+    for name in MODULES:
+        source = (app._STATIC / name).read_text()
+        found = re.findall(r'^import \{([^}]+)\} from "\./([a-z]+\.js)";', source, re.MULTILINE)
+        assert len(found) == source.count("\nimport ")
+        graph[name] = {module for _, module in found}
+        for word in ", ".join(names for names, _ in found).split(", "):
+            assert word == "" or len(re.findall(rf"\b{word.strip()}\b", source)) > 1, f"{name}: {word}"
+    assert list(graphlib.TopologicalSorter(graph).static_order())[-1] == "index.js"
 
 
 def test_the_colour_tables_are_the_renderers():
