@@ -19,8 +19,7 @@ from PIL import Image
 from train_clever_hans import CLASSES, make_model, make_pictures
 
 from keras_gradcam import Class, Explainer
-from keras_gradcam.filters.kernels import filter_kernels
-from keras_gradcam.filters.top_activations import top_activations
+from keras_gradcam.filters import filter_kernels, top_activations
 from keras_gradcam.metrics import iou, localize, trust_report
 
 NAMES = dict(enumerate(CLASSES))
@@ -64,8 +63,8 @@ def main() -> None:
     overlap = iou(localization.boxes, boxes)
     print(f"\nboxes found from the maps alone overlap the shapes with a mean IoU of {np.nanmean(overlap):.2f}")
 
-    Image.fromarray(filter_kernels(model).picture()).save(options.out / "filters.png")
-    Image.fromarray(top_activations(model, shown, layers[1], list(range(8)), top=6).picture()).save(
+    Image.fromarray(filter_kernels(model).draw()).save(options.out / "filters.png")
+    Image.fromarray(top_activations(model, shown, layers[1], list(range(8)), top=6).draw()).save(
         options.out / "top_pictures.png"
     )
     print(f"\n{trust_report(explainer, shown, target=truth, regions=boxes)}")

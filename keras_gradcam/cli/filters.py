@@ -35,7 +35,7 @@ def _filters(options: argparse.Namespace) -> int:
     model = load(options.model, options.imports).keras_model
     sort = None if options.sort == "none" else options.sort
     found = filter_kernels(model, options.layer, sort)
-    replace_whole(out, encoded(found.picture("common" if options.common else "filter")))
+    replace_whole(out, encoded(found.draw("common" if options.common else "filter")))
     tell(f"{len(found.order)} filters of {found.layer}. See {out}")
     return 0
 
@@ -53,7 +53,7 @@ def _top(options: argparse.Namespace) -> int:
         chosen = list(range(min(_FILTERS, explainer.features(taken.blank()).shape[-1])))
     found = _searched(network.keras_model, stream, options, chosen)
     progress.clear()
-    replace_whole(out, encoded(found.picture(taken.preprocessing.undone)))
+    replace_whole(out, encoded(found.draw(taken.preprocessing.undone)))
     replace_whole(out.with_suffix(".json"), _said(found, stream))
     failed = f"{len(stream.failures)} failed. " if stream.failures else ""
     tell(f"{len(stream.read)} pictures, {len(found)} filters of {found.layer}. {failed}See {out}, {out.stem}.json")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..attribution.batches import Selector
 from ..attribution.inputs import model_input_spec
 from ..attribution.layers import LayerLike
 from ..drawing.canvas import FAINT, INK, LINE, Canvas, flowed, shortened
@@ -18,13 +19,13 @@ from ..errors import ArgumentError, check_whole_number
 
 _GAP, _MARGIN = 6, 8
 
-#: Tiles are drawn with their longer side up to this, in pixels.
+#: The longer side of a tile, in pixels, at most.
 _TILE = 60
 
-#: What stands above them has at least this much room.
+#: The least width of the legend above the tiles, in pixels.
 _LEGEND = 420
 
-#: The grey of the line around a tile, which may be as white as the paper.
+#: The grey of the line around a tile; the tile may be as white as the paper.
 _OUTLINE = 215
 
 #: The share of the largest below which a kernel counts as empty.
@@ -51,7 +52,7 @@ class Kernels:
         return f"Kernels({self.layer!r}, kernels {self.kernels.shape})"
 
     def tiles(self, scale: str = "filter") -> np.ndarray:
-        """One picture per filter, in their order, a pixel for each place of the kernel.
+        """Draws one tile per filter, in their order, a pixel for each weight of the kernel's grid.
 
         Kernels of three inputs are drawn in red, green and blue, in the order in which the model takes its channels;
         those of one input in grey. Zero is mid-grey, and the scale is symmetric. Kernels of any other number of
@@ -75,14 +76,14 @@ class Kernels:
         signed = values.shape[-1] in (1, 3)
         if not signed:
             values = np.sqrt((values**2).sum(axis=-1, keepdims=True))
-        tops = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
-        least = tops.max() * (1 if scale == "common" else _NEGLIGIBLE)
-        shares = values / np.maximum(np.maximum(tops, least), np.finfo(np.float64).tiny)
+        largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
+        least = largest.max() * (1 if scale == "common" else _NEGLIGIBLE)
+        shares = values / np.maximum(np.maximum(largest, least), np.finfo(np.float64).tiny)
         tiles = np.rint(128 + 127 * shares if signed else 255 * shares).astype(np.uint8)
         return np.ascontiguousarray(np.broadcast_to(tiles, (*tiles.shape[:3], 3)))
 
-    def picture(self, scale: str = "filter", columns: int | None = None) -> np.ndarray:
-        """All tiles in a grid, each with the filter's number and the norm of its kernel.
+    def draw(self, scale: str = "filter", columns: int | None = None) -> np.ndarray:
+        """Draws all tiles in a grid, each with the filter's number and the norm of its kernel.
 
         Args:
             scale: See :meth:`tiles`.
@@ -107,12 +108,12 @@ class Kernels:
         canvas = Canvas(top + rows * row + _MARGIN, broad + 2 * _MARGIN)
         for number, line in enumerate(lines):
             canvas.text(_MARGIN, _MARGIN + number * LINE, line, FAINT if number else INK)
-        for number, (tile, which) in enumerate(zip(tiles, self.order, strict=True)):
+        for number, (tile, index) in enumerate(zip(tiles, self.order, strict=True)):
             y, x = top + number // columns * row, _MARGIN + number % columns * (width + _GAP)
             canvas.paste(outlined(resized(tile, (height, tiles.shape[2] * factor))), y, x)
-            norm = self.norms[which]
-            said = "\u2248 0" if norm < _NEGLIGIBLE * np.nanmax(self.norms) else f"{norm:.2g}"
-            canvas.text(x, y + height + 1, shortened(f"{which}: {said}", width), FAINT)
+            norm = self.norms[index]
+            caption = "\u2248 0" if norm < _NEGLIGIBLE * np.nanmax(self.norms) else f"{norm:.2g}"
+            canvas.text(x, y + height + 1, shortened(f"{index}: {caption}", width), FAINT)
         return canvas.picture()
 
     def _legend(self, scale: str) -> list[str]:
@@ -129,12 +130,13 @@ class Filters:
 
     Attributes:
         layer: The convolution whose kernels are shown; by default the first.
-        images: Pictures to find those in that excite the layer's filters most: anything that
-            :func:`keras_gradcam.activations.top_activations` takes. Gone through before the first epoch and after the
-            last.
+        images: Pictures among which those are searched that excite the layer's filters most: anything that
+            :func:`keras_gradcam.filters.top_activations` takes. Read before the first epoch and after the last.
         every: Show the kernels every so many logged epochs.
         count: Of how many filters the most exciting pictures are shown.
         top: How many pictures of each.
+        image: Where samples of ``images`` are dicts: the key of the pictures, or a function of a sample.
+        label: The same for labels, which are read past.
 
     Raises:
         ValueError: If a number is not one >= 1.
@@ -145,6 +147,8 @@ class Filters:
     every: int = 1
     count: int = 16
     top: int = 9
+    image: Selector = None
+    label: Selector = None
 
     def __post_init__(self) -> None:
         for name in ("every", "count", "top"):
@@ -152,11 +156,11 @@ class Filters:
 
 
 def outlined(picture: np.ndarray) -> np.ndarray:
-    """A picture with a thin grey line along its edge, which sets it off from the paper."""
-    drawn = picture.copy()
-    drawn[[0, -1]] = _OUTLINE
-    drawn[:, [0, -1]] = _OUTLINE
-    return drawn
+    """Draws a thin grey line along the edge of a picture, which sets it off from the paper."""
+    framed = picture.copy()
+    framed[[0, -1]] = _OUTLINE
+    framed[:, [0, -1]] = _OUTLINE
+    return framed
 
 
 def filter_kernels(model: Any, layer: LayerLike = None, sort: str | None = "norm") -> Kernels:
@@ -172,7 +176,7 @@ def filter_kernels(model: Any, layer: LayerLike = None, sort: str | None = "norm
             hierarchically clustered) side by side; None for the layer's own order.
 
     Returns:
-        The kernels with their order; :meth:`Kernels.picture` draws them.
+        The kernels with their order; :meth:`Kernels.draw` draws them.
 
     Raises:
         ValueError: If there is no such convolution, it has no weights yet, or ``sort`` is not valid.
@@ -190,15 +194,15 @@ def filter_kernels(model: Any, layer: LayerLike = None, sort: str | None = "norm
 
     if sort not in ("norm", "similarity", None):
         raise ArgumentError("sort", "be 'norm', 'similarity' or None", repr(sort))
-    path, found = _convolution(model, layer)
-    if not found.built:
+    path, convolution = _convolution(model, layer)
+    if not convolution.built:
         raise ArgumentError(
             "model", "have its weights", f"a model whose layer {path!r} is not built", "the model after its first call"
         )
-    kernels = np.asarray(keras.ops.convert_to_numpy(found.kernel))
+    kernels = np.asarray(keras.ops.convert_to_numpy(convolution.kernel))
     if kernels.dtype.kind != "f":
         kernels = kernels.astype(np.float32)  # bfloat16
-    if isinstance(found, keras.layers.DepthwiseConv2D):
+    if isinstance(convolution, keras.layers.DepthwiseConv2D):
         kernels = kernels.reshape(*kernels.shape[:2], 1, -1)
     rows = kernels.reshape(-1, kernels.shape[-1]).T.astype(np.float64)
     norms = np.linalg.norm(rows, axis=1)
@@ -211,36 +215,38 @@ def filter_kernels(model: Any, layer: LayerLike = None, sort: str | None = "norm
 
 
 def _convolution(model: Any, layer: LayerLike) -> tuple[str, Any]:
+    """Finds the convolution that ``layer`` names, with its path; see :func:`filter_kernels`."""
     import keras
 
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-    known = [(path, one) for path, one in layer_paths(model) if isinstance(one, kinds)]
-    if layer is None and len(known) > 1 and declared_inputs(model):
-        layer_outputs = current_engine().layer_calls(model, model_input_spec(model))
-        called = [
-            (layer_output.info.path, layer_output.layer)
-            for layer_output in layer_outputs
-            if isinstance(layer_output.layer, kinds)
-        ]
-        known = called or known
-    for matches in (
-        lambda path, one: layer is None or one is layer or path == layer,
-        lambda path, one: isinstance(layer, str) and path.endswith(f"/{layer}"),
+    convolutions = [(path, candidate) for path, candidate in layer_paths(model) if isinstance(candidate, kinds)]
+    if layer is None and len(convolutions) > 1 and declared_inputs(model):
+        calls = current_engine().layer_calls(model, model_input_spec(model))
+        called = [(call.info.path, call.layer) for call in calls if isinstance(call.layer, kinds)]
+        convolutions = called or convolutions
+    if layer is None and convolutions:
+        return convolutions[0]
+    for is_match in (
+        lambda path, candidate: candidate is layer or path == layer,
+        lambda path, candidate: isinstance(layer, str) and path.endswith(f"/{layer}"),
     ):
-        found = {id(one): (path, one) for path, one in reversed(known) if matches(path, one)}
-        if found and (layer is None or len(found) == 1):
-            return list(found.values())[-1]
-    paths = ", ".join(repr(path) for path, _ in known[:8]) or "none: the model has no such layer"
+        # A layer may be called several times.
+        matches = {
+            id(candidate): (path, candidate) for path, candidate in reversed(convolutions) if is_match(path, candidate)
+        }
+        if len(matches) == 1:
+            return next(iter(matches.values()))
+    paths = [repr(path) for path, _ in convolutions]
     raise ArgumentError(
         "layer",
         "name one Conv2D or DepthwiseConv2D layer",
         repr(layer if layer is None or isinstance(layer, str) else getattr(layer, "name", layer)),
-        f"{paths}{' ...' if len(known) > 8 else ''}",
+        f"{', '.join(paths[:8])}{' ...' if len(paths) > 8 else ''}" or "none: the model has no such layer",
     )
 
 
 def _by_similarity(rows: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """The order in which neighbours have a large cosine; kernels without direction come last."""
+    """Returns an order in which neighbours have a large cosine; kernels without direction come last."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import pdist
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..attribution.inputs import explained_input, input_shape, input_spec_of, model_input_spec, standardized
 from ..attribution.layers import LayerLike, choose_layer
 from ..engine import current_engine
-from ..engine.base import InputSpec, Request, Structure
+from ..engine.base import InputSpec, ReceptiveBoxes, Request, Structure
 from ..errors import ArgumentError
 
 #: A part of a picture, (x0, y0, x1, y1) in pixels, the ends exclusive.
@@ -56,7 +56,7 @@ class ReceptiveField:
         return self.boxes.shape[0], self.boxes.shape[1]
 
     def box(self, row: int, column: int, channel: int | None = None) -> Box:
-        """The smallest box around the pixels that a cell is computed from, within the picture.
+        """Returns the smallest box around the pixels that a cell is computed from, within the picture.
 
         Args:
             row: The cell's row, from 0 at the top; negative from the bottom.
@@ -72,20 +72,20 @@ class ReceptiveField:
             ValueError: If there is no such cell or channel.
         """
         self._check(row, column)
-        seen = self.boxes[row, column]
+        boxes = self.boxes[row, column]
         if channel is not None:
-            if not -len(seen) <= channel < len(seen):
-                raise ArgumentError("channel", "be one of the layer's", str(channel), f"0 to {len(seen) - 1}")
-            seen = seen[channel : channel + 1 or None]
-        seen = seen[seen[:, 2] > 0]
-        if not len(seen):
+            if not -len(boxes) <= channel < len(boxes):
+                raise ArgumentError("channel", "be one of the layer's", str(channel), f"0 to {len(boxes) - 1}")
+            boxes = boxes[channel : channel + 1 or None]
+        boxes = boxes[boxes[:, 2] > 0]
+        if not len(boxes):
             return 0, 0, 0, 0
-        x0, y0 = seen[:, :2].min(axis=0).tolist()
-        x1, y1 = seen[:, 2:].max(axis=0).tolist()
+        x0, y0 = boxes[:, :2].min(axis=0).tolist()
+        x1, y1 = boxes[:, 2:].max(axis=0).tolist()
         return x0, y0, x1, y1
 
     def unclipped(self, row: int, column: int) -> Box | None:
-        """The box that a cell would see in a picture without border, or None where cells do not see equally much.
+        """Returns the box that a cell would see in a picture without border, or None where cells see unequally much.
 
         It may lie partly outside of the picture, and is larger than it in deep networks.
 
@@ -107,9 +107,11 @@ class ReceptiveField:
 
     def _check(self, row: int, column: int) -> None:
         if not all(-cells <= index < cells for index, cells in zip((row, column), self.grid, strict=True)):
-            raise ValueError(
-                f"`row` and `column` must be a cell of {self.layer!r}. Received: ({row}, {column}). "
-                f"Candidates: (0, 0) to ({self.grid[0] - 1}, {self.grid[1] - 1})."
+            raise ArgumentError(
+                "row",
+                f"be, with `column`, a cell of {self.layer!r}",
+                f"({row}, {column})",
+                f"(0, 0) to ({self.grid[0] - 1}, {self.grid[1] - 1})",
             )
 
     def __repr__(self) -> str:
@@ -160,9 +162,8 @@ def receptive_field(
     Source: Araujo et al., Computing Receptive Fields of Convolutional Neural Networks, Distill 2019,
     https://distill.pub/2019/computing-receptive-fields.
     """
-    input_spec = _sized(
-        model_input_spec(model) if images is None else input_spec_of(standardized(images, model)), model
-    )
+    input_spec = model_input_spec(model) if images is None else input_spec_of(standardized(images, model))
+    _check_size(input_spec, model)
     shape, which = input_shape(input_spec), explained_input(input_spec)
     request = Request(
         target=None,
@@ -170,7 +171,11 @@ def receptive_field(
         select=lambda layer_outputs: choose_layer(model, layer_outputs, shape, layer, explained=which),
         explained_input=which,
     )
-    traced = current_engine().receptive_field(model, input_spec, request, gates)
+    return _field(current_engine().receptive_field(model, input_spec, request, gates), input_spec)
+
+
+def _field(traced: ReceptiveBoxes, input_spec: InputSpec) -> ReceptiveField:
+    """Returns an engine's answer as a receptive field."""
     traced.boxes.flags.writeable = False
     height, width = input_spec.leaves[traced.explained_input][0][:2]
     field = ReceptiveField(
@@ -191,8 +196,8 @@ def receptive_field(
     )
 
 
-def _sized(input_spec: InputSpec, model: Any) -> InputSpec:
-    """``input_spec``, if it is that of a picture of known size."""
+def _check_size(input_spec: InputSpec, model: Any) -> None:
+    """Raises ArgumentError unless the explained input is a picture of known size."""
     shape = input_shape(input_spec)
     if any(extent is None for leaf, _ in input_spec.leaves for extent in leaf):
         raise ArgumentError(
@@ -205,4 +210,3 @@ def _sized(input_spec: InputSpec, model: Any) -> InputSpec:
         raise ArgumentError(
             "model", "take pictures, shape (H, W, C)", f"{type(model).__name__} with an input of shape {tuple(shape)}"
         )
-    return input_spec

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from ..attribution.batches import Selector, read_batches
 from ..attribution.explainer import Explainer
-from ..attribution.batches import read_batches
 from ..attribution.layers import LayerLike
 from ..drawing.canvas import FAINT, INK, LINE, Canvas, flowed, shortened
 from ..drawing.pixels import displayed, resized
@@ -21,22 +21,21 @@ from .receptive_field import Box, ReceptiveField, receptive_field
 
 Kept = TypeVar("Kept")
 
-
 _GAP, _MARGIN = 6, 8
 
-#: Crops are drawn with their longer side up to this, in pixels, and captions at least this wide.
+# The longer side of a crop at most, and the width of its caption at least, in pixels.
 _CROP, _CAPTION = 112, 84
 
-#: Width of what is written before a row of crops.
+# The width of the label before a row of crops, in pixels.
 _LABEL = 92
 
-#: What stands above them has at least this much room.
+# The least width of the legend above the rows, in pixels.
 _LEGEND = 420
 
-#: How many filters are looked at where none are named.
+# How many filters are searched where none are named.
 _FILTERS = 64
 
-#: The grey of what lies beyond the border of a picture.
+# The grey of what lies beyond the border of a picture.
 _BEYOND = 236
 
 
@@ -65,11 +64,11 @@ class TopActivations:
 
     Attributes:
         layer: Path of the layer.
-        filters: int (F,), the filters that were looked at.
+        filters: int (F,), the filters that were searched for.
         activations: For each of them its largest activations, the largest first, one per picture; fewer than were
             asked for where there are fewer pictures.
         field: The receptive field by which the crops were cut.
-        samples: How many pictures were gone through.
+        samples: How many pictures were read.
         rectified: bool (F,), whether a filter had no activation below zero in any picture, as after a ReLU.
         limits: The smallest and the largest value in all pictures, for display.
     """
@@ -95,37 +94,37 @@ class TopActivations:
         return np.array(silent, dtype=bool) & self.rectified
 
     def values(self) -> np.ndarray:
-        """float32 (F, top), the activations; NaN where there are fewer."""
-        return self._table(np.nan, np.float32, lambda one: one.value)
+        """Returns the activations, float32 (F, top); NaN where there are fewer."""
+        return self._table(np.nan, np.float32, lambda activation: activation.value)
 
     def indices(self) -> np.ndarray:
-        """Int (F, top), the numbers of the pictures; -1 where there are fewer."""
-        return self._table(-1, np.int64, lambda one: one.index)
+        """Returns the numbers of the pictures, int (F, top); -1 where there are fewer."""
+        return self._table(-1, np.int64, lambda activation: activation.index)
 
-    def _table(self, missing: float, dtype: Any, of: Callable[[Activation], float]) -> np.ndarray:
+    def _table(self, missing: float, dtype: Any, number: Callable[[Activation], float]) -> np.ndarray:
         table = np.full((len(self), max(map(len, self.activations), default=0)), missing, dtype)
         for row, activations in zip(table, self.activations, strict=True):
-            row[: len(activations)] = [of(one) for one in activations]
+            row[: len(activations)] = [number(activation) for activation in activations]
         return table
 
-    def picture(self, display: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-        """A row of crops for each filter, all on one scale, with their activations and the numbers of the pictures.
+    def draw(self, display: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+        """Draws a row of crops for each filter, all on one scale, with activations and the numbers of the pictures.
 
         Where a cell sees beyond the border of its picture, light grey takes the place of what is not there. Crops that
         give a rectified filter activation zero are left out: nothing in them excites it.
 
         Args:
-            display: Turns one crop, as the model takes it, into uint8 (h, w, 3); by default as
-                :func:`keras_gradcam.render.displayed` would turn all pictures that were gone through.
+            display: Turns one crop, as the model takes it, into uint8 (h, w, 3); by default by the
+                one rule that fits the range of all pictures that were read.
 
         Returns:
             uint8 (H, W, 3).
         """
         rows = [
-            [one for one in row if one.value > 0 or not rectified]
+            [activation for activation in row if activation.value > 0 or not rectified]
             for row, rectified in zip(self.activations, self.rectified, strict=True)
         ]
-        shown = self._shown([one.crop for row in rows for one in row], display)
+        shown = self._displayed([activation.crop for row in rows for activation in row], display)
         cell = max([1, *(crop.shape[0] for crop in shown)]), max([1, *(crop.shape[1] for crop in shown)])
         factor = _CROP // max(cell) if max(cell) <= _CROP else _CROP / max(cell)
         height, width = (max(1, round(side * factor)) for side in cell)
@@ -139,14 +138,15 @@ class TopActivations:
         for number, line in enumerate(lines):
             canvas.text(_MARGIN, _MARGIN + number * LINE, line, FAINT if number else INK)
         crops, y = iter(shown), head
-        for which, row, dead in zip(self.filters, rows, self.never_active, strict=True):
-            canvas.text(_MARGIN, y, f"filter {which}")
+        for channel, row, is_dead in zip(self.filters, rows, self.never_active, strict=True):
+            canvas.text(_MARGIN, y, f"filter {channel}")
             if not row:
-                canvas.text(_MARGIN + _LABEL, y, "never active" if dead else "no finite activation", FAINT)
-            for number, one in enumerate(row):
+                canvas.text(_MARGIN + _LABEL, y, "never active" if is_dead else "no finite activation", FAINT)
+            for number, activation in enumerate(row):
                 x = _MARGIN + _LABEL + number * step
-                canvas.paste(self._in_place(next(crops), one, cell, factor), y, x)
-                canvas.text(x, y + height + 1, shortened(f"{one.value:.3g}  #{one.index}", step - _GAP), FAINT)
+                canvas.paste(self._placed(next(crops), activation, cell, factor), y, x)
+                caption = f"{activation.value:.3g}  #{activation.index}"
+                canvas.text(x, y + height + 1, shortened(caption, step - _GAP), FAINT)
             y += tall if row else short
         return canvas.picture()
 
@@ -156,14 +156,14 @@ class TopActivations:
         gates = ", gates aside" if self.field.gated else ""
         return [f"{self.layer}: strongest of {self.samples} pictures", sees + gates, "below: activation and #picture"]
 
-    def _shown(self, crops: list[np.ndarray], display: Any) -> list[np.ndarray]:
-        """Crops for display, by one rule for all."""
+    def _displayed(self, crops: list[np.ndarray], display: Any) -> list[np.ndarray]:
+        """Returns crops as uint8 (h, w, 3), by one rule for all."""
         if display is not None:
             return [np.asarray(display(crop)) for crop in crops]
         if not crops:
             return []
         channels = 1 if crops[0].ndim == 2 else crops[0].shape[-1]
-        # All pixels in one row, after two that show the rule the range of all pictures.
+        # Prepend the global minimum and maximum so that every crop is scaled alike.
         limits = np.repeat(np.array(self.limits), channels).reshape(2, channels).astype(crops[0].dtype)
         pixels = np.concatenate([limits, *(crop.reshape(-1, channels) for crop in crops)])
         colors = displayed(pixels[None, None])[0, 0, 2:]
@@ -171,17 +171,17 @@ class TopActivations:
         parts = np.split(colors, ends[:-1])
         return [part.reshape(*crop.shape[:2], 3) for part, crop in zip(parts, crops, strict=True)]
 
-    def _in_place(self, crop: np.ndarray, one: Activation, cell: tuple[int, int], factor: float) -> np.ndarray:
-        """A crop on grey ground, at the place that it has in the field; in the middle if the field has no size."""
+    def _placed(self, crop: np.ndarray, activation: Activation, cell: tuple[int, int], factor: float) -> np.ndarray:
+        """Draws a crop on grey ground where it lies in the receptive field; in the middle if the field has no size."""
         height, width = (max(1, round(side * factor)) for side in cell)
         ground = np.full((height, width, 3), _BEYOND, np.uint8)
         if not crop.size:
             return ground
-        whole = self.field.unclipped(*one.cell)
-        fits = whole is not None and self.field.size is not None and all(np.less_equal(self.field.size, cell))
+        field = self.field.unclipped(*activation.cell)
+        fits = self.field.size is not None and all(np.less_equal(self.field.size, cell))
         y, x = (cell[0] - crop.shape[0]) / 2, (cell[1] - crop.shape[1]) / 2
-        if fits and whole is not None:
-            y, x = one.box[1] - whole[1], one.box[0] - whole[0]
+        if fits and field is not None:
+            y, x = activation.box[1] - field[1], activation.box[0] - field[0]
         drawn = resized(crop, (max(1, round(crop.shape[0] * factor)), max(1, round(crop.shape[1] * factor))))
         top, left = min(round(y * factor), height - drawn.shape[0]), min(round(x * factor), width - drawn.shape[1])
         ground[top : top + drawn.shape[0], left : left + drawn.shape[1]] = drawn
@@ -196,6 +196,8 @@ def top_activations(
     top: int = 9,
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
+    image: Selector = None,
+    label: Selector = None,
 ) -> TopActivations:
     r"""Finds the pictures of a data set that excite the filters of a layer most, and what in them does.
 
@@ -208,18 +210,20 @@ def top_activations(
     same for every cell (the gates of squeeze and excitation) is left out of the field, which would be the whole
     picture otherwise.
 
-    The data set is gone through once. At any time one batch is held, and the crops that are best so far: at most
+    The data set is read once. At any time one batch is held, and the crops that are best so far: at most
     ``filters * top`` of them.
 
     Args:
         model: Any Keras model; it is not changed.
-        images: What the model takes: an array (N, H, W, C), a ``tf.data.Dataset``, a ``keras.utils.PyDataset`` or any
-            iterable of pictures or batches; with labels or without.
+        images: What the model takes: an array (N, H, W, C), a ``tf.data.Dataset``, a ``keras.utils.PyDataset``, a
+            ``torch.utils.data.DataLoader`` or any iterable of pictures or batches; with labels or without.
         layer: The layer: its name, its path, the layer itself, or None for the last feature map.
         filters: One or more channels of the layer; by default all, but no more than the first 64.
         top: How many pictures to find for each filter.
         batch_size: How many pictures go through the model at once. The result does not depend on it.
         progress: Called after every batch with the number of pictures done.
+        image: Where samples are dicts: the key of the pictures, or a function that makes what the model takes of one.
+        label: The same for labels, which are read past.
 
     Returns:
         The :class:`TopActivations`.
@@ -231,8 +235,8 @@ def top_activations(
         >>> import keras, numpy as np
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu"),
         ...                           keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
-        >>> found = top_activations(model, np.random.default_rng(0).random((20, 8, 8, 3)), top=5)
-        >>> found.values().shape, found.activations[0][0].crop.shape
+        >>> strongest = top_activations(model, np.random.default_rng(0).random((20, 8, 8, 3)), top=5)
+        >>> strongest.values().shape, strongest.activations[0][0].crop.shape
         ((4, 5), (3, 3, 3))
 
     Source: Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014,
@@ -244,16 +248,16 @@ def top_activations(
     check_whole_number("batch_size", batch_size, 1)
     explainer = Explainer(model, layer=layer, methods=("gradcam",), batch_size=batch_size)
     search: _Search | None = None
-    for batch in (found.images for found in read_batches(images, batch_size)):
-        features = explainer.features(batch)
+    for batch in read_batches(images, batch_size, image=image, label=label):
+        features = explainer.features(batch.images)
         if search is None:
-            field = receptive_field(model, layer, batch, gates=False)
+            field = receptive_field(model, layer, batch.images, gates=False)
             search = _Search(field, _channels(filters, features.shape[-1]), top)
-        search.take(features, keras.tree.flatten(batch)[search.field.input_index])
+        search.add(features, keras.tree.flatten(batch.images)[search.field.input_index])
         if progress is not None:
             progress(search.samples)
     assert search is not None
-    return search.found()
+    return search.result()
 
 
 class _Search:
@@ -261,7 +265,7 @@ class _Search:
 
     Args:
         field: What the cells of the layer see.
-        filters: The channels that are looked at.
+        filters: The channels that are searched for.
         top: How many activations of each are kept.
     """
 
@@ -273,8 +277,8 @@ class _Search:
         self._rectified = np.ones(len(filters), dtype=bool)
         self._limits = (np.inf, -np.inf)
 
-    def take(self, features: np.ndarray, pictures: np.ndarray) -> None:
-        """Takes what is large enough from a batch."""
+    def add(self, features: np.ndarray, pictures: np.ndarray) -> None:
+        """Keeps the activations of a batch that are among the largest."""
         finite = pictures[np.isfinite(pictures)]
         if finite.size:
             self._limits = min(self._limits[0], float(finite.min())), max(self._limits[1], float(finite.max()))
@@ -285,7 +289,7 @@ class _Search:
         values = np.take_along_axis(chosen, cells[:, None], axis=1)[:, 0]
         crops: dict[tuple[int, Box], np.ndarray] = {}
 
-        def made(row: int, number: int) -> Activation:
+        def activation(row: int, number: int) -> Activation:
             down, across = divmod(int(cells[row, number]), self.field.grid[1])
             box = self.field.box(down, across, int(self._filters[number]))
             x0, y0, x1, y1 = box
@@ -295,14 +299,14 @@ class _Search:
             value = float(values[row, number])
             return Activation(value, self.samples + row, (down, across), box, crops[row, box])
 
-        self._best.offer(values, made)
+        self._best.offer(values, activation)
         self.samples += len(features)
 
-    def found(self) -> TopActivations:
+    def result(self) -> TopActivations:
         return TopActivations(
             layer=self.field.layer,
             filters=self._filters,
-            activations=tuple(tuple(one for _, one in kept) for kept in self._best.kept),
+            activations=tuple(tuple(activation for _, activation in kept) for kept in self._best.kept),
             field=self.field,
             samples=self.samples,
             rectified=self._rectified,
@@ -311,12 +315,12 @@ class _Search:
 
 
 def _channels(filters: Sequence[int] | int | None, count: int) -> np.ndarray:
-    """The filters that are looked at, out of ``count``."""
+    """Returns the filters that are searched for, out of ``count``."""
     if filters is None:
         return np.arange(min(count, _FILTERS))
     chosen = np.atleast_1d(np.asarray(filters))
-    whole = chosen.ndim == 1 and chosen.size and chosen.dtype.kind in "iu"
-    if not whole or chosen.min() < 0 or chosen.max() >= count:
+    is_whole = chosen.ndim == 1 and chosen.size and chosen.dtype.kind in "iu"
+    if not is_whole or chosen.min() < 0 or chosen.max() >= count:
         raise ArgumentError("filters", "be channels of the layer", repr(filters), f"0 to {count - 1}")
     return chosen.astype(np.int64)
 
@@ -345,11 +349,11 @@ class Best(Generic[Kept]):
         self.kept: list[list[tuple[float, Kept]]] = [[] for _ in range(streams)]
 
     def offer(self, values: np.ndarray, make: Callable[[int, int], Kept]) -> None:
-        """Takes what is large enough.
+        """Keeps the values that are among the largest.
 
         Args:
             values: (rows, streams), later ones than those offered before.
-            make: ``make(row, stream)`` gives what belongs to a value; called for those alone that are kept.
+            make: ``make(row, stream)`` returns what belongs to a value; called only for values that are kept.
         """
         values = np.where(np.isnan(values), -np.inf, values)
         lowest = np.array([kept[-1][0] if len(kept) == self._top else -np.inf for kept in self.kept])

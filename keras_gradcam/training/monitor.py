@@ -119,12 +119,12 @@ class ProbeMonitor:
             return drawn
         if end or number % filters.every == 0:
             # In the layer's own order, so that a filter stays in its place.
-            drawn["filters/kernels"] = filter_kernels(model, filters.layer, sort=None).picture("common")
+            drawn["filters/kernels"] = filter_kernels(model, filters.layer, sort=None).draw("common")
         if filters.images is not None and (end or number == 0):
             kernels = filter_kernels(model, filters.layer)
             chosen = np.sort(kernels.order[: filters.count])
             found = top_activations(model, filters.images, kernels.layer, chosen.tolist(), filters.top)
-            drawn["filters/top"] = found.picture()
+            drawn["filters/top"] = found.draw()
         return drawn
 
     def _explained(self) -> tuple[Explanation, Explanation | None, dict[str, float]]:

@@ -132,12 +132,12 @@ def test_layers_of_models_that_cannot_be_explained_here(tmp_path, capsys):
 def test_filters(model, folder, tmp_path, capsys):
     assert run("filters", folder / "model.keras", "--out", tmp_path / "f.png") == 0
     drawn = np.asarray(Image.open(tmp_path / "f.png"))
-    np.testing.assert_array_equal(drawn, filter_kernels(model).picture())
+    np.testing.assert_array_equal(drawn, filter_kernels(model).draw())
     assert capsys.readouterr().out.startswith("6 filters of first. See ")
     words = "--layer", "last", "--sort", "none", "--common", "--out", tmp_path / "g.png"
     assert run("filters", folder / "model.keras", *words) == 0
     drawn = np.asarray(Image.open(tmp_path / "g.png"))
-    np.testing.assert_array_equal(drawn, filter_kernels(model, "last", None).picture("common"))
+    np.testing.assert_array_equal(drawn, filter_kernels(model, "last", None).draw("common"))
 
 
 def test_top(model, folder, tmp_path, capsys):
@@ -146,7 +146,7 @@ def test_top(model, folder, tmp_path, capsys):
     images = np.concatenate([taken(folder / "pictures" / f"p{number}.png") for number in range(5)])
     found = top_activations(model, images, "first", [1, 4], 2, batch_size=2)
     drawn = np.asarray(Image.open(tmp_path / "t.png"))
-    np.testing.assert_array_equal(drawn, found.picture(lambda crop: crop.astype(np.uint8)))
+    np.testing.assert_array_equal(drawn, found.draw(lambda crop: crop.astype(np.uint8)))
     written = json.loads((tmp_path / "t.json").read_bytes())
     assert written["layer"] == "first"
     assert [(one["filter"], one["picture"], one["activation"]) for one in written["activations"]] == [

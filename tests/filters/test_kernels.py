@@ -59,7 +59,7 @@ def test_negligible_kernels_are_not_blown_up():
     kernels[..., 1] *= 1e-6
     found = filter_kernels(convolution(kernels))
     assert abs(found.tiles()[1].astype(int) - 128).max() <= 1
-    assert found.picture().shape == filter_kernels(convolution(random_kernels(3, 3, 3, 2))).picture().shape
+    assert found.draw().shape == filter_kernels(convolution(random_kernels(3, 3, 3, 2))).draw().shape
 
 
 def test_weights_that_are_not_finite_do_not_spoil_the_others():
@@ -68,7 +68,7 @@ def test_weights_that_are_not_finite_do_not_spoil_the_others():
     for sort in ("norm", "similarity", None):
         found = filter_kernels(convolution(kernels), sort=sort)
         assert sorted(found.order) == [0, 1, 2]
-        assert found.picture().dtype == np.uint8
+        assert found.draw().dtype == np.uint8
     assert list(filter_kernels(convolution(kernels)).order)[-1] == 1
 
 
@@ -159,7 +159,7 @@ def test_depthwise_convolution_has_one_input_per_filter():
 @pytest.mark.parametrize("policy", ["bfloat16", "float16", "mixed_float16"])
 def test_half_precision(policy):
     keras.config.set_dtype_policy(policy)
-    assert filter_kernels(convolution(random_kernels(3, 3, 3, 4))).picture().dtype == np.uint8
+    assert filter_kernels(convolution(random_kernels(3, 3, 3, 4))).draw().dtype == np.uint8
 
 
 @pytest.mark.parametrize("layer", ["conv", "dense", "no such layer", 3])
@@ -190,16 +190,16 @@ def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match=r"`sort` must be .*Received: 'size'"):
         filter_kernels(model, sort="size")
     with pytest.raises(ValueError, match=r"`scale` must be .*Received: 'log'"):
-        filter_kernels(model).picture("log")
+        filter_kernels(model).draw("log")
     for columns in (0, 2.5, True):
         with pytest.raises(ValueError, match=r"`columns` must be a whole number"):
-            filter_kernels(model).picture(columns=columns)
+            filter_kernels(model).draw(columns=columns)
 
 
 def test_looking_leaves_the_model_as_it_was():
     model = nested_convnet()
     with unchanged(model):
-        filter_kernels(model, sort="similarity").picture()
+        filter_kernels(model, sort="similarity").draw()
 
 
 # ------------------------------------------------------------------------------------------------------------- picture
@@ -208,7 +208,7 @@ def test_looking_leaves_the_model_as_it_was():
 @pytest.mark.parametrize(("shape", "columns"), [((3, 3, 3, 7), None), ((11, 5, 1, 4), 2), ((1, 1, 8, 3), 1)])
 def test_every_tile_stands_in_the_grid(shape, columns):
     found = filter_kernels(convolution(random_kernels(*shape)))
-    picture = found.picture(columns=columns)
+    picture = found.draw(columns=columns)
     assert picture.dtype == np.uint8
     assert picture.ndim == 3
     factor = 60 // max(shape[:2])

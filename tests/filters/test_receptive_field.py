@@ -10,8 +10,9 @@ from fields import changed_boxes, layer_function, loud, squeeze_and_excite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers as L  # noqa: N812
-from models import SIZE, ClassToken, ConvnetByAutograph, ConvnetByCall, ConvnetByFunction, images, nested_convnet
+from models import SIZE, ClassToken, ConvnetByCall, images, nested_convnet
 from snapshots import unchanged
+from tensorflow_models import ConvnetByAutograph, ConvnetByFunction
 
 from keras_gradcam.filters.receptive_field import receptive_field
 
@@ -521,7 +522,9 @@ def test_channels_that_see_the_same_share_memory():
 def test_cell_outside_is_answered_with_candidates(row, column):
     field = receptive_field(stacked(L.Conv2D(2, 3)))
     for question in (field.box, field.unclipped):
-        with pytest.raises(ValueError, match=r"`row` and `column` must.*Received: .*Candidates: \(0, 0\) to \(9, 7\)"):
+        with pytest.raises(
+            ValueError, match=r"`row` must be, with `column`, a cell.*Received: .*Candidates: \(0, 0\) to \(9, 7\)"
+        ):
             question(row, column)
 
 

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fields import changed_boxes, loud, squeeze_and_excite
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import layers as L  # noqa: N812
 from models import SIZE, images, nested_convnet, randomised
 from snapshots import unchanged
 
 from keras_gradcam import Explainer
 from keras_gradcam.filters.receptive_field import receptive_field
-from keras_gradcam.filters.top_activations import top_activations
+from keras_gradcam.filters.top_activations import Best, top_activations
 
 
 def network(activation="relu", seed=0):
@@ -95,7 +97,7 @@ def test_not_a_number_never_wins():
         assert {index for _, index, _ in row} == {0, 1, 3, 4, 5}, channel
         assert all(np.isfinite(value) for value, _, _ in row)
     assert np.isnan(found.values()).sum() == 0
-    assert found.picture().dtype == np.uint8
+    assert found.draw().dtype == np.uint8
 
 
 def test_layer_that_is_nothing_but_not_a_number():
@@ -103,7 +105,7 @@ def test_layer_that_is_nothing_but_not_a_number():
     assert entries(found) == [[], []]
     assert found.values().shape == found.indices().shape == (2, 0)
     assert not found.never_active.any()
-    assert found.picture().shape[1] > 400
+    assert found.draw().shape[1] > 400
 
 
 def test_fewer_pictures_than_asked_for():
@@ -158,7 +160,7 @@ def test_silent_filters_are_told_from_negative_ones():
     assert negative.never_active.tolist() == [False, False]
     assert negative.rectified.tolist() == [False, False]
     # A dead filter's row holds a line of words in place of crops.
-    assert dead.picture().shape[0] < negative.picture().shape[0]
+    assert dead.draw().shape[0] < negative.draw().shape[0]
 
 
 # --------------------------------------------------------------------------------------------------------- data sets
@@ -176,6 +178,9 @@ def test_every_form_of_data_set_gives_the_same():
         (pictures[start : start + 5] for start in range(0, 11, 5)),
     ):
         assert entries(top_activations(model, form, "end", top=3, batch_size=4)) == expected
+    dicts = [{"picture": one, "class": label} for one, label in zip(pictures, labels, strict=True)]
+    for options in ({"image": "picture", "label": "class"}, {"image": lambda sample: sample["picture"]}):
+        assert entries(top_activations(model, dicts, "end", top=3, batch_size=4, **options)) == expected
 
 
 def test_progress_is_told_after_every_batch():
@@ -228,7 +233,7 @@ def test_pictures_that_do_not_fit_are_refused():
 def test_searching_leaves_the_model_as_it_was():
     model = network()
     with unchanged(model):
-        top_activations(model, images(5), "end", top=2).picture()
+        top_activations(model, images(5), "end", top=2).draw()
 
 
 # -------------------------------------------------------------------------------------------------------------- memory
@@ -287,7 +292,7 @@ def test_picture_shows_every_crop_in_its_colours():
     conv = L.Conv2D(1, 3, name="conv", use_bias=False)
     model = keras.Model(inputs, L.Flatten()(conv(inputs)))
     conv.set_weights([np.ones((3, 3, 3, 1), "float32")])
-    picture = top_activations(model, pictures, "conv").picture()
+    picture = top_activations(model, pictures, "conv").draw()
     assert shown(picture, (255, 0, 0)) > 100 * 100
     assert shown(picture, (0, 0, 128)) > 100 * 100
 
@@ -303,8 +308,8 @@ def test_one_rule_of_display_for_all_crops():
     conv.set_weights([np.ones((1, 1, 3, 1), "float32")])
     found = top_activations(model, pictures, "conv")
     assert found.limits == (-3.0, 1.0)
-    assert shown(found.picture(), (191, 191, 191)) > 100 * 100
-    assert shown(found.picture(), (255, 255, 255)) > 100 * 100
+    assert shown(found.draw(), (191, 191, 191)) > 100 * 100
+    assert shown(found.draw(), (255, 255, 255)) > 100 * 100
 
 
 def test_own_display():
@@ -315,7 +320,7 @@ def test_own_display():
         seen.append(crop.shape)
         return np.broadcast_to(np.uint8([0, 200, 0]), (*crop.shape[:2], 3))
 
-    assert shown(found.picture(green), (0, 200, 0)) > 1000
+    assert shown(found.draw(green), (0, 200, 0)) > 1000
     assert seen == [one.crop.shape for row in found.activations for one in row if one.value > 0]
 
 
@@ -326,7 +331,7 @@ def test_clipped_crops_stand_where_they_were_cut():
     assert clipped
     cell = found.field.size
     for one in clipped:
-        drawn = found._in_place(np.zeros((*one.crop.shape[:2], 3), np.uint8), one, cell, 10)
+        drawn = found._placed(np.zeros((*one.crop.shape[:2], 3), np.uint8), one, cell, 10)
         rows, columns = np.nonzero((drawn[1:-1, 1:-1] == 0).all(axis=-1))
         x0, y0, _, _ = found.field.unclipped(*one.cell)
         assert abs(rows.min() + 1 - 10 * (one.box[1] - y0)) <= 1
@@ -340,7 +345,7 @@ def test_cells_in_the_padding_have_empty_crops():
     found = top_activations(model, -1 - np.zeros((2, *SIZE, 3), "float32"), "padded")
     one = found.activations[0][0]
     assert (one.value, one.index, one.cell, one.box, one.crop.shape) == (0.0, 0, (0, 0), (0, 0, 0, 0), (0, 0, 3))
-    assert found.picture().dtype == np.uint8
+    assert found.draw().dtype == np.uint8
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, None])
@@ -350,8 +355,41 @@ def test_pictures_of_any_channels(channels):
     x = inputs if channels else L.Reshape((*SIZE, 1))(inputs)
     model = randomised(keras.Model(inputs, L.Flatten()(L.Conv2D(2, 3, name="conv")(x))))
     pictures = np.random.default_rng(0).random((4, *shape)).astype("float32")
-    assert top_activations(model, pictures, "conv").picture().shape[-1] == 3
+    assert top_activations(model, pictures, "conv").draw().shape[-1] == 3
 
 
 def test_repr():
     assert repr(top_activations(network(), images(4), "end")) == "TopActivations('end', 7 filters, 4 pictures)"
+
+
+# ------------------------------------------------------------------------------------------------------------ the best
+
+
+def sorted_list(values, top):
+    """The positions of the largest values, the first of equal ones first, by sorting all."""
+    good = [(-value, position) for position, value in enumerate(values) if value > -np.inf]
+    return [position for _, position in sorted(good)[:top]]
+
+
+numbers = st.one_of(st.integers(-2, 2).map(float), st.sampled_from([np.nan, np.inf, -np.inf]))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(numbers, numbers), max_size=30), st.integers(1, 5), st.integers(1, 7))
+def test_best_is_the_head_of_the_sorted_list(rows, top, batch):
+    values = np.array(rows, float).reshape(-1, 2)
+    best = Best(2, top)
+    for start in range(0, len(values), batch):
+        part = values[start : start + batch]
+        best.offer(part, lambda row, stream, start=start: (start + row, stream))
+    for stream in range(2):
+        expected = sorted_list(values[:, stream], top)
+        assert best.kept[stream] == [(values[at, stream], (at, stream)) for at in expected]
+
+
+def test_nothing_is_made_that_is_not_kept():
+    made = []
+    best = Best(1, 2)
+    best.offer(np.array([[5.0], [4.0], [3.0], [6.0]]), lambda row, stream: made.append(row))
+    best.offer(np.array([[5.0], [1.0]]), lambda row, stream: made.append(10 + row))
+    assert sorted(made) == [0, 3]

@@ -230,9 +230,9 @@ def test_filters_are_logged_when_asked_for(data, tmp_path):
     assert [event.step for event in found["gradcam_filters/top"]] == [4]
     assert {"gradcam_start_filters/kernels", "gradcam_start_filters/top"} <= set(found)
     kernels = filter_kernels(model, sort=None)
-    np.testing.assert_array_equal(decoded(found["gradcam_filters/kernels"][-1]), kernels.picture("common"))
+    np.testing.assert_array_equal(decoded(found["gradcam_filters/kernels"][-1]), kernels.draw("common"))
     strongest = sorted(np.argsort(-kernels.norms, kind="stable")[:3].tolist())
-    expected = top_activations(model, data[0], kernels.layer, strongest, 2).picture()
+    expected = top_activations(model, data[0], kernels.layer, strongest, 2).draw()
     np.testing.assert_array_equal(decoded(found["gradcam_filters/top"][0]), expected)
 
 
