@@ -1,4 +1,4 @@
-"""The words of the command line. Imports nothing heavy, so that ``--help`` answers at once."""
+"""Commands and options, and their help. Imports nothing heavy, so that ``--help`` answers at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..attribution.methods.names import CAMS, DEFAULT_METHODS, INPUT_MAPS
 from ..version import __version__
 from .errors import CommandError
 
-#: Each command with the module that carries it out.
+#: Name of each command to the module that runs it.
 COMMANDS = {
     "explain": "explain.command",
     "layers": "layers",
@@ -21,8 +21,7 @@ COMMANDS = {
     "tensorboard": "tensorboard",
 }
 
-
-_CODES = "exit codes: 0 all went well, 1 some pictures failed, 2 wrong usage or input, 130 interrupted"
+_EXIT_CODES = "exit codes: 0 all went well, 1 some pictures failed, 2 wrong usage or input, 130 interrupted"
 
 _MODEL = """MODEL is a .keras or .h5 file, or app:NAME for a network of keras.applications, such as app:MobileNetV2
 (ImageNet weights are downloaded once) or app:MobileNetV2?weights=none (random weights). Files are loaded in Keras'
@@ -38,11 +37,11 @@ class _Parser(argparse.ArgumentParser):
         raise CommandError(f"{message} (see: {self.prog} --help)")
 
 
-def parsed(words: Sequence[str]) -> argparse.Namespace:
-    """What the words of a command line mean; prints and exits for ``--help`` and ``--version``.
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Parses the words of a command line; prints and exits for ``--help`` and ``--version``.
 
     Raises:
-        CommandError: If they mean nothing.
+        CommandError: If there is no such command or option, or a value does not fit.
     """
     options, rest = _parser().parse_known_args(words)
     if options.command == "tensorboard":
@@ -56,25 +55,34 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="keras-gradcam",
         description="See what a Keras vision model looks at.",
-        epilog=f"keras-gradcam COMMAND --help shows options and examples of a command.\n\n{_CODES}",
+        epilog=f"keras-gradcam COMMAND --help shows options and examples of a command.\n\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"keras-gradcam {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_explain, _layers, _filters, _top, _rank, _report, _tensorboard):
+    for add in (_add_explain, _add_layers, _add_filters, _add_top, _add_rank, _add_report, _add_tensorboard):
         add(commands)
     return parser
 
 
-def _command(
+def _add_command(
     commands: argparse._SubParsersAction[_Parser], name: str, purpose: str, text: str, examples: Sequence[str]
 ) -> argparse.ArgumentParser:
+    """Adds a command.
+
+    Args:
+        commands: What to add it to.
+        name: Its name.
+        purpose: What it does, in the list of commands.
+        text: More about it, in its own help.
+        examples: Words that follow its name.
+    """
     lines = "\n".join(f"  keras-gradcam {name} {example}" for example in examples)
     parser = commands.add_parser(
         name,
         help=purpose,
         description=f"{purpose[0].upper()}{purpose[1:]}.\n\n{text}".rstrip(),
-        epilog=f"examples:\n{lines}\n\n{_CODES}",
+        epilog=f"examples:\n{lines}\n\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         # An abbreviated option would change its meaning when a longer one is added; and TensorBoard has options too.
         allow_abbrev=False,
@@ -83,8 +91,8 @@ def _command(
     return parser
 
 
-def _explain(commands: argparse._SubParsersAction[_Parser]) -> None:
-    parser = _command(
+def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add_command(
         commands,
         "explain",
         "draw what a model looks at in pictures",
@@ -131,14 +139,12 @@ def _explain(commands: argparse._SubParsersAction[_Parser]) -> None:
         "alone, in the picture's own size up to 2048 pixels. npz: NAME.npz: raw maps, scores, classes, probabilities",
     )
     result.add_argument("--colormap", default="inferno", metavar="NAME", help="any of matplotlib's (inferno)")
-    result.add_argument(
-        "--overwrite", action="store_true", help="start anew in a folder that was made with other settings"
-    )
+    result.add_argument("--overwrite", action="store_true", help="replace results that were made with other settings")
     _add_running(parser)
 
 
-def _layers(commands: argparse._SubParsersAction[_Parser]) -> None:
-    parser = _command(
+def _add_layers(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add_command(
         commands,
         "layers",
         "list the layers that can be explained",
@@ -149,8 +155,8 @@ def _layers(commands: argparse._SubParsersAction[_Parser]) -> None:
     _add_size(parser)
 
 
-def _filters(commands: argparse._SubParsersAction[_Parser]) -> None:
-    parser = _command(
+def _add_filters(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add_command(
         commands,
         "filters",
         "draw the learned filters of a convolution",
@@ -175,8 +181,8 @@ def _filters(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
 
 
-def _top(commands: argparse._SubParsersAction[_Parser]) -> None:
-    parser = _command(
+def _add_top(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add_command(
         commands,
         "top",
         "find the pictures that excite filters most",
@@ -187,7 +193,7 @@ def _top(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="pictures, folders, patterns")
     _add_layer(parser)
     parser.add_argument("--filters", metavar="N,N,...", help="which ones, counted from 0; by default the first 8")
-    parser.add_argument("--top", type=_count, default=9, metavar="N", help="how many pictures of each filter (9)")
+    parser.add_argument("--top", type=_positive, default=9, metavar="N", help="how many pictures of each filter (9)")
     parser.add_argument(
         "--out",
         default="top.png",
@@ -198,8 +204,8 @@ def _top(commands: argparse._SubParsersAction[_Parser]) -> None:
     _add_running(parser)
 
 
-def _rank(commands: argparse._SubParsersAction[_Parser]) -> None:
-    parser = _command(
+def _add_rank(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add_command(
         commands,
         "rank",
         "rank a gallery for queries and show what makes pictures match",
@@ -223,13 +229,13 @@ def _rank(commands: argparse._SubParsersAction[_Parser]) -> None:
         "within the folder; by default Market-1501's",
     )
     parser.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="cosine by default")
-    parser.add_argument("--top", type=_count, default=10, metavar="N", help="how many of each list are kept (10)")
+    parser.add_argument("--top", type=_positive, default=10, metavar="N", help="how many of each list are kept (10)")
     parser.add_argument(
         "--show",
-        type=_natural,
+        type=_non_negative,
         default=5,
         metavar="N",
-        help="how many queries are drawn with maps (5), of different people as far as there are",
+        help="how many queries are drawn with maps (5), of different identities as far as there are",
     )
     _add_layer(parser)
     parser.add_argument(
@@ -243,8 +249,8 @@ def _rank(commands: argparse._SubParsersAction[_Parser]) -> None:
     _add_running(parser)
 
 
-def _report(commands: argparse._SubParsersAction[_Parser]) -> None:
-    parser = _command(
+def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add_command(
         commands,
         "report",
         "print how attention moved during a training",
@@ -255,8 +261,8 @@ def _report(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("logdir", metavar="LOGDIR", help="a folder of event files")
 
 
-def _tensorboard(commands: argparse._SubParsersAction[_Parser]) -> None:
-    parser = _command(
+def _add_tensorboard(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add_command(
         commands,
         "tensorboard",
         "start TensorBoard so that it keeps every epoch",
@@ -280,8 +286,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_layer(parser: argparse._ActionsContainer, text: str = "") -> None:
-    text = text or "the feature map: a name or a path; by default the last one with spatial extent (see: layers)"
+def _add_layer(
+    parser: argparse._ActionsContainer,
+    text: str = "the feature map: a name or a path; by default the last one with spatial extent (see: layers)",
+) -> None:
     parser.add_argument("--layer", metavar="PATH", help=text)
 
 
@@ -314,18 +322,18 @@ def _add_preparation(parser: argparse.ArgumentParser, labels: bool = True) -> No
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it runs")
-    group.add_argument("--batch-size", type=_count, default=16, metavar="N", help="pictures at once (16)")
+    group.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="pictures at once (16)")
     group.add_argument("--quiet", action="store_true", help="no progress")
 
 
-def _count(text: str) -> int:
-    number = _natural(text)
+def _positive(text: str) -> int:
+    number = _non_negative(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number >= 1, not {text!r}")
     return number
 
 
-def _natural(text: str) -> int:
+def _non_negative(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number >= 0, not {text!r}")
     return int(text)

@@ -1,16 +1,14 @@
-"""What a command says on the way: warnings as lines, a progress bar, and nothing of TensorFlow's own."""
+"""What a command prints: results on stdout; messages, warnings and a progress bar on stderr."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TextIO
 
 from .errors import in_options
 
@@ -20,7 +18,10 @@ _results: TextIO | None = None
 
 @contextlib.contextmanager
 def results_alone() -> Iterator[None]:
-    """Keeps stdout for what :func:`tell` says: layers of the user's own print, and Keras when it downloads."""
+    """Keeps stdout for what :func:`print_result` prints.
+
+    Layers of the user's own may print, and so does Keras when it downloads: all of that goes to stderr.
+    """
     global _results
     _results = sys.stdout
     try:
@@ -31,15 +32,15 @@ def results_alone() -> Iterator[None]:
         _results = None
 
 
-def tell(text: str) -> None:
-    """Prints a result, whatever letters the names in it have and the terminal has not."""
-    out = _results or sys.stdout
-    encoding = out.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=out)
+def print_result(text: str) -> None:
+    """Prints a result; letters that the terminal does not have are escaped."""
+    stream = _results or sys.stdout
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
-def say(text: str) -> None:
-    """One line on stderr, where it does not mix with results; a progress bar gives way to it."""
+def print_message(text: str) -> None:
+    """Prints one line on stderr, where it does not mix with results; it takes the place of a progress bar."""
     print(f"{_erase()}keras-gradcam: {text}", file=sys.stderr, flush=True)
 
 
@@ -49,7 +50,7 @@ def _erase() -> str:
 
 @contextlib.contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Warnings of the package appear once each, as one plain line; those of libraries do not appear."""
+    """Shows warnings of the package once each, as one plain line, and hides those of libraries."""
     seen: set[str] = set()
 
     def show(
@@ -60,10 +61,10 @@ def warnings_as_lines() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        text = in_options(ValueError(str(message)))
+        text = in_options(str(message))
         if category in (UserWarning, RuntimeWarning) and "keras_gradcam" in filename and text not in seen:
             seen.add(text)
-            say(f"warning: {text}")
+            print_message(f"warning: {text}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -71,95 +72,50 @@ def warnings_as_lines() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def quieted(debug: bool) -> Iterator[None]:
-    """Silences TensorFlow's log lines, unless the user has set ``TF_CPP_MIN_LOG_LEVEL`` or wants to debug."""
-    if debug or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        yield
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    try:
-        yield
-    finally:
-        del os.environ["TF_CPP_MIN_LOG_LEVEL"]
-
-
-def import_keras() -> Any:
-    """Imports Keras, and TensorFlow with it, without what they print while they start.
-
-    Some of TensorFlow's lines are written before it reads its own log level, past Python: for the time of the import
-    they go to a file, which is shown if the import fails.
-    """
-    if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
-        import keras
-
-        return keras
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as aside:
-        kept = os.dup(2)
-        os.dup2(aside.fileno(), 2)
-        try:
-            import keras
-            import tensorflow
-            from absl import logging
-
-            logging.set_verbosity(logging.ERROR)
-            tensorflow.get_logger().setLevel("ERROR")
-            # The first operation sets up devices and says so.
-            tensorflow.constant(0)
-        except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-    return keras
-
-
 class Progress:
-    """A line on stderr that says how far a long work has come.
+    """A line on stderr that says how many pictures of a long run are done.
 
     On a terminal it is redrawn in place; elsewhere (a log file) a line appears every half minute.
 
     Args:
-        total: How much there is to do.
+        total: The number of pictures.
         shown: False for silence.
     """
 
-    _EVERY = 30.0
+    # Seconds between two lines.
+    _LIVE_INTERVAL, _LOG_INTERVAL = 0.1, 30.0
 
     def __init__(self, total: int, shown: bool = True) -> None:
         self._total, self._shown = total, shown
         self._live = sys.stderr.isatty()
-        self._began = self._last = time.monotonic()
+        self._start = self._last = time.monotonic()
         self._done = self._skipped = 0
 
     def skip(self, count: int) -> None:
-        """So much had been done before and says nothing about the speed."""
+        """Counts pictures that were done by an earlier run, and say nothing about the speed."""
         self._done += count
         self._skipped += count
 
     def advance(self, count: int = 1) -> None:
-        """So much more is done."""
+        """Counts pictures that are done now."""
         self._done += count
         now = time.monotonic()
-        if self._shown and now - self._last >= (0.1 if self._live else self._EVERY):
+        if self._shown and now - self._last >= (self._LIVE_INTERVAL if self._live else self._LOG_INTERVAL):
             self._last = now
             self._draw(now)
 
     def clear(self) -> None:
-        """Takes the bar away."""
+        """Erases the bar."""
         if self._shown:
             sys.stderr.write(_erase())
             sys.stderr.flush()
 
     def _draw(self, now: float) -> None:
-        rate = (self._done - self._skipped) / max(now - self._began, 1e-9)
+        rate = (self._done - self._skipped) / max(now - self._start, 1e-9)
         left = time.strftime("%H:%M:%S", time.gmtime((self._total - self._done) / rate)) if rate > 0 else "?"
         words = f"{self._done} of {self._total} pictures, {rate:.1f} a second, {left} left"
         if not self._live:
-            say(words)
+            print_message(words)
             return
         width = max(shutil.get_terminal_size().columns - len(words) - 4, 0)
         full = round(width * self._done / max(self._total, 1))

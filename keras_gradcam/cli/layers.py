@@ -1,4 +1,4 @@
-"""``keras-gradcam layers``: the layers that can be explained."""
+"""``keras-gradcam layers``: lists the layers that can be explained."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..attribution.explainer import Explainer
 from ..attribution.layers import list_layers
 from ..engine.base import LayerCall
 from ..engine.model import declared_inputs
-from .console import tell
-from .errors import CommandError, in_options
+from .console import print_result
+from .errors import CommandError, describe
 from .inputs.input_spec import SIZE, input_shapes, read_size
 from .inputs.models import load
 
@@ -28,49 +28,50 @@ def run(options: argparse.Namespace) -> int:
     calls = list_layers(model, images)
     if not calls:
         raise CommandError("MODEL has no layer with spatial extent.")
-    chosen, why = _chosen(model, images)
-    tell("\n".join(_table(calls, chosen)))
-    tell(f"\n* {why}" if chosen is None else "\n* is explained unless --layer names another")
+    default, reason = _default_layer(model, images)
+    print_result("\n".join(_table(calls, default)))
+    print_result(f"\n* {reason}" if default is None else "\n* is explained unless --layer names another")
     return 0
 
 
 def _blank(model: Any, size: tuple[int, int]) -> Any:
-    """One sample of zeros as the model takes it."""
+    """Returns one sample of zeros as the model takes it."""
     import keras
 
     def zeros(shape: Sequence[int | None], dtype: Any = "float32") -> np.ndarray:
         free = iter(size)
-        known = [1, *(next(free, size[-1]) if extent is None else extent for extent in shape[1:])]
-        return np.zeros(known, keras.backend.standardize_dtype(dtype))
+        extents = [1, *(next(free, size[-1]) if extent is None else extent for extent in shape[1:])]
+        return np.zeros(extents, keras.backend.standardize_dtype(dtype))
 
     inputs = declared_inputs(model)
     if not inputs:
         return zeros(input_shapes(model)[0])
     if len(inputs) == 1:
         return zeros(inputs[0].shape, inputs[0].dtype)
-    return keras.tree.map_structure(lambda one: zeros(one.shape, one.dtype), model.input)
+    return keras.tree.map_structure(lambda tensor: zeros(tensor.shape, tensor.dtype), model.input)
 
 
-def _chosen(model: Any, images: Any) -> tuple[str | None, str]:
-    """Path of the layer that is explained when none is named, or None and why not."""
+def _default_layer(model: Any, images: Any) -> tuple[str | None, str]:
+    """Returns the path of the layer that is explained unless one is named, or None and the reason why there is none."""
     import keras
 
     def any_output(outputs: Any) -> Any:
-        sums = [keras.ops.sum(one, axis=tuple(range(1, len(one.shape)))) for one in keras.tree.flatten(outputs)]
+        flat = keras.tree.flatten(outputs)
+        sums = [keras.ops.sum(output, axis=tuple(range(1, len(output.shape)))) for output in flat]
         return sum(sums[1:], sums[0])
 
     try:
-        return Explainer(model, methods=["gradcam"], target=any_output).layer_of(images), ""
+        return Explainer(model, methods=["gradcam"], target=any_output).explained_layer(images), ""
     except ValueError as error:
-        return None, in_options(error)
+        return None, describe(error)
 
 
-def _table(calls: Sequence[LayerCall], chosen: str | None) -> list[str]:
-    # Of a layer that is called several times it is the last call.
-    marked = max((number for number, call in enumerate(calls) if call.path == chosen), default=-1)
+def _table(calls: Sequence[LayerCall], default: str | None) -> list[str]:
+    """Lays layer calls out as lines of a table; of a layer that is called several times the last call is marked."""
+    marked = max((index for index, call in enumerate(calls) if call.path == default), default=-1)
     rows = [("", "path", "class", "output shape", "call")]
-    for number, call in enumerate(calls):
+    for index, call in enumerate(calls):
         shape = " x ".join("?" if extent is None else str(extent) for extent in call.output_shape[1:])
-        rows.append(("*" if number == marked else "", call.path, call.layer_type, shape, str(call.call)))
+        rows.append(("*" if index == marked else "", call.path, call.layer_type, shape, str(call.call)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]

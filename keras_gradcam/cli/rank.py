@@ -1,4 +1,4 @@
-"""``keras-gradcam rank``: how well an embedding finds people again, and what makes pictures match."""
+"""``keras-gradcam rank``: ranks a gallery by an embedding, and draws what makes pictures match."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from ..files import replace_whole
 from ..reid import Ranking, RankList, rank, rank_figure
 from ..reid.retrieval import of_different_identities
 from ..version import __version__
-from .console import Progress, tell
+from .console import Progress, print_result
 from .errors import SOME_FAILED, CommandError, PictureError
-from .files import as_json, check_writable, json_parts
-from .inputs.input_spec import Intake, intake
+from .files import as_json, check_out, json_parts
+from .inputs.input_spec import PictureSpec, picture_spec
 from .inputs.models import Network, load
 from .inputs.paths import find_pictures
 from .inputs.streams import PictureStream, read_picture
 
-# The places of the cumulative matching characteristic that are told.
-_PLACES = (1, 5, 10, 20)
+# The ranks of the cumulative matching characteristic that are reported.
+_CMC_RANKS = (1, 5, 10, 20)
 
 _RANKING, _DRAWING = "ranking.json", "rank_list.png"
 
 
 @dataclass(frozen=True, eq=False)
-class People:
+class EmbeddedPictures:
     """Pictures of one folder, embedded, in the order of their files.
 
     Attributes:
-        paths: Of the pictures.
+        paths: The files.
         identities: int (N,).
-        cameras: int (N,), or None if the names do not tell.
+        cameras: int (N,), or None if the names of the files do not tell.
         embeddings: float32 (N, D).
     """
 
@@ -49,49 +49,47 @@ class People:
     cameras: np.ndarray | None
     embeddings: np.ndarray
 
-    def labelled(self, values: Any, places: Sequence[int] | slice = slice(None)) -> tuple[Any, ...]:
-        """``values`` of some of the pictures, with their identities and cameras."""
-        columns = [self.identities[places]] + ([] if self.cameras is None else [self.cameras[places]])
+    def with_identities(self, values: Any, indices: Sequence[int] | slice = slice(None)) -> tuple[Any, ...]:
+        """Returns ``values`` of some of the pictures with their identities and cameras, as :func:`rank` takes them."""
+        columns = [self.identities[indices]] + ([] if self.cameras is None else [self.cameras[indices]])
         return (values, *columns)
 
 
 def run(options: argparse.Namespace) -> int:
     """Ranks a gallery; returns the exit code."""
-    pattern = _pattern(options.pattern)
-    named = {side: _named(side, getattr(options, side), pattern) for side in ("query", "gallery")}
+    pattern = _read_pattern(options.pattern)
+    files = {side: _identified(side, getattr(options, side), pattern) for side in ("query", "gallery")}
     out = Path(options.out)
-    try:
-        check_writable(out)
-    except OSError as error:
-        raise CommandError(f"--out cannot be written to: {error.strerror}: {error.filename!r}.") from error
+    check_out(out)
     style = Style(colormap=options.colormap)
     network = load(options.model, options.imports)
-    taken = intake(network, options.preprocess, options.size)
+    spec = picture_spec(network, options.preprocess, options.size)
     explainer = Explainer(network.keras_model, layer=options.layer, methods=["gradcam"], batch_size=options.batch_size)
     failures: dict[str, str] = {}
-    query = _embedded("query", named["query"], explainer, taken, options, failures)
+    query = _embed("query", files["query"], explainer, spec, options, failures)
     gallery = query
     if not os.path.samefile(options.query, options.gallery):
-        gallery = _embedded("gallery", named["gallery"], explainer, taken, options, failures)
-    entries = query.labelled(query.embeddings)
-    # With itself as the gallery, a picture is not to be found again in itself.
-    others = entries if gallery is query else gallery.labelled(gallery.embeddings)
-    ranking = rank(entries, others, metric=options.metric, top=options.top)
-    shown = _explained(query, gallery, ranking, explainer, taken, options)
+        gallery = _embed("gallery", files["gallery"], explainer, spec, options, failures)
+    query_entries = query.with_identities(query.embeddings)
+    # One object for both sides where the gallery is the query's folder: no picture is to be found again in itself.
+    gallery_entries = query_entries if gallery is query else gallery.with_identities(gallery.embeddings)
+    ranking = rank(query_entries, gallery_entries, metric=options.metric, top=options.top)
+    lists = _explain(query, gallery, ranking, explainer, spec, options)
     out.mkdir(parents=True, exist_ok=True)
-    if shown:
-        replace_whole(out / _DRAWING, encoded(rank_figure(shown, style)))
-    replace_whole(out / _RANKING, _said(network, options, query, gallery, ranking, failures))
-    _tell(out, query, gallery, ranking, len(shown), len(failures))
+    if lists:
+        replace_whole(out / _DRAWING, encoded(rank_figure(lists, style)))
+    replace_whole(out / _RANKING, _json(network, options, query, gallery, ranking, failures))
+    _print_summary(out, query, gallery, ranking, len(lists), len(failures))
     return SOME_FAILED if failures else 0
 
 
-# --- who is on the pictures -----------------------------------------------------------------------------------------
+# --- pictures with identities and cameras ---------------------------------------------------------------------------
 
-_Named = list[tuple[str, int, int | None]]
+# Path, identity and camera.
+_Identified = list[tuple[str, int, int | None]]
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _read_pattern(text: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(text)
     except re.error as error:
@@ -104,11 +102,11 @@ def _pattern(text: str) -> re.Pattern[str]:
     return pattern
 
 
-def _named(side: str, folder: str, pattern: re.Pattern[str]) -> _Named:
-    """Path, identity and camera of every picture in a folder."""
+def _identified(side: str, folder: str, pattern: re.Pattern[str]) -> _Identified:
+    """Finds the pictures of a folder, with the identity and camera that their names tell."""
     if not Path(folder).is_dir():
         raise CommandError(f"--{side} must be a folder. Received: {folder!r}.")
-    found: _Named = []
+    files: _Identified = []
     for path in find_pictures([folder]):
         name = Path(path).name
         match = pattern.search(name) or pattern.search(Path(path).relative_to(os.path.abspath(folder)).as_posix())
@@ -119,103 +117,105 @@ def _named(side: str, folder: str, pattern: re.Pattern[str]) -> _Named:
             )
         camera = match.groupdict().get("camera")
         try:
-            found.append((path, int(match["id"]), None if camera is None else int(camera)))
+            files.append((path, int(match["id"]), None if camera is None else int(camera)))
         except ValueError as error:
             raise CommandError(f"--pattern must find numbers. Received: {match.groupdict()} in {name!r}.") from error
-    return found
+    return files
 
 
-def _embedded(
+def _embed(
     side: str,
-    named: _Named,
+    files: _Identified,
     explainer: Explainer,
-    taken: Intake,
+    spec: PictureSpec,
     options: argparse.Namespace,
     failures: dict[str, str],
-) -> People:
-    progress = Progress(len(named), shown=not options.quiet)
-    stream = PictureStream([path for path, _, _ in named], taken, options.batch_size, progress)
+) -> EmbeddedPictures:
+    """Embeds the pictures of one side; adds those that cannot be read to ``failures``."""
+    progress = Progress(len(files), shown=not options.quiet)
+    stream = PictureStream([path for path, _, _ in files], spec, options.batch_size, progress)
     embeddings = [explainer.embed(batch) for batch in stream]
     progress.clear()
     failures |= stream.failures
     if not embeddings:
         raise CommandError(f"--{side} must hold pictures. Received: none that could be read.")
-    known = [entry for entry in named if entry[0] not in stream.failures]
-    cameras = [camera for _, _, camera in known if camera is not None]
-    return People(
+    readable = [file for file in files if file[0] not in stream.failures]
+    cameras = [camera for _, _, camera in readable if camera is not None]
+    return EmbeddedPictures(
         paths=stream.read,
-        identities=np.array([identity for _, identity, _ in known]),
-        cameras=np.array(cameras) if len(cameras) == len(known) else None,
+        identities=np.array([identity for _, identity, _ in readable]),
+        cameras=np.array(cameras) if len(cameras) == len(readable) else None,
         embeddings=np.concatenate(embeddings),
     )
 
 
-# --- what makes them match ------------------------------------------------------------------------------------------
+# --- lists with maps ------------------------------------------------------------------------------------------------
 
 
-def _explained(
-    query: People,
-    gallery: People,
+def _explain(
+    query: EmbeddedPictures,
+    gallery: EmbeddedPictures,
     ranking: Ranking,
     explainer: Explainer,
-    taken: Intake,
+    spec: PictureSpec,
     options: argparse.Namespace,
 ) -> list[RankList]:
-    """Queries of different people with maps, of pictures that are read once more.
+    """Explains queries of different identities; their pictures and those of their lists are read once more.
 
-    The first of a list among the first of several lists are the same as among all, so that no others are needed.
+    These are ranked again among themselves: the pictures of several lists, ranked alone, come in the same order.
     """
-    asked = of_different_identities(query.identities, options.show)
-    asked = [number for number in asked if ranking.indices[number, 0] >= 0]
-    if not asked:
+    queries = of_different_identities(query.identities, options.show)
+    queries = [index for index in queries if ranking.indices[index, 0] >= 0]
+    if not queries:
         return []
-    wanted = {int(place) for number in asked for place in ranking.indices[number] if place >= 0}
+    in_lists = {int(index) for row in queries for index in ranking.indices[row] if index >= 0}
     if gallery is query:
-        chosen = sorted({*asked, *wanted})
-        entries = others = _again(query, chosen, taken)
-        places = [chosen.index(number) for number in asked]
+        both = sorted({*queries, *in_lists})
+        query_side = gallery_side = _read_again(query, both, spec)
+        rows = [both.index(index) for index in queries]
     else:
-        entries, others = _again(query, asked, taken), _again(gallery, sorted(wanted), taken)
-        places = list(range(len(asked)))
+        query_side = _read_again(query, queries, spec)
+        gallery_side = _read_again(gallery, sorted(in_lists), spec)
+        rows = list(range(len(queries)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of those that are ranked again not all find a match
+        warnings.simplefilter("ignore")  # among so few pictures some queries have no right match
         lists = rank(
-            entries, others, explainer, metric=options.metric, top=options.top, explain=places, progress=False
+            query_side, gallery_side, explainer, metric=options.metric, top=options.top, explain=rows, progress=False
         ).explained
-    undone = taken.preprocessing.undone
+    undo = spec.preprocessing.undo
     return [
-        replace(one, index=number, query=undone(one.query), pictures=undone(one.pictures))
-        for number, one in zip(asked, lists, strict=True)
+        replace(explained, index=index, query=undo(explained.query), pictures=undo(explained.pictures))
+        for index, explained in zip(queries, lists, strict=True)
     ]
 
 
-def _again(people: People, places: Sequence[int], taken: Intake) -> tuple[Any, ...]:
-    """Some of the pictures, read once more, with identities and cameras."""
+def _read_again(embedded: EmbeddedPictures, indices: Sequence[int], spec: PictureSpec) -> tuple[Any, ...]:
+    """Reads some of the pictures once more; returns them with identities and cameras."""
     pixels = []
-    for path in (people.paths[place] for place in places):
-        picture = read_picture(path, taken)
+    for path in (embedded.paths[index] for index in indices):
+        picture = read_picture(path, spec)
         if isinstance(picture, PictureError):
             raise CommandError(f"{path!r} could be read a moment ago, but not any more.")
         pixels.append(picture.pixels)
-    return people.labelled(taken.preprocessing(np.stack(pixels).astype(np.float32)), places)
+    return embedded.with_identities(spec.preprocessing(np.stack(pixels).astype(np.float32)), indices)
 
 
-# --- what is told ---------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------------------------
 
 
 def _cmc(ranking: Ranking) -> dict[str, float | None]:
-    shares = {f"rank_{place}": float(ranking.cmc[place - 1]) for place in _PLACES if place <= len(ranking.cmc)}
-    return {name: share if np.isfinite(share) else None for name, share in shares.items()}
+    return {f"rank_{k}": _number(ranking.cmc[k - 1]) for k in _CMC_RANKS if k <= len(ranking.cmc)}
 
 
-def _said(
+def _json(
     network: Network,
     options: argparse.Namespace,
-    query: People,
-    gallery: People,
+    query: EmbeddedPictures,
+    gallery: EmbeddedPictures,
     ranking: Ranking,
     failures: dict[str, str],
 ) -> Iterator[bytes]:
+    """Yields ranking.json: how the embedding scores, and the list of every query."""
     header = {
         "made_with": {"keras_gradcam": __version__},
         "model": network.identity(),
@@ -226,41 +226,44 @@ def _said(
         **_cmc(ranking),
     }
     failed = (as_json({"path": path, "failure": failure}) for path, failure in failures.items())
-    lists = (as_json(_list(number, query, gallery, ranking)) for number in range(len(query.paths)))
+    lists = (as_json(_entry(index, query, gallery, ranking)) for index in range(len(query.paths)))
     return json_parts(header, {"rankings": lists, "failures": failed})
 
 
-def _list(number: int, query: People, gallery: People, ranking: Ranking) -> dict[str, Any]:
+def _entry(row: int, query: EmbeddedPictures, gallery: EmbeddedPictures, ranking: Ranking) -> dict[str, Any]:
     return {
-        "path": query.paths[number],
-        "identity": int(query.identities[number]),
-        "average_precision": _number(ranking.average_precision[number]),
+        "path": query.paths[row],
+        "identity": int(query.identities[row]),
+        "average_precision": _number(ranking.average_precision[row]),
         "top": [
             {
-                "path": gallery.paths[place],
-                "identity": int(gallery.identities[place]),
-                "similarity": _number(ranking.similarities[number, rank_]),
-                "correct": bool(ranking.correct[number, rank_]),
+                "path": gallery.paths[index],
+                "identity": int(gallery.identities[index]),
+                "similarity": _number(ranking.similarities[row, position]),
+                "correct": bool(ranking.correct[row, position]),
             }
-            for rank_, place in enumerate(ranking.indices[number])
-            if place >= 0
+            for position, index in enumerate(ranking.indices[row])
+            if index >= 0
         ],
     }
 
 
 def _number(value: float) -> float | None:
+    """Returns a number for JSON, which has no NaN."""
     return float(value) if np.isfinite(value) else None
 
 
-def _tell(out: Path, query: People, gallery: People, ranking: Ranking, shown: int, failed: int) -> None:
-    tell(f"{len(query.paths)} queries, {len(gallery.paths)} pictures in the gallery")
-    tell(f"mAP      {_percent(ranking.mean_ap)}")
+def _print_summary(
+    out: Path, query: EmbeddedPictures, gallery: EmbeddedPictures, ranking: Ranking, drawn: int, failed: int
+) -> None:
+    print_result(f"{len(query.paths)} queries, {len(gallery.paths)} pictures in the gallery")
+    print_result(f"mAP      {_percent(_number(ranking.mean_ap))}")
     for name, share in _cmc(ranking).items():
-        tell(f"{name.replace('_', '-'):<8} {_percent(share)}")
+        print_result(f"{name.replace('_', '-'):<8} {_percent(share)}")
     if failed:
-        tell(f"{failed} failed")
-    tell(f"See {out / _RANKING}" + (f" and {out / _DRAWING}" if shown else ""))
+        print_result(f"{failed} failed")
+    print_result(f"See {out / _RANKING}" + (f" and {out / _DRAWING}" if drawn else ""))
 
 
 def _percent(share: float | None) -> str:
-    return "unknown" if share is None or not np.isfinite(share) else f"{100 * share:.1f} %"
+    return "unknown" if share is None else f"{100 * share:.1f} %"

@@ -1,12 +1,14 @@
-"""``keras-gradcam report``: how attention moved during a training, out of its event files."""
+"""``keras-gradcam report``: how attention moved during a training, read from its event files."""
 
 from __future__ import annotations
 
 import argparse
 import os
 
-from ..training.event_files import event_files, joined_report, read_events
-from .console import import_keras, tell
+from ..engine import quiet_start
+from ..training.event_files import find_event_files, read_events
+from ..training.report import logged_report
+from .console import print_result
 from .errors import CommandError
 
 
@@ -14,11 +16,10 @@ def run(options: argparse.Namespace) -> int:
     """Prints reports; returns the exit code."""
     if not os.path.isdir(options.logdir):
         raise CommandError(f"LOGDIR must be a folder. Received: {options.logdir!r}.")
-    import_keras()  # TensorBoard reads with TensorFlow where there is one, which is loud when it starts
+    quiet_start()  # TensorBoard reads with TensorFlow where it is installed, which prints lines when it starts
     reports = {}
-    for folder, files in event_files(options.logdir).items():
-        data = read_events(folder, files)
-        text = joined_report(data)
+    for folder, files in find_event_files(options.logdir).items():
+        text = logged_report(read_events(folder, files))
         if text is not None:
             reports[os.path.relpath(folder, options.logdir)] = text
     if not reports:
@@ -27,5 +28,5 @@ def run(options: argparse.Namespace) -> int:
             "Candidates: the log_dir that it was given."
         )
     for name, text in sorted(reports.items()):
-        tell(f"# {name}\n\n{text}" if len(reports) > 1 else text)
+        print_result(f"# {name}\n\n{text}" if len(reports) > 1 else text)
     return 0

@@ -1,4 +1,4 @@
-"""``keras-gradcam tensorboard``: TensorBoard, told to keep every epoch."""
+"""``keras-gradcam tensorboard``: starts TensorBoard so that it keeps every epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from .console import say
+from .console import print_message
 from .errors import INTERRUPTED
 
 _SAMPLES = "--samples_per_plugin"
@@ -16,9 +16,9 @@ _SAMPLES = "--samples_per_plugin"
 def run(options: argparse.Namespace) -> int:
     """Runs TensorBoard until it ends; returns its exit code."""
     if "://" not in options.logdir and not os.path.isdir(options.logdir):
-        say(f"warning: there is no folder {options.logdir!r} yet; TensorBoard waits for it.")
+        print_message(f"warning: there is no folder {options.logdir!r} yet; TensorBoard waits for it.")
     words = command(options.logdir, options.passed_on)
-    if os.name == "posix":  # signals then reach TensorBoard, whoever sends them
+    if os.name == "posix":  # TensorBoard takes our place, so that signals reach it
         sys.stdout.flush()
         os.execv(words[0], words)
     try:
@@ -28,11 +28,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def command(logdir: str, passed_on: list[str]) -> list[str]:
-    """The command line that starts TensorBoard.
+    """Returns the command line that starts TensorBoard.
 
     Args:
-        logdir: Of event files.
-        passed_on: Arguments of TensorBoard's own; how many samples it keeps may be among them.
+        logdir: The folder of event files.
+        passed_on: Arguments of TensorBoard's own; the number of samples it keeps may be among them.
 
     Example:
         >>> command("logs", ["--port", "6007"])[1:]

@@ -22,7 +22,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from keras_gradcam import Explainer, GuidedGradCAMCallback, __version__, list_layers
 from keras_gradcam.cli import tensorboard
 from keras_gradcam.cli.arguments import COMMANDS
-from keras_gradcam.cli.inputs.preprocessing import preprocessing
+from keras_gradcam.cli.inputs.preprocessing import read_preprocessing
 from keras_gradcam.filters.kernels import filter_kernels
 from keras_gradcam.filters.top_activations import top_activations
 from keras_gradcam.reid import rank, rank_figure
@@ -66,17 +66,17 @@ def test_help_does_not_wait_for_tensorflow(words):
 
 
 def test_examples_of_the_help_are_understood(capsys):
-    from keras_gradcam.cli.arguments import parsed
+    from keras_gradcam.cli.arguments import parse
 
     for command in COMMANDS:
         with pytest.raises(SystemExit):
-            parsed([command, "--help"])
+            parse([command, "--help"])
         examples = re.findall(r"^  keras-gradcam (.*)$", capsys.readouterr().out, re.MULTILINE)
         assert len(examples) >= 2
         for example in examples:
             import shlex
 
-            assert parsed(shlex.split(example.split(" > ")[0])).command == command
+            assert parse(shlex.split(example.split(" > ")[0])).command == command
 
 
 def test_the_entry_point_is_declared():
@@ -232,7 +232,7 @@ def test_rank(people, tmp_path, capsys):
     words = "--query", folder / "query", "--gallery", folder / "gallery", "--preprocess", "1/127.5,-1"
     assert run("rank", folder / "reid.keras", *words, "--top", "4", "--show", "2", "--out", tmp_path / "out") == 0
     captured = capsys.readouterr()
-    prepared = preprocessing("1/127.5,-1")
+    prepared = read_preprocessing("1/127.5,-1")
     given = columns(folder / "query", queries, prepared), columns(folder / "gallery", gallery, prepared)
     with pytest.warns(UserWarning, match="1 of 3 queries have no right match"):
         expected = rank(*given, Explainer(embedder, methods=["gradcam"]), top=4, explain=2, progress=False)
@@ -286,7 +286,7 @@ def test_people_in_folders_of_their_own(people, tmp_path, monkeypatch):
 def _with_pixels(one, prepared):
     from dataclasses import replace
 
-    return replace(one, query=prepared.undone(one.query), pictures=prepared.undone(one.pictures))
+    return replace(one, query=prepared.undo(one.query), pictures=prepared.undo(one.pictures))
 
 
 def test_a_folder_ranked_in_itself(people, tmp_path):

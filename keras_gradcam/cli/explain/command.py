@@ -12,63 +12,63 @@ from typing import Any
 
 import numpy as np
 
+from ...drawing.class_names import short_name
 from ...files import replace_whole
-from ..console import Progress, say, tell
+from ..console import Progress, print_message, print_result
 from ..errors import INTERRUPTED, SOME_FAILED, CommandError, PictureError
-from ..files import check_writable
-from ..inputs.input_spec import Intake
+from ..files import check_out
+from ..inputs.input_spec import PictureSpec
 from ..inputs.paths import find_pictures, result_names
 from ..inputs.pictures import Picture, decode, digest, read_file
 from ..inputs.streams import one_ahead, report_failure, slices, threads
-from .formats import FORMATS, Result, shortened
-from .job import Work, prepare
+from .formats import FORMATS, Result
+from .job import Job, prepare
 from .journal import MANIFEST, Journal
 from .question import explained_classes
 
-# How many of the likeliest classes are stored.
-_LIKELIEST = 5
+# The number of most likely classes that are stored.
+_TOP_CLASSES = 5
 
 
 def run(options: argparse.Namespace) -> int:
     """Explains pictures; returns the exit code."""
-    paths = find_pictures(options.images, without=options.out)
-    try:
-        check_writable(Path(options.out))
-    except OSError as error:
-        raise CommandError(f"--out cannot be written to: {error.strerror}: {error.filename!r}.") from error
-    work = prepare(options)
-    with Journal(Path(options.out), work.header(), options.overwrite) as journal:
-        names = result_names(paths, {path: known.name for path, known in journal.known.items()})
-        _check_nothing_else_is_replaced(options.out, work, journal, paths, names)
-        return _explain(work, journal, Path(options.out), paths, names, options)
+    out = Path(options.out)
+    paths = find_pictures(options.images, without=out)
+    check_out(out)
+    job = prepare(options)
+    with Journal(out, job.header(), options.overwrite) as journal:
+        names = result_names(paths, {path: record.name for path, record in journal.records.items()})
+        _check_nothing_else_is_replaced(job, journal, out, paths, names)
+        return _Run(job, journal, out).explain(paths, names, Progress(len(paths), shown=not options.quiet))
 
 
 def _check_nothing_else_is_replaced(
-    out: str, work: Work, journal: Journal, paths: Sequence[str], names: Sequence[str]
+    job: Job, journal: Journal, out: Path, paths: Sequence[str], names: Sequence[str]
 ) -> None:
-    there = set(os.listdir(out))
+    """Raises CommandError if results would replace files of somebody else."""
+    existing = set(os.listdir(out))
     for path, name in zip(paths, names, strict=True):
-        if path not in journal.known:
-            others = there.intersection(work.files(name))
-            if others:
+        if path not in journal.records:
+            replaced = existing.intersection(job.files(name))
+            if replaced:
                 raise CommandError(
-                    f"--out {out!r} holds {min(others)!r}, which keras-gradcam did not write and would replace. "
+                    f"--out {str(out)!r} holds {min(replaced)!r}, which keras-gradcam did not write and would replace. "
                     "Candidates: another --out."
                 )
 
 
-# --- going through the pictures -------------------------------------------------------------------------------------
+# --- the run over all pictures --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class _Item:
-    """One picture on its way.
+    """One picture on its way through the run.
 
     Attributes:
-        path: Of the file.
-        name: Of its results.
-        done: Whether this very content was explained before and its results are there.
-        picture: Or what is wrong with it; None if nothing of its batch is to be done.
+        path: The file.
+        name: The name of its results.
+        done: Whether this very content was explained before and its results exist.
+        picture: The picture, or what is wrong with it; None if its whole batch is done.
     """
 
     path: str
@@ -77,73 +77,124 @@ class _Item:
     picture: Picture | PictureError | None = None
 
 
-def _explain(
-    work: Work, journal: Journal, out: Path, paths: Sequence[str], names: Sequence[str], options: argparse.Namespace
-) -> int:
-    progress = Progress(len(paths), shown=not options.quiet)
-    failed = done = before = 0
-    try:
-        with threads() as pool:
-            for items in _batches(work, journal, out, paths, names, pool):
-                if all(item.done for item in items):
-                    before += len(items)
-                    progress.skip(len(items))
-                    continue
-                for item, failure in _explained(work, journal, out, items, pool):
-                    if failure is not None:
-                        failed += 1
-                        report_failure(item.path, failure)
-                    elif item.done:
-                        before += 1
-                    else:
-                        done += 1
-                    progress.advance()
-        journal.finish(paths, work.files)
-    except KeyboardInterrupt:
-        progress.clear()
-        say(f"interrupted; {done + before} of {len(paths)} are done. The same command goes on from there.")
-        return INTERRUPTED
-    except OSError as error:
-        raise CommandError(
-            f"a result cannot be written: {error.strerror}: {error.filename!r}. {done + before} of {len(paths)} are "
-            "done, and the same command goes on from there."
-        ) from error
-    progress.clear()
-    tell(_summary(work, out, done, before, failed))
-    return SOME_FAILED if failed else 0
+class _Run:
+    """Explains pictures batch by batch, and continues where an earlier run was interrupted.
 
-
-def _summary(work: Work, out: Path, done: int, before: int, failed: int) -> str:
-    parts = [f"{done} explained"] if done or not before else []
-    if before:
-        parts.append(f"{before} explained before")
-    if failed:
-        parts.append(f"{failed} failed")
-    layer = f" at layer {work.layer}" if work.layer else ""
-    return f"{', '.join(parts)}{layer}. See {out / MANIFEST}"
-
-
-def _batches(
-    work: Work, journal: Journal, out: Path, paths: Sequence[str], names: Sequence[str], pool: ThreadPoolExecutor
-) -> Iterator[list[_Item]]:
-    """Batches of the same pictures in every run, since the last digits of a result depend on what is beside it.
-
-    That is why, of a batch that is done in part, all pictures are read.
+    Args:
+        job: What is done to every picture.
+        journal: What earlier runs have done.
+        out: The folder of results.
     """
-    largest = FORMATS[work.form].largest(max(work.intake.size))
 
-    def load(part: slice) -> list[_Item]:
-        contents = list(pool.map(_content, paths[part]))
-        items = [
-            _Item(path, name, _is_done(journal, out, work.files(name), path, content))
-            for path, name, content in zip(paths[part], names[part], contents, strict=True)
-        ]
-        if all(item.done for item in items):
-            return items
-        pictures = pool.map(lambda content: _picture(content, work.intake, largest), contents)
-        return [replace(item, picture=picture) for item, picture in zip(items, pictures, strict=True)]
+    def __init__(self, job: Job, journal: Journal, out: Path) -> None:
+        self._job, self._journal, self._out = job, journal, out
 
-    return one_ahead(load, slices(len(paths), work.explainer.batch_size))
+    def explain(self, paths: Sequence[str], names: Sequence[str], progress: Progress) -> int:
+        """Explains all pictures; returns the exit code."""
+        failed = explained = before = 0
+        try:
+            with threads() as pool:
+                for items in self._batches(paths, names, pool):
+                    if all(item.done for item in items):
+                        before += len(items)
+                        progress.skip(len(items))
+                        continue
+                    for item, failure in self._explain_batch(items, pool):
+                        if failure is not None:
+                            failed += 1
+                            report_failure(item.path, failure)
+                        elif item.done:
+                            before += 1
+                        else:
+                            explained += 1
+                        progress.advance()
+            self._journal.finish(paths, self._job.files)
+        except KeyboardInterrupt:
+            progress.clear()
+            done = f"{explained + before} of {len(paths)} are done"
+            print_message(f"interrupted; {done}. The same command goes on from there.")
+            return INTERRUPTED
+        except OSError as error:
+            raise CommandError(
+                f"a result cannot be written: {error.strerror}: {error.filename!r}. {explained + before} of "
+                f"{len(paths)} are done, and the same command goes on from there."
+            ) from error
+        progress.clear()
+        print_result(self._summary(explained, before, failed))
+        return SOME_FAILED if failed else 0
+
+    def _summary(self, explained: int, before: int, failed: int) -> str:
+        parts = [f"{explained} explained"] if explained or not before else []
+        if before:
+            parts.append(f"{before} explained before")
+        if failed:
+            parts.append(f"{failed} failed")
+        layer = f" at layer {self._job.layer}" if self._job.layer else ""
+        return f"{', '.join(parts)}{layer}. See {self._out / MANIFEST}"
+
+    def _batches(self, paths: Sequence[str], names: Sequence[str], pool: ThreadPoolExecutor) -> Iterator[list[_Item]]:
+        """Reads batches of the same pictures in every run, since the last digits of a result depend on its batch.
+
+        For the same reason all pictures of a batch are read if only some of them are done.
+        """
+        spec = self._job.spec
+        largest = FORMATS[self._job.format].largest(max(spec.size))
+
+        def load(rows: slice) -> list[_Item]:
+            contents = list(pool.map(_content, paths[rows]))
+            items = [
+                _Item(path, name, self._is_done(path, name, content))
+                for path, name, content in zip(paths[rows], names[rows], contents, strict=True)
+            ]
+            if all(item.done for item in items):
+                return items
+            pictures = pool.map(lambda content: _decoded(content, spec, largest), contents)
+            return [replace(item, picture=picture) for item, picture in zip(items, pictures, strict=True)]
+
+        return one_ahead(load, slices(len(paths), self._job.explainer.batch_size))
+
+    def _is_done(self, path: str, name: str, content: bytes | PictureError) -> bool:
+        record = self._journal.records.get(path)
+        if record is None or record.digest is None or isinstance(content, PictureError):
+            return False
+        return record.digest == digest(content) and all((self._out / file).exists() for file in self._job.files(name))
+
+    def _explain_batch(self, items: Sequence[_Item], pool: ThreadPoolExecutor) -> Iterator[tuple[_Item, str | None]]:
+        """Explains a batch; yields each picture, with what failed, as soon as its results are on disk."""
+        job, journal = self._job, self._journal
+        pictures = {item.path: item.picture for item in items if isinstance(item.picture, Picture)}
+        outcomes = dict(zip(pictures, explain_pictures(job, list(pictures.values())), strict=True)) if pictures else {}
+        new = [outcomes[item.path] for item in items if not item.done and item.path in outcomes]
+        contents = pool.map(self._file_contents, [outcome for outcome in new if isinstance(outcome, ExplainedPicture)])
+        begun = {item.path: item.name for item in items if item.path not in journal.records}
+        if begun:
+            journal.begin(begun, [file for name in begun.values() for file in job.files(name)])
+        for item in items:
+            if item.done:
+                yield item, None
+                continue
+            outcome = outcomes.get(item.path)
+            if isinstance(outcome, ExplainedPicture):
+                files = job.files(item.name)
+                for file, content in zip(files, next(contents), strict=True):
+                    replace_whole(self._out / file, content)
+                journal.add({"path": item.path, "name": item.name, **outcome.entry, "files": files})
+                yield item, None
+            else:
+                failure = str(outcome or item.picture)
+                self._note_failure(item, failure)
+                yield item, failure
+
+    def _file_contents(self, explained: ExplainedPicture) -> list[bytes]:
+        return FORMATS[self._job.format].contents(explained.result, self._job.style)
+
+    def _note_failure(self, item: _Item, failure: str) -> None:
+        """Notes that a picture cannot be explained, and removes the results of what it was before."""
+        record = self._journal.records.get(item.path)
+        if record is not None and record.digest is not None:
+            for file in self._job.files(item.name):
+                (self._out / file).unlink(missing_ok=True)
+        self._journal.add({"path": item.path, "name": item.name, "failure": failure})
 
 
 def _content(path: str) -> bytes | PictureError:
@@ -153,135 +204,99 @@ def _content(path: str) -> bytes | PictureError:
         return error
 
 
-def _picture(content: bytes | PictureError, intake: Intake, largest: int) -> Picture | PictureError:
+def _decoded(content: bytes | PictureError, spec: PictureSpec, largest: int) -> Picture | PictureError:
     if isinstance(content, PictureError):
         return content
     try:
-        return decode(content, intake.size, intake.channels, largest)
+        return decode(content, spec.size, spec.channels, largest)
     except PictureError as error:
         return error
 
 
-def _is_done(journal: Journal, out: Path, files: Sequence[str], path: str, content: bytes | PictureError) -> bool:
-    known = journal.known.get(path)
-    if known is None or known.digest is None or isinstance(content, PictureError):
-        return False
-    return known.digest == digest(content) and all((out / name).exists() for name in files)
-
-
-def _explained(
-    work: Work, journal: Journal, out: Path, items: Sequence[_Item], pool: ThreadPoolExecutor
-) -> Iterator[tuple[_Item, str | None]]:
-    """Explains a batch; gives each picture, with what failed, as soon as that is on disk."""
-    good = [(item.path, item.picture) for item in items if isinstance(item.picture, Picture)]
-    answered = answers(work, [picture for _, picture in good]) if good else []
-    by_path = {path: answer for (path, _), answer in zip(good, answered, strict=True)}
-    wanted = [item.path for item in items if not item.done and isinstance(by_path.get(item.path), Answer)]
-    drawn = pool.map(lambda path: _drawn(work, by_path[path]), wanted)
-    new = {item.path: item.name for item in items if item.path not in journal.known}
-    if new:
-        journal.begin(new, [file for name in new.values() for file in work.files(name)])
-    for item in items:
-        if item.done:
-            yield item, None
-            continue
-        files = work.files(item.name)
-        answer = by_path.get(item.path)
-        if isinstance(answer, Answer):
-            for file, content in zip(files, next(drawn), strict=True):
-                replace_whole(out / file, content)
-            journal.add({"path": item.path, "name": item.name, **answer.said, "files": files})
-            yield item, None
-            continue
-        failure = str(answer or item.picture)
-        known = journal.known.get(item.path)
-        if known is not None and known.digest is not None:
-            for file in files:  # of what the picture was before
-                (out / file).unlink(missing_ok=True)
-        journal.add({"path": item.path, "name": item.name, "failure": failure})
-        yield item, failure
-
-
-def _drawn(work: Work, answer: Answer | PictureError) -> list[bytes]:
-    assert isinstance(answer, Answer)
-    return FORMATS[work.form].contents(answer.result, work.style)
+# --- explaining a batch ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ExplainedPicture:
     """One explained picture.
 
     Attributes:
         result: What is drawn or stored.
-        said: What the manifest says of it.
+        entry: Its entry in the manifest, without the names of its files.
     """
 
     result: Result
-    said: dict[str, Any]
+    entry: dict[str, Any]
 
 
-def answers(work: Work, pictures: Sequence[Picture]) -> list[Answer | PictureError]:
+def explain_pictures(job: Job, pictures: Sequence[Picture]) -> list[ExplainedPicture | PictureError]:
     """Explains a batch of pictures."""
-    images = work.intake.preprocessing(np.stack([picture.pixels for picture in pictures]).astype(np.float32))
-    explanations = work.question.answers(work.explainer, images)
-    shares = explanations[0].probabilities
-    assert shares is not None  # targets of classes fit models with classes alone
-    classes = explained_classes(work.question, shares, explanations)
-    likeliest = np.argsort(-shares, axis=1, kind="stable")[:, :_LIKELIEST]
-    found: list[Answer | PictureError] = []
-    for number, picture in enumerate(pictures):
-        scores = np.array([explanation.scores[number] for explanation in explanations])
-        if not (np.isfinite(scores).all() and np.isfinite(shares[number]).all()):
-            found.append(PictureError("the model's answer is not a finite number"))
+    images = job.spec.preprocessing(np.stack([picture.pixels for picture in pictures]).astype(np.float32))
+    explanations = job.question.explain(job.explainer, images)
+    probabilities = explanations[0].probabilities
+    assert probabilities is not None  # targets of classes fit only models with classes
+    classes = explained_classes(job.question, probabilities, explanations)
+    most_likely = np.argsort(-probabilities, axis=1, kind="stable")[:, :_TOP_CLASSES]
+    outcomes: list[ExplainedPicture | PictureError] = []
+    for index, picture in enumerate(pictures):
+        scores = np.array([explanation.scores[index] for explanation in explanations])
+        own, explained, top = probabilities[index], classes[index].tolist(), most_likely[index]
+        if not (np.isfinite(scores).all() and np.isfinite(own).all()):
+            outcomes.append(PictureError("the model's answer is not a finite number"))
             continue
-        share, explained, best = shares[number], classes[number].tolist(), likeliest[number]
         result = Result(
             shown=picture.shown,
-            maps=[{name: array[number] for name, array in one.maps.items()} for one in explanations],
-            captions=_captions(work, share, explained, scores),
+            maps=[{name: maps[index] for name, maps in explanation.maps.items()} for explanation in explanations],
+            captions=_captions(job, own, explained, scores),
             arrays={
                 "scores": scores,
                 "classes": np.array(explained),
-                "top_classes": best,
-                "top_probabilities": share[best].astype(np.float32),
+                "top_classes": top,
+                "top_probabilities": own[top].astype(np.float32),
             },
         )
-        found.append(Answer(result, _said(work, picture, share, explained, scores)))
-    return found
+        outcomes.append(ExplainedPicture(result, _entry(job, picture, own, explained, scores)))
+    return outcomes
 
 
-def _captions(work: Work, share: np.ndarray, explained: Sequence[int], scores: np.ndarray) -> list[tuple[str, ...]]:
-    def named(number: int) -> str:
-        probability = f"{share[number]:.2f}" if share[number] >= 0.005 else "<0.01"
-        return f"{shortened(work.labels.name(number))} {probability}"
+def _captions(
+    job: Job, probabilities: np.ndarray, explained: Sequence[int], scores: np.ndarray
+) -> list[tuple[str, ...]]:
+    """Returns the texts below the maps of each explained class."""
 
-    best = int(share.argmax())
-    other = "" if work.question.contrast is None else named(work.question.contrast)
+    def describe(number: int) -> str:
+        probability = f"{probabilities[number]:.2f}" if probabilities[number] >= 0.005 else "<0.01"
+        return f"{short_name(job.labels.name(number))} {probability}"
+
+    predicted = describe(int(probabilities.argmax()))
+    contrasted = "" if job.question.contrast is None else describe(job.question.contrast)
     captions = []
-    for place, number in enumerate(explained):
-        words = work.question.words(named(number), other)
+    for index, number in enumerate(explained):
+        caption = job.question.caption(describe(number), contrasted)
         if len(explained) > 1:
-            said: tuple[str, ...] = (f"{place + 1}. {words}",)
-        elif words == named(best):
-            said = (f"predicted: {words}",)
+            lines: tuple[str, ...] = (f"{index + 1}. {caption}",)
+        elif caption == predicted:
+            lines = (f"predicted: {caption}",)
         else:
-            said = (f"predicted: {named(best)}", f"explained: {words}")
-        captions.append((*said, f"score {scores[place]:.3g}"))
+            lines = (f"predicted: {predicted}", f"explained: {caption}")
+        captions.append((*lines, f"score {scores[index]:.3g}"))
     return captions
 
 
-def _said(
-    work: Work, picture: Picture, share: np.ndarray, explained: Sequence[int], scores: np.ndarray
+def _entry(
+    job: Job, picture: Picture, probabilities: np.ndarray, explained: Sequence[int], scores: np.ndarray
 ) -> dict[str, Any]:
-    def named(number: int) -> dict[str, Any]:
-        return {"class": number, "name": work.labels.names.get(number), "probability": float(share[number])}
+    """Returns the entry of a picture in the manifest."""
+
+    def describe(number: int) -> dict[str, Any]:
+        return {"class": number, "name": job.labels.names.get(number), "probability": float(probabilities[number])}
 
     return {
         "sha256": picture.digest,
         "size": list(picture.size),
-        "predicted": named(int(share.argmax())),
+        "predicted": describe(int(probabilities.argmax())),
         "explained": [
-            {**named(number), "score": float(score)} for number, score in zip(explained, scores, strict=True)
+            {**describe(number), "score": float(score)} for number, score in zip(explained, scores, strict=True)
         ],
-        "layer": work.layer,
+        "layer": job.layer,
     }

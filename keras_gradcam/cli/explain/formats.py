@@ -1,4 +1,4 @@
-"""The files of one explained picture."""
+"""The files that are written of one explained picture: ``--format``."""
 
 from __future__ import annotations
 
@@ -18,18 +18,15 @@ from ..inputs.pictures import LARGEST
 # The longer side of a panel's cell is between these.
 _CELL_MIN, _CELL_MAX = 192, 256
 
-# Names longer than this are shortened in captions.
-_NAME_LENGTH = 28
-
 
 @dataclass(frozen=True, eq=False)
 class Result:
     """One picture, explained for one or several classes.
 
     Attributes:
-        shown: uint8 (H, W, 3), to draw on.
+        shown: uint8 (H, W, 3), the picture to draw on.
         maps: For each explained class the raw map of every method.
-        captions: For each explained class what is written below its maps.
+        captions: For each explained class the texts below its maps.
         arrays: Name to array: what is stored beside the maps.
     """
 
@@ -44,9 +41,10 @@ class Format:
     """A kind of result.
 
     Attributes:
-        largest: Of the longer side of what the model takes to that of the pictures that are drawn on, at most.
-        suffixes: Of the methods and the number of classes to the endings of the files' names.
-        contents: The files, one for each ending.
+        largest: Returns the maximum length of the longer side of the pictures that are drawn on, given that of the
+            pictures that the model takes.
+        suffixes: Returns the endings of the files' names, given the methods and the number of explained classes.
+        contents: Returns the contents of the files, in the same order.
     """
 
     largest: Callable[[int], int]
@@ -54,20 +52,20 @@ class Format:
     contents: Callable[[Result, Style], list[bytes]]
 
 
-def _in_a_cell(taken: int) -> int:
-    """Where cells may be as large as what the model takes, maps of that size need not grow by odd factors."""
-    return taken if _CELL_MIN <= taken <= _CELL_MAX else _CELL_MAX
+def _cell_extent(model_extent: int) -> int:
+    """Returns the model's own extent where a cell may have it: maps need not be scaled by odd factors then."""
+    return model_extent if _CELL_MIN <= model_extent <= _CELL_MAX else _CELL_MAX
 
 
 def _panel(result: Result, style: Style) -> list[bytes]:
-    rows = [panel(_frame(result, place), style) for place in range(len(result.maps))]
+    rows = [panel(_frame(result, rank), style) for rank in range(len(result.maps))]
     return [encoded(np.concatenate(_equally_wide(rows)))]
 
 
-def _frame(result: Result, place: int) -> Frame:
-    frame = build_frame(result.maps[place], result.shown)
+def _frame(result: Result, rank: int) -> Frame:
+    frame = build_frame(result.maps[rank], result.shown)
     vmax = () if frame.gradcam is None else (f"top {frame.vmax:.3g}",)
-    return replace(frame, caption=(*result.captions[place], *vmax))
+    return replace(frame, caption=(*result.captions[rank], *vmax))
 
 
 def _equally_wide(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -89,8 +87,8 @@ def _separate(result: Result, style: Style) -> list[bytes]:
     return drawn
 
 
-def _separate_suffixes(methods: Sequence[str], places: int) -> list[str]:
-    ranks = [""] if places == 1 else [f".top{place}" for place in range(1, places + 1)]
+def _separate_suffixes(methods: Sequence[str], num_classes: int) -> list[str]:
+    ranks = [""] if num_classes == 1 else [f".top{rank}" for rank in range(1, num_classes + 1)]
     return [f"{rank}.{method}.png" for rank in ranks for method in methods]
 
 
@@ -101,16 +99,9 @@ def _npz(result: Result, style: Style) -> list[bytes]:
     return [buffer.getvalue()]
 
 
-#: The kinds of results by the names they have on the command line.
+#: The kinds of results by their names on the command line.
 FORMATS = {
-    "panel": Format(_in_a_cell, lambda methods, places: [".png"], _panel),
+    "panel": Format(_cell_extent, lambda methods, num_classes: [".png"], _panel),
     "separate": Format(lambda _: LARGEST, _separate_suffixes, _separate),
-    "npz": Format(lambda _: 1, lambda methods, places: [".npz"], _npz),
+    "npz": Format(lambda _: 1, lambda methods, num_classes: [".npz"], _npz),
 }
-
-
-def shortened(name: str) -> str:
-    """A class name cut in the middle."""
-    if len(name) <= _NAME_LENGTH:
-        return name
-    return f"{name[: _NAME_LENGTH // 2]}…{name[-(_NAME_LENGTH // 2 - 1) :]}"

@@ -1,7 +1,7 @@
-"""What has been done in a folder: a journal while it is being done, a manifest when everything is.
+"""What a run of ``explain`` has done: a journal while it is going on, a manifest when everything is done.
 
-The journal gets a line per picture, after its files are there: whatever ends the program, the next run knows what is
-missing. At the end the manifest takes its place.
+The journal gets a line per picture after its files are written, so that the next run knows what is missing however this
+one ends. At the end the manifest takes its place.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...files import replace_whole
+from ...files import remove_unfinished, replace_whole
 from ..errors import CommandError
-from ..files import as_json, json_parts, remove_unfinished
+from ..files import as_json, json_parts
 
 MANIFEST, JOURNAL = "manifest.json", "manifest.jsonl.partial"
 
@@ -24,29 +24,32 @@ _KEYS = ("made_with", "model", "settings")
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a picture from before.
+class PictureRecord:
+    """What the journal says about a picture.
 
     Attributes:
-        name: Of its results.
-        digest: SHA-256 of the file that was explained; None if none was.
-        failure: Why it was not.
-        place: Where its line begins in the journal.
+        name: The name of its results.
+        digest: SHA-256 of the file that was explained; None if it was not explained.
+        failure: Why it was not explained, or None.
+        offset: Where its line begins in the journal.
     """
 
     name: str
     digest: str | None = None
     failure: str | None = None
-    place: int = -1
+    offset: int = -1
 
 
 class Journal:
-    """The journal of one folder, which no other process may write to meanwhile.
+    """The journal of one folder, which no other process can write to at the same time.
 
     Args:
-        folder: Made when needed.
-        header: What the results are made with: "made_with", "model" and "settings", ready for JSON.
-        overwrite: Whether to remove results that were made with something else, rather than to refuse.
+        folder: The folder, made when needed.
+        header: What the results depend on: "made_with", "model" and "settings", ready for JSON.
+        overwrite: Whether to remove existing results, rather than to raise an error if they depend on something else.
+
+    Attributes:
+        records: Path of each picture of this and earlier runs to its :class:`PictureRecord`.
 
     Raises:
         CommandError: If the folder holds results of something else, or is in use.
@@ -57,9 +60,9 @@ class Journal:
         self._folder, self._header = folder, {key: header[key] for key in _KEYS}
         self._file: BinaryIO | None = None
         self._end = 0
-        self.known: dict[str, Known] = {}
+        self.records: dict[str, PictureRecord] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(folder)
+        self._lock = _lock(folder)
         try:
             self._read(overwrite)
         except BaseException:
@@ -69,24 +72,24 @@ class Journal:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _read(self, overwrite: bool) -> None:
-        before, entries = self._found()
-        if before is None:
+        header, entries = self._existing()
+        if header is None:
             return
         remove_unfinished(self._folder)
         if overwrite:
             self._remove(entry for _, entry in entries)
             return
-        differing = _differences(before, self._header)
-        if differing:
+        differences = _differences(header, self._header)
+        if differences:
             raise CommandError(
-                f"--out {str(self._folder)!r} holds results that were made otherwise ({'; '.join(differing)}). "
-                "Candidates: another --out, or --overwrite to remove them and start anew."
+                f"--out {str(self._folder)!r} holds results that were made otherwise ({'; '.join(differences)}). "
+                "Candidates: another --out, or --overwrite to remove them and begin again."
             )
-        for place, entry in entries:
-            self._note(entry, place)
+        for offset, entry in entries:
+            self._note(entry, offset)
 
-    def _found(self) -> tuple[Mapping[str, Any] | None, Iterator[tuple[int, dict[str, Any]]]]:
-        """The header of what is there, or None, and its entries."""
+    def _existing(self) -> tuple[Mapping[str, Any] | None, Iterator[tuple[int, dict[str, Any]]]]:
+        """Returns the header of the results in the folder, or None, and their entries with offsets."""
         if (self._folder / JOURNAL).exists():
             lines = self._lines()
             header = next(lines, (0, {}))[1]
@@ -94,11 +97,11 @@ class Journal:
                 raise CommandError(f"{str(self._folder / JOURNAL)!r} was not written by keras-gradcam.")
             return header, lines
         if (self._folder / MANIFEST).exists():
-            manifest = self._manifest()
+            manifest = self._read_manifest()
             return manifest, ((-1, entry) for entry in (*manifest["pictures"], *manifest["failures"]))
         return None, iter(())
 
-    def _manifest(self) -> dict[str, Any]:
+    def _read_manifest(self) -> dict[str, Any]:
         try:
             manifest = json.loads((self._folder / MANIFEST).read_bytes())
             if all(key in manifest for key in (*_KEYS, "pictures", "failures")):
@@ -111,9 +114,9 @@ class Journal:
         )
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The lines of the journal with their places, up to one that was torn by a killed process."""
+        """Yields the lines of the journal with their offsets, up to one that a killed process left unfinished."""
         with (self._folder / JOURNAL).open("rb") as file:
-            place = 0
+            offset = 0
             for line in file:
                 try:
                     entry = json.loads(line) if line.endswith(b"\n") else None
@@ -121,21 +124,22 @@ class Journal:
                     entry = None
                 if not isinstance(entry, dict):
                     break
-                yield place, entry
-                place += len(line)
-        self._end = place
+                yield offset, entry
+                offset += len(line)
+        self._end = offset
 
-    def _note(self, entry: Mapping[str, Any], place: int) -> None:
+    def _note(self, entry: Mapping[str, Any], offset: int) -> None:
         for path, name in entry.get("begun", {}).items():
-            self.known.setdefault(path, Known(name))
+            self.records.setdefault(path, PictureRecord(name))
         if "path" in entry:
-            self.known[entry["path"]] = Known(entry["name"], entry.get("sha256"), entry.get("failure"), place)
+            record = PictureRecord(entry["name"], entry.get("sha256"), entry.get("failure"), offset)
+            self.records[entry["path"]] = record
 
     def _remove(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Removes results, and at last the lists of them."""
+        """Removes results, and finally the journal and the manifest."""
         for entry in entries:
             for name in [*entry.get("files", ()), *entry.get("begun_files", ())]:
-                if Path(name).name == name:  # a list from elsewhere must not reach out of the folder
+                if Path(name).name == name:  # a tampered manifest must not reach out of the folder
                     (self._folder / name).unlink(missing_ok=True)
         for name in (MANIFEST, JOURNAL):
             (self._folder / name).unlink(missing_ok=True)
@@ -143,11 +147,11 @@ class Journal:
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def begin(self, names: Mapping[str, str], files: Iterable[str]) -> None:
-        """Notes what is about to be written, so that the next run knows these files for our own.
+        """Notes files that are about to be written, so that the next run knows that this program wrote them.
 
         Args:
             names: Path of each picture to the name of its results.
-            files: Of all of them.
+            files: The files of all of them.
         """
         self._append({"begun": dict(names), "begun_files": list(files)})
 
@@ -155,21 +159,23 @@ class Journal:
         """Notes a picture whose files are written, or which failed.
 
         Args:
-            entry: "path", "name" and either "failure" or "sha256" and "files"; and what else there is to say.
+            entry: "path", "name" and either "failure" or "sha256" and "files"; other keys are kept as they are.
         """
-        if "failure" in entry and self.known.get(entry["path"], Known("")).failure == entry["failure"]:
+        record = self.records.get(entry["path"])
+        if "failure" in entry and record is not None and record.failure == entry["failure"]:
             return
         self._append(entry)
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         if self._file is None:
-            self._file = self._opened()
-        place = self._file.tell()
+            self._file = self._open()
+        offset = self._file.tell()
         self._file.write(_line(entry))
         self._file.flush()
-        self._note(entry, place)
+        self._note(entry, offset)
 
-    def _opened(self) -> BinaryIO:
+    def _open(self) -> BinaryIO:
+        """Opens the journal at its end; begins it with the entries of the manifest, which it takes the place of."""
         journal, manifest = self._folder / JOURNAL, self._folder / MANIFEST
         if journal.exists():
             file = journal.open("r+b")
@@ -178,40 +184,39 @@ class Journal:
             return file
         entries = []
         if manifest.exists():
-            found = self._manifest()
-            entries = [*found["pictures"], *found["failures"]]
+            existing = self._read_manifest()
+            entries = [*existing["pictures"], *existing["failures"]]
         replace_whole(journal, (_line(entry) for entry in (self._header, *entries)))
         # There is a manifest only where everything is done.
         manifest.unlink(missing_ok=True)
-        for place, entry in self._lines():
-            self._note(entry, place)
+        for offset, entry in self._lines():
+            self._note(entry, offset)
         file = journal.open("r+b")
         file.seek(0, os.SEEK_END)
         return file
 
     def finish(self, current: Iterable[str], files: Callable[[str], list[str]]) -> None:
-        """Puts the manifest in the place of the journal, if anything was done.
+        """Replaces the journal by the manifest, if anything was done.
 
-        Pictures that were explained here before and are not among the present ones stay in it, as long as their files
-        are there.
+        Pictures of earlier runs that are not among the current ones stay in it, as long as their files exist.
 
         Args:
-            current: Paths of the present pictures.
-            files: Name of results to their files.
+            current: Paths of the current pictures.
+            files: Returns the files of results, given their name.
         """
         if self._file is None and not (self._folder / JOURNAL).exists():
             if (self._folder / MANIFEST).exists():
                 return
-            self._file = self._opened()  # nothing but failures that were known
+            self._file = self._open()  # there were only failures, all of them noted before
         now = set(current)
         done, failed = [], []
-        for path in sorted(self.known):
-            known = self.known[path]
-            if known.digest is not None:
-                if path in now or all((self._folder / name).exists() for name in files(known.name)):
-                    done.append(known.place)
-            elif known.failure is not None and path in now:
-                failed.append(known.place)
+        for path in sorted(self.records):
+            record = self.records[path]
+            if record.digest is not None:
+                if path in now or all((self._folder / file).exists() for file in files(record.name)):
+                    done.append(record.offset)
+            elif record.failure is not None and path in now:
+                failed.append(record.offset)
         replace_whole(self._folder / MANIFEST, self._manifest_parts(done, failed))
         self._close_file()
         (self._folder / JOURNAL).unlink()
@@ -219,15 +224,15 @@ class Journal:
     def _manifest_parts(self, done: list[int], failed: list[int]) -> Iterator[bytes]:
         with (self._folder / JOURNAL).open("rb") as file:
 
-            def lines(places: Iterable[int]) -> Iterator[bytes]:
-                for place in places:
-                    file.seek(place)
+            def lines(offsets: Iterable[int]) -> Iterator[bytes]:
+                for offset in offsets:
+                    file.seek(offset)
                     yield file.readline().rstrip(b"\n")
 
             yield from json_parts(self._header, {"pictures": lines(done), "failures": lines(failed)})
 
     def close(self) -> None:
-        """Lets another process have the folder."""
+        """Closes the journal and unlocks the folder."""
         self._close_file()
         if self._lock is not None:
             os.close(self._lock)
@@ -250,27 +255,27 @@ def _line(entry: Mapping[str, Any]) -> bytes:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two headers do not share, in words; where a model and its code lie does not matter."""
-    found = []
+    """Describes the differences of two headers; the paths of a model and its code do not count."""
+    differences = []
     if before["model"].get("sha256") != now["model"]["sha256"]:
-        found.append(f"model: {before['model'].get('source')} of another content")
+        differences.append(f"model: {before['model'].get('source')} of another content")
     old_code, new_code = _code(before), _code(now)
     old_names, new_names = ([name for name, _ in code] for code in (old_code, new_code))
     if old_names != new_names:
-        found.append(f"import: {_short(old_names or None)}, not {_short(new_names or None)}")
+        differences.append(f"import: {_short(old_names or None)}, not {_short(new_names or None)}")
     elif old_code != new_code:
         changed = sorted({name for name, _ in {*old_code} ^ {*new_code}})
-        found.append(f"import: {', '.join(changed)} of another content")
+        differences.append(f"import: {', '.join(changed)} of another content")
     for part in ("settings", "made_with"):
         for key in sorted({*before[part], *now[part]}):
             old, new = before[part].get(key), now[part].get(key)
             if old != new:
-                found.append(f"{key.replace('_', ' ')}: {_short(old)}, not {_short(new)}")
-    return found
+                differences.append(f"{key.replace('_', ' ')}: {_short(old)}, not {_short(new)}")
+    return differences
 
 
 def _code(header: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and digests of the files of the user's own code."""
+    """Returns names and digests of the files of the user's own code."""
     return sorted((Path(path).name, digest) for path, digest in header["model"].get("imports", {}).items())
 
 
@@ -279,8 +284,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:12]}…"
 
 
-def _locked(folder: Path) -> int | None:
-    """A handle whose life is the lock's; None where there are no such locks."""
+def _lock(folder: Path) -> int | None:
+    """Locks a folder until the returned handle is closed; returns None where there are no such locks."""
     try:
         import fcntl
     except ImportError:  # Windows

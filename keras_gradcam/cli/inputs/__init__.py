@@ -1,1 +1,1 @@
-"""cli.inputs."""
+"""What commands read: models, the user's own code, names of classes, pictures."""

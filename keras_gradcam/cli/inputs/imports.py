@@ -1,4 +1,4 @@
-"""Code of the user's own, imported before a model that is made of it is loaded."""
+"""``--import``: the user's own code, imported before a model with layers that it defines is loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WANTED = "--import must be a .py file or the name of a module, such as package.
 
 @dataclass(frozen=True, eq=False)
 class Imports:
-    """What ``--import`` brings.
+    """What the modules of ``--import`` define.
 
     Attributes:
         objects: Classes and functions by the names that Keras gives to unregistered ones.
@@ -35,7 +35,7 @@ class Imports:
 
 
 def check_files(words: Sequence[str]) -> None:
-    """Finds wrong names of files before TensorFlow is loaded.
+    """Checks names of files and modules before Keras is imported.
 
     Raises:
         CommandError: If a word is neither a .py file nor can be the name of a module.
@@ -56,8 +56,8 @@ def check_files(words: Sequence[str]) -> None:
 def import_all(words: Sequence[str]) -> Imports:
     """Imports files and modules, in this order.
 
-    Keras finds registered classes and functions by itself once they are imported. Unregistered ones it has to be given:
-    all that the modules define, or take from elsewhere to offer it, save what is Keras' own.
+    Keras finds registered classes and functions by itself once they are imported. Unregistered ones are passed to it:
+    all that the modules define, or import from elsewhere, except Keras' own.
 
     Args:
         words: As typed: paths of .py files and names of modules.
@@ -85,26 +85,26 @@ def _imported(word: str) -> ModuleType:
     try:
         with _searched(folders):
             return _from_file(Path(word).absolute()) if _is_path(word) else importlib.import_module(word)
-    # A script may end the program, for one because it does not understand our arguments.
+    # A script may end the program, for example because it does not understand our arguments.
     except (Exception, SystemExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) and not _is_path(word) else None
         if missing and f"{word}.".startswith(f"{missing}."):
             if Path(word).exists():
                 raise CommandError(f"{_WANTED} Received: {word!r}.{_candidates(word)}") from error
             raise CommandError(f"--import finds no module {word!r}.{_candidates(word)}") from error
-        said = f"{type(error).__name__}: {in_one_line(error)}".rstrip(".: ")
-        raise CommandError(f"--import {word!r} fails with {said}. Candidates: {_way_out(error)}") from error
+        message = f"{type(error).__name__}: {in_one_line(error)}".rstrip(".: ")
+        raise CommandError(f"--import {word!r} fails with {message}. Candidates: {_way_out(error)}") from error
 
 
 def _from_file(path: Path) -> ModuleType:
-    # Under a name that no other module has, be the file called keras.py.
+    # Under a name that no other module has, even if the file is called keras.py.
     name = re.sub(r"\W", "_", str(path))
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # there is a loader for .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        # From the source alone: what Python has cached is told from a new file by size and whole seconds only.
+        # Not from Python's cache, which recognizes a changed file by its size and by whole seconds only.
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     except BaseException:
         del sys.modules[name]
@@ -114,9 +114,9 @@ def _from_file(path: Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _searched(folders: Sequence[str]) -> Iterator[None]:
-    """Lets modules be found in ``folders`` first; later, when layers may import more, last.
+    """Lets modules be found in ``folders``: first now, and last afterwards, when layers may import more.
 
-    A module that goes to another folder does not take along what is meant by relative paths.
+    The current folder is restored if a module changes it, since relative paths of the command line depend on it.
     """
     here = os.getcwd()
     sys.path[:0] = folders
@@ -138,7 +138,7 @@ def _candidates(word: str) -> str:
     except OSError:
         files = []
     near = difflib.get_close_matches(os.path.splitext(name)[0], files, 3)
-    listed = [os.path.join(folder, f"{one}.py") for one in near]
+    listed = [os.path.join(folder, f"{stem}.py") for stem in near]
     return f" Candidates: {', '.join(listed or ['a .py file', 'a module that Python finds from here'])}."
 
 
@@ -150,30 +150,30 @@ def _way_out(error: BaseException) -> str:
     return "--debug shows where."
 
 
-# --- what came with it ----------------------------------------------------------------------------------------------
+# --- what was imported ----------------------------------------------------------------------------------------------
 
 
 def _objects(module: ModuleType) -> dict[str, Any]:
-    """Everything in a module that a model can be made of, by its own name, which Keras writes to files."""
+    """Collects everything in a module that a model can be made of, by its own name, which Keras writes to files."""
     import keras
 
     package = module.__name__.split(".")[0]
-    found = {}
+    objects = {}
     for value in vars(module).values():
         home = (getattr(value, "__module__", None) or "").split(".")[0]
         # A class that Keras can build again: a layer, a model, an initializer, ...
         is_class = inspect.isclass(value) and hasattr(value, "from_config") and home not in ("keras", "tensorflow")
-        # In HDF5 files an activation is a mere word, and a helper called softmax must not stand in for Keras' own.
+        # In HDF5 files an activation is only a name, and a helper called softmax must not replace Keras' own.
         is_function = inspect.isfunction(value) and home == package and not hasattr(keras.activations, value.__name__)
         if is_class or is_function:
-            found[value.__name__] = value
-    return found
+            objects[value.__name__] = value
+    return objects
 
 
 def _digests(module: ModuleType) -> dict[str, str]:
-    """The files of a module, of the modules that lie beside it and of its package, as far as they are loaded."""
+    """Returns the SHA-256 of the files of a module, of modules beside it and of its package that are imported."""
     main = vars(module).get("__file__")
-    if main is None:  # a folder without code of its own
+    if main is None:  # a namespace package
         return {}
     folder, package = os.path.dirname(main), module.__name__.split(".")[0]
     files = {main}

@@ -1,4 +1,4 @@
-"""What a model takes: one picture, of which size and channels, prepared how."""
+"""What a model takes: one picture, its size and channels, and how pixels are preprocessed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...engine.model import declared_inputs
-from ..console import say
+from ..console import print_message
 from ..errors import CommandError, in_one_line
 from .models import Network
-from .preprocessing import NONE, Preprocessing, preprocessing
+from .preprocessing import NONE, Preprocessing, read_preprocessing
 
 #: The size of pictures for models that take any.
 SIZE = (224, 224)
@@ -21,11 +21,11 @@ _SCALING = {"Rescaling", "Normalization", "TrueDivide", "Divide", "Multiply", "S
 
 
 @dataclass(frozen=True, eq=False)
-class Intake:
-    """What a model takes.
+class PictureSpec:
+    """The pictures that a model takes.
 
     Attributes:
-        size: Height and width of the pictures.
+        size: Their height and width.
         channels: 1 or 3.
         preprocessing: What is done to pixels from 0 to 255.
     """
@@ -35,45 +35,45 @@ class Intake:
     preprocessing: Preprocessing
 
     def blank(self) -> np.ndarray:
-        """A batch of one black picture as the model takes it."""
+        """Returns a batch of one black picture as the model takes it."""
         return self.preprocessing(np.zeros((1, *self.size, self.channels), np.float32))
 
 
-def intake(network: Network, prepared: str | None = None, size: str | None = None) -> Intake:
-    """Finds out what a model takes.
+def picture_spec(network: Network, preprocess: str | None = None, size: str | None = None) -> PictureSpec:
+    """Finds out which pictures a model takes.
 
     Args:
         network: The model.
-        prepared: What is done to pixels, see :func:`keras_gradcam.cli.preprocessing.preprocessing`; None for the
-            model's own.
-        size: HEIGHTxWIDTH for a model that takes any; None for the default.
+        preprocess: What is done to pixels, see :func:`keras_gradcam.cli.inputs.preprocessing.read_preprocessing`; None
+            for the model's own.
+        size: HEIGHTxWIDTH for a model that takes any size; None for the default.
 
     Raises:
-        CommandError: If it does not take one picture, or not such a one.
+        CommandError: If the model does not take one picture, or another size or number of channels.
     """
     shape, channels = _picture_shape(network.keras_model)
     if size is not None and not declared_inputs(network.keras_model):
         shape = None, None  # it was built with pictures of some size, and may take others
-    chosen = None if prepared is None else preprocessing(prepared)
-    found = Intake(_fitting(shape, size), channels, chosen or network.preprocessing or NONE)
+    chosen = None if preprocess is None else read_preprocessing(preprocess)
+    spec = PictureSpec(_fit_size(shape, size), channels, chosen or network.preprocessing or NONE)
     _check_weights(network.keras_model)
     if chosen is None and network.preprocessing is None and not _scales_pixels(network.keras_model):
-        say(
+        print_message(
             "warning: the model has no layer of Keras that scales pixels, and is given values from 0 to 255. If it was "
             "trained on others, say so: --preprocess 1/255,0; 1/127.5,-1; mobilenet_v2; or none, if this is right."
         )
     try:
-        found.blank()
+        spec.blank()
     except Exception as error:
         raise CommandError(
-            f"--preprocess {prepared} does not fit pictures of {channels} channels: {in_one_line(error)}"
+            f"--preprocess {preprocess} does not fit pictures of {channels} channels: {in_one_line(error)}"
         ) from error
-    return found
+    return spec
 
 
 def input_shapes(network: Any) -> list[tuple[int | None, ...]]:
-    """The shapes of a model's inputs; of a subclassed model, which declares none, the one that it was built with."""
-    shapes = [tuple(one.shape) for one in declared_inputs(network)]
+    """Returns the shapes of a model's inputs; of a subclassed model, which declares none, the one it was built with."""
+    shapes = [tuple(tensor.shape) for tensor in declared_inputs(network)]
     built = (network.get_build_config() or {}).get("input_shape") if network.built and not shapes else None
     if built and all(extent is None or isinstance(extent, int) for extent in built):
         return [tuple(built)]
@@ -103,9 +103,10 @@ def _picture_shape(network: Any) -> tuple[tuple[int | None, int | None], int]:
     return (shape[1], shape[2]), channels
 
 
-def _fitting(shape: tuple[int | None, int | None], size: str | None) -> tuple[int, int]:
+def _fit_size(shape: tuple[int | None, int | None], size: str | None) -> tuple[int, int]:
+    """Returns the size of pictures for a model that takes ``shape``, where None is any extent."""
     wanted = None if size is None else read_size(size)
-    if wanted is not None and any(own not in (None, given) for own, given in zip(shape, wanted, strict=True)):
+    if wanted is not None and any(own not in (None, asked) for own, asked in zip(shape, wanted, strict=True)):
         raise CommandError(
             f"--size must be what the model takes, {shape[0] or 'any'}x{shape[1] or 'any'}. "
             f"Received: {wanted[0]}x{wanted[1]}."
@@ -115,10 +116,10 @@ def _fitting(shape: tuple[int | None, int | None], size: str | None) -> tuple[in
 
 
 def read_size(text: str) -> tuple[int, int]:
-    """Height and width out of ``240x320``, or ``320`` for both.
+    """Reads height and width from ``240x320``, or ``320`` for both.
 
     Raises:
-        CommandError: If they are neither.
+        CommandError: If the text is neither.
     """
     parts = text.lower().split("x")
     if not (len(parts) in (1, 2) and all(part.isdecimal() and 0 < int(part) <= 4096 for part in parts)):
@@ -127,15 +128,16 @@ def read_size(text: str) -> tuple[int, int]:
 
 
 def _check_weights(network: Any) -> None:
+    """Warns of weights that are not finite."""
     for variable in network.variables:
         values = np.asarray(variable)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            say(f"warning: the model's weights are not all finite numbers, {variable.path} for one.")
+            print_message(f"warning: the model's weights are not all finite numbers, {variable.path} for one.")
             return
 
 
 def _scales_pixels(network: Any) -> bool:
-    """Whether something is done to pixels before the first layer with weights."""
+    """Returns whether something scales pixels before the first layer with weights."""
     for layer in _operations(network):
         if type(layer).__name__ in _SCALING:
             return True
@@ -145,9 +147,9 @@ def _scales_pixels(network: Any) -> bool:
 
 
 def _operations(network: Any) -> list[Any]:
-    """All operations in the order of the model, nested models unfolded."""
-    found: list[Any] = []
-    for one in getattr(network, "operations", None) or getattr(network, "layers", []):
-        inner = _operations(one) if hasattr(one, "operations") or hasattr(one, "layers") else []
-        found += inner or [one]
-    return found
+    """Lists all operations in the order of the model, nested models unfolded."""
+    operations: list[Any] = []
+    for operation in getattr(network, "operations", None) or getattr(network, "layers", []):
+        inner = _operations(operation) if hasattr(operation, "operations") or hasattr(operation, "layers") else []
+        operations += inner or [operation]
+    return operations

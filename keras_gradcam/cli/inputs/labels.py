@@ -19,8 +19,8 @@ class Labels:
 
     Attributes:
         names: Class number to name.
-        partial: Whether some classes may be without a name, since the others' numbers were given beside theirs.
-        source: Where they were read.
+        partial: Whether some classes may have no name, since each name comes with its number.
+        source: The file they were read from.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
@@ -28,11 +28,11 @@ class Labels:
     source: str = ""
 
     def name(self, number: int) -> str:
-        """Returns what a class is called."""
+        """Returns the name of a class."""
         return class_name(number, self.names)
 
     def check(self, classes: int) -> None:
-        """Raises CommandError unless the names fit a model with so many classes."""
+        """Raises CommandError unless the names fit a model with this number of classes."""
         if self.names and (max(self.names) >= classes or (not self.partial and len(self.names) != classes)):
             raise CommandError(
                 f"--labels must name the model's {classes} classes, 0 to {classes - 1}. "
@@ -40,12 +40,12 @@ class Labels:
             )
 
     def find(self, text: str, classes: int, option: str = "--class") -> int:
-        """The class that a number, a name, or a part of a name stands for.
+        """Finds the class that a number, a name, or a part of a name stands for.
 
         Args:
             text: What was typed.
-            classes: How many classes there are.
-            option: Where it was typed.
+            classes: The number of classes.
+            option: The option it was typed for.
 
         Raises:
             CommandError: If there is no such class, or several.
@@ -77,9 +77,9 @@ class Labels:
             if matches:
                 raise CommandError(f"{option} {text!r} fits several classes. Candidates: {self._listed(matches)}.")
         near = difflib.get_close_matches(wanted, plain.values(), 5, 0.5)
-        found = [number for number, name in plain.items() if name in near]
+        similar = [number for number, name in plain.items() if name in near]
         raise CommandError(
-            f"{option} {text!r} is no class of the model. Candidates: {self._listed(found or list(plain))}."
+            f"{option} {text!r} is no class of the model. Candidates: {self._listed(similar or list(plain))}."
         )
 
     def _listed(self, numbers: list[int]) -> str:
@@ -125,7 +125,7 @@ def read_labels(source: str) -> Labels:
 
 
 def imagenet_labels() -> Labels:
-    """The names of ImageNet's 1000 classes, which Keras downloads once.
+    """Returns the names of ImageNet's 1000 classes, which Keras downloads once.
 
     Raises:
         CommandError: If they cannot be downloaded.
@@ -135,7 +135,7 @@ def imagenet_labels() -> Labels:
 
     try:
         decoded = keras.applications.imagenet_utils.decode_predictions(np.eye(1000, dtype=np.float32), top=1)
-    except Exception as error:  # whatever the network says
+    except Exception as error:  # a download fails in many ways
         raise CommandError(
             f"the names of ImageNet's classes could not be downloaded: {in_one_line(error)}. "
             "Candidates: --labels FILE with your own copy."

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ..console import import_keras
+from ...engine import quiet_start
 from ..errors import CommandError, in_one_line
 from .imports import check_files, import_all
-from .preprocessing import Preprocessing, modules, preprocessing
+from .preprocessing import Preprocessing, modules, read_preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Network:
         keras_model: The model itself, not compiled.
         source: What was typed, with the full path of a file.
         digest: SHA-256 of the file, or of the weights of a network of keras.applications.
-        preprocessing: What a network of keras.applications wants to be done to pixels from 0 to 255, or None.
+        preprocessing: What a network of keras.applications needs to be done to pixels from 0 to 255, or None.
         is_imagenet: Whether it is known to have ImageNet's classes.
         imports: Path of every file of the user's own code to its SHA-256.
     """
@@ -42,7 +42,7 @@ class Network:
     imports: Mapping[str, str] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
-        """What results say they are of."""
+        """Describes the model in the manifest of results."""
         imports = {"imports": dict(self.imports)} if self.imports else {}
         return {"source": self.source, "sha256": self.digest, **imports}
 
@@ -52,7 +52,7 @@ def load(source: str, imports: Sequence[str] = ()) -> Network:
 
     Args:
         source: A .keras or .h5 file, or app:NAME.
-        imports: Files and modules of the user's own that the model is made of.
+        imports: Files and modules of the user's own code that define parts of the model.
 
     Raises:
         CommandError: If there is no such model, or it cannot be loaded safely.
@@ -61,7 +61,7 @@ def load(source: str, imports: Sequence[str] = ()) -> Network:
     if is_file:
         _check_file(source)
     check_files(imports)
-    import_keras()
+    quiet_start()
     own = import_all(imports)
     if not is_file:
         return replace(_from_applications(source), imports=own.digests)
@@ -73,7 +73,7 @@ def load(source: str, imports: Sequence[str] = ()) -> Network:
 
 
 def _check_file(source: str) -> None:
-    """Raises CommandError for what is no model, before TensorFlow is loaded."""
+    """Raises CommandError for a file that is no model, before Keras is imported."""
     path = Path(source)
     if not path.exists():
         raise CommandError(f"no such model: {source!r}. Candidates: a .keras or .h5 file, app:MobileNetV2.")
@@ -143,6 +143,7 @@ _UNSAFE = (
 
 
 def _holds_code(config: Any) -> bool:
+    """Returns whether a configuration holds pickled Python code."""
     if isinstance(config, dict):
         function = config.get("function")
         pickled = config.get("function_type") == "lambda" or isinstance(function, list)
@@ -150,7 +151,7 @@ def _holds_code(config: Any) -> bool:
     return isinstance(config, list) and any(map(_holds_code, config))
 
 
-# How releases of Keras say that they do not know something, in .keras and in HDF5 files.
+# What releases of Keras print of a layer or function they do not know, in .keras and in HDF5 files.
 _UNKNOWN = re.compile(
     r"(?:Could not (?:locate|deserialize) (?:class|function)|Unknown [a-z ]+:) '([^']+)'"
     r"|Could not interpret [a-z ]+ identifier: (?:\{.*?'class_name': '(?:function', 'config': ')?)?([\w>]+)"
@@ -170,12 +171,12 @@ def _from_file(source: str, objects: Mapping[str, Any], imports: Sequence[str]) 
         unknown = _UNKNOWN.search(text)
         if unknown:
             name = (unknown[1] or unknown[2]).split(">")[-1]
-            # What was registered is known by that name alone, whatever it is called in Python.
+            # Keras knows registered classes by the name they were registered under, not by that of the class.
             registered = re.search(rf"'([^'>]+>{re.escape(name)})'", text)
-            known_as = f" (it was registered as {registered[1]!r})" if registered else ""
+            registration = f" (it was registered as {registered[1]!r})" if registered else ""
             tried = f", not even after --import {' --import '.join(imports)}" if imports else ""
             raise CommandError(
-                f"MODEL is made of {name!r}, which Keras does not know{tried}{known_as}. "
+                f"MODEL is made of {name!r}, which Keras does not know{tried}{registration}. "
                 "Candidates: --import FILE.py (or a module), where it is defined."
             ) from error
         # Keras puts the whole configuration before what is wrong.
@@ -185,11 +186,11 @@ def _from_file(source: str, objects: Mapping[str, Any], imports: Sequence[str]) 
 
 
 def _file_digest(source: str) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with open(source, "rb") as file:
         while part := file.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()
+            digest.update(part)
+    return digest.hexdigest()
 
 
 # --- keras.applications ---------------------------------------------------------------------------------------------
@@ -205,12 +206,12 @@ def _from_applications(source: str) -> Network:
         raise CommandError(
             f"MODEL must be app:NAME, app:NAME?weights=imagenet or app:NAME?weights=none. Received: {source!r}."
         )
-    known: dict[str, Callable[..., Any]] = {
+    builders: dict[str, Callable[..., Any]] = {
         key: value for key, value in vars(keras.applications).items() if callable(value) and key[0].isupper()
     }
-    if name not in known:
-        near = difflib.get_close_matches(name.lower(), [key.lower() for key in known], 5, 0.4)
-        listed = [key for key in known if key.lower() in near] or sorted(known)
+    if name not in builders:
+        near = difflib.get_close_matches(name.lower(), [key.lower() for key in builders], 5, 0.4)
+        listed = [key for key in builders if key.lower() in near] or sorted(builders)
         raise CommandError(
             f"keras.applications has no {name!r}. Candidates: {', '.join(f'app:{key}' for key in listed)}."
         )
@@ -218,17 +219,17 @@ def _from_applications(source: str) -> Network:
     # Random weights are the same each time, so that an interrupted run can go on.
     keras.utils.set_random_seed(0)
     try:
-        network = known[name](weights=None if weights == "none" else weights)
-    except Exception as error:  # whatever the network says
+        network = builders[name](weights=None if weights == "none" else weights)
+    except Exception as error:  # a download fails in many ways
         raise CommandError(
             f"the weights of {name} could not be downloaded: {in_one_line(error)}. "
             f"Candidates: a file of your own, app:{name}?weights=none."
         ) from error
-    return Network(network, source, _weights_digest(network), preprocessing(module), weights == "imagenet")
+    return Network(network, source, _weights_digest(network), read_preprocessing(module), weights == "imagenet")
 
 
 def _weights_digest(network: Any) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for variable in network.variables:
-        found.update(np.ascontiguousarray(np.asarray(variable)).tobytes())
-    return found.hexdigest()
+        digest.update(np.ascontiguousarray(np.asarray(variable)).tobytes())
+    return digest.hexdigest()

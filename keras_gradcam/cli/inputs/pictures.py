@@ -23,9 +23,9 @@ class Picture:
 
     Attributes:
         digest: SHA-256 of the file.
-        size: (height, width) as people see it.
+        size: (height, width), turned as its camera says.
         pixels: uint8 (h, w, C), resized to what the model takes.
-        shown: uint8 (h, w, 3), to draw on: no larger than asked for, in its own shape.
+        shown: uint8 (h, w, 3), to draw on: no larger than asked for, its aspect ratio kept.
     """
 
     digest: str
@@ -35,7 +35,7 @@ class Picture:
 
 
 def read_file(path: str) -> bytes:
-    """The content of a file.
+    """Reads a file.
 
     Raises:
         PictureError: If it cannot be read.
@@ -50,7 +50,7 @@ def read_file(path: str) -> bytes:
 
 
 def digest(content: bytes) -> str:
-    """SHA-256."""
+    """Returns the SHA-256 of a file's content."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -60,11 +60,11 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int) -
     The first frame of an animation is taken; 16 bits are scaled to 8; what has no colour is grey.
 
     Args:
-        content: Of the file.
+        content: The file's content.
         size: Height and width that the model takes. The whole picture is resized to it (bilinear, smoothed where it
             shrinks), so that its shape may change and nothing is cut off.
         channels: 3, or 1 for grey.
-        largest: The longer side of what is to be drawn on, at most.
+        largest: The longer side of the picture to draw on, at most.
 
     Raises:
         PictureError: If it is no picture, or a broken one.
@@ -77,10 +77,10 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int) -
         raise
     except UnidentifiedImageError as error:
         raise PictureError("is no picture that can be read") from error
-    except Exception as error:  # decoders raise whatever comes to them on broken data
+    except Exception as error:  # decoders raise all kinds of errors for broken data
         raise PictureError(f"cannot be decoded: {in_one_line(error)}") from error
-    taken = image if channels == 3 else image.convert("L")
-    pixels = np.asarray(taken.resize(size[::-1], Image.Resampling.BILINEAR))
+    colored = image if channels == 3 else image.convert("L")
+    pixels = np.asarray(colored.resize(size[::-1], Image.Resampling.BILINEAR))
     shown = image
     if max(image.size) > largest:
         factor = largest / max(image.size)
@@ -112,7 +112,7 @@ def _decoded(content: bytes) -> Image.Image:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 or 32 bits, or floating point from 0 to 1 or to 255, as 8 bits."""
+    """Converts grey values of 16 or 32 bits, or floating point from 0 to 1 or to 255, to 8 bits."""
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 65535):  # not a number is neither
         raise PictureError(f"has grey values from {low:g} to {high:g}, of which it is not known what is white")

@@ -17,7 +17,7 @@ from ..errors import CommandError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A way to prepare pictures.
+    """What is done to pixels before the model sees them.
 
     Attributes:
         name: How it is written on the command line.
@@ -28,14 +28,14 @@ class Preprocessing:
     function: Callable[[np.ndarray], np.ndarray]
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """The pictures as the model takes them; the argument stays as it is."""
+        """Returns the pictures as the model takes them; the argument stays as it is."""
         return np.asarray(self.function(pictures.copy()), np.float32)
 
-    def undone(self, pictures: np.ndarray) -> np.ndarray:
-        """Prepared pictures (..., C) as people see them, uint8.
+    def undo(self, pictures: np.ndarray) -> np.ndarray:
+        """Returns preprocessed pictures (..., C) as people see them, uint8.
 
-        All preparations there are scale, shift and reorder channels, so that black and each channel's full brightness
-        say what to undo.
+        Every preprocessing scales, shifts and reorders channels, so that black and each channel's full brightness
+        determine the inverse.
         """
         channels = pictures.shape[-1]
         colors = np.zeros((1, 1, channels + 1, channels), np.float32)
@@ -48,14 +48,14 @@ class Preprocessing:
 NONE = Preprocessing("none", lambda pictures: pictures)
 
 
-def preprocessing(text: str) -> Preprocessing:
+def read_preprocessing(text: str) -> Preprocessing:
     """Reads ``none``, ``SCALE,OFFSET`` or the name of a module of keras.applications.
 
     Raises:
         CommandError: If it is none of these.
 
     Example:
-        >>> preprocessing("1/127.5,-1")(np.array([0.0, 255.0])).tolist()
+        >>> read_preprocessing("1/127.5,-1")(np.array([0.0, 255.0])).tolist()
         [-1.0, 1.0]
     """
     if text.lower() == "none":
@@ -63,18 +63,18 @@ def preprocessing(text: str) -> Preprocessing:
     if "," in text:
         scale, offset = _numbers(text)
         return Preprocessing(text, lambda pictures: pictures.astype(np.float64) * scale + offset)
-    known = modules()
-    if text not in known:
-        near = difflib.get_close_matches(text.lower(), known, 3, 0.5)
+    by_name = modules()
+    if text not in by_name:
+        near = difflib.get_close_matches(text.lower(), by_name, 3, 0.5)
         raise CommandError(
             f"--preprocess must be none, SCALE,OFFSET or a module of keras.applications. Received: {text!r}. "
-            f"Candidates: {', '.join(near or sorted(known))}."
+            f"Candidates: {', '.join(near or sorted(by_name))}."
         )
-    return Preprocessing(text, known[text].preprocess_input)
+    return Preprocessing(text, by_name[text].preprocess_input)
 
 
 def modules() -> dict[str, Any]:
-    """The modules of keras.applications by name, each with its own ``preprocess_input``."""
+    """Returns the modules of keras.applications by name, each with its own ``preprocess_input``."""
     from keras import applications
 
     return {

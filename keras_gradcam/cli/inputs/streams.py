@@ -1,4 +1,4 @@
-"""Pictures from disk in batches, the next one read while the model works on the one before."""
+"""Pictures from disk in batches: the next one is read while the model works on the one before."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..console import Progress, say
+from ..console import Progress, print_message
 from ..errors import PictureError
-from .input_spec import Intake
+from .input_spec import PictureSpec
 from .pictures import Picture, decode, read_file
 
 Item = TypeVar("Item")
@@ -21,7 +21,7 @@ Read = TypeVar("Read")
 
 
 def one_ahead(read: Callable[[Item], Read], items: Sequence[Item]) -> Iterator[Read]:
-    """What ``read`` makes of each item, in order; it works on the next while the caller is busy with the last."""
+    """Yields what ``read`` returns for each item, in order; it reads the next one while the caller uses the last."""
     with ThreadPoolExecutor(1) as ahead:
         waiting: list[Future[Read]] = []
         try:
@@ -37,52 +37,52 @@ def one_ahead(read: Callable[[Item], Read], items: Sequence[Item]) -> Iterator[R
 
 
 def slices(count: int, size: int) -> list[slice]:
-    """The parts of ``count`` things, ``size`` at a time."""
+    """Returns slices of ``size`` that together cover ``count`` items."""
     return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def threads() -> ThreadPoolExecutor:
-    """Threads to read, decode, draw and encode with."""
+    """Returns a pool of threads to read, decode, draw and encode with."""
     return ThreadPoolExecutor(min(4, os.cpu_count() or 1))
 
 
-def read_picture(path: str, intake: Intake, largest: int = 1) -> Picture | PictureError:
-    """A picture, or what is wrong with it."""
+def read_picture(path: str, spec: PictureSpec, largest: int = 1) -> Picture | PictureError:
+    """Reads a picture; returns what is wrong with it where it cannot be read."""
     try:
-        return decode(read_file(path), intake.size, intake.channels, largest)
-    except PictureError as failure:
-        return failure
+        return decode(read_file(path), spec.size, spec.channels, largest)
+    except PictureError as error:
+        return error
 
 
 class PictureStream:
     """Pictures as a model takes them, a batch at a time; broken ones are reported and left out.
 
     Args:
-        paths: Of the files.
-        intake: What the model takes.
-        batch_size: How many at a time.
+        paths: The files.
+        spec: The pictures that the model takes.
+        batch_size: The largest number of pictures in a batch.
         progress: Advanced by every picture.
 
     Attributes:
-        read: Paths of the pictures that were given out, in order.
-        failures: Path to what is wrong with it.
+        read: Paths of the pictures that were yielded, in order.
+        failures: Path of each picture that was left out to what is wrong with it.
     """
 
-    def __init__(self, paths: Sequence[str], intake: Intake, batch_size: int, progress: Progress) -> None:
-        self._paths, self._intake, self._size, self._progress = paths, intake, batch_size, progress
+    def __init__(self, paths: Sequence[str], spec: PictureSpec, batch_size: int, progress: Progress) -> None:
+        self._paths, self._spec, self._batch_size, self._progress = paths, spec, batch_size, progress
         self.read: list[str] = []
         self.failures: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with threads() as pool:
 
-            def load(part: slice) -> list[Picture | PictureError]:
-                return list(pool.map(lambda path: read_picture(path, self._intake), self._paths[part]))
+            def load(rows: slice) -> list[Picture | PictureError]:
+                return list(pool.map(lambda path: read_picture(path, self._spec), self._paths[rows]))
 
-            parts = slices(len(self._paths), self._size)
-            for part, pictures in zip(parts, one_ahead(load, parts), strict=True):
+            batches = slices(len(self._paths), self._batch_size)
+            for rows, pictures in zip(batches, one_ahead(load, batches), strict=True):
                 good = []
-                for path, picture in zip(self._paths[part], pictures, strict=True):
+                for path, picture in zip(self._paths[rows], pictures, strict=True):
                     if isinstance(picture, PictureError):
                         report_failure(path, str(picture))
                         self.failures[path] = str(picture)
@@ -90,17 +90,17 @@ class PictureStream:
                         good.append(picture.pixels)
                         self.read.append(path)
                 if good:
-                    yield self._intake.preprocessing(np.stack(good).astype(np.float32))
+                    yield self._spec.preprocessing(np.stack(good).astype(np.float32))
                 self._progress.advance(len(pictures))
 
 
 def report_failure(path: str, failure: str) -> None:
-    """One line on a picture that is left out."""
-    say(f"{shown_path(path)}: {failure}")
+    """Prints one line about a picture that is left out."""
+    print_message(f"{shown_path(path)}: {failure}")
 
 
 def shown_path(path: str) -> str:
-    """An absolute path, from here if that is shorter, on one line."""
+    """Returns an absolute path, relative to the current folder if that is shorter, on one line."""
     with contextlib.suppress(ValueError):  # on another drive
         path = min(os.path.relpath(path), path, key=len)
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in path)

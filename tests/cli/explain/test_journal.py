@@ -215,7 +215,7 @@ def test_a_moved_model_is_the_same_model(tmp_path):
     with Journal(tmp_path, HEADER) as journal:
         journal.add({"path": "/a", "name": "a", "sha256": "1", "files": []})
     moved = {**HEADER, "model": {"source": "elsewhere", "sha256": "0"}}
-    assert Journal(tmp_path, moved).known["/a"].digest == "1"
+    assert Journal(tmp_path, moved).records["/a"].digest == "1"
 
 
 @pytest.mark.parametrize("part", ["made_with", "settings", "model"])

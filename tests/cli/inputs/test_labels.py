@@ -9,7 +9,7 @@ import pytest
 
 from keras_gradcam.cli.errors import CommandError
 from keras_gradcam.cli.inputs.labels import Labels, read_labels
-from keras_gradcam.cli.inputs.preprocessing import NONE, modules, preprocessing
+from keras_gradcam.cli.inputs.preprocessing import NONE, modules, read_preprocessing
 
 EXPECTED = {0: "tench", 1: "goldfish", 2: "great white shark"}
 
@@ -156,15 +156,15 @@ def test_names_need_labels():
 @pytest.mark.parametrize("text", ["none", "1/255,0", "2,-7.5", "mobilenet_v2", "resnet50", "densenet", "efficientnet"])
 def test_preparation_can_be_undone(text, rng):
     pixels = rng.integers(0, 256, (2, 5, 4, 3))
-    prepared = preprocessing(text)(pixels.astype("float32"))
-    np.testing.assert_array_equal(preprocessing(text).undone(prepared), pixels)
+    prepared = read_preprocessing(text)(pixels.astype("float32"))
+    np.testing.assert_array_equal(read_preprocessing(text).undo(prepared), pixels)
 
 
 def test_preparation_leaves_its_argument_alone(rng):
     pixels = rng.uniform(0, 255, (2, 5, 4, 3)).astype("float32")
     before = pixels.copy()
     for name in modules():
-        preprocessing(name)(pixels)
+        read_preprocessing(name)(pixels)
     np.testing.assert_array_equal(pixels, before)
     assert NONE(pixels) is not pixels
 
@@ -185,4 +185,4 @@ def test_preparation_leaves_its_argument_alone(rng):
 )
 def test_preparations_that_are_none(text, message):
     with pytest.raises(CommandError, match=message):
-        preprocessing(text)
+        read_preprocessing(text)
