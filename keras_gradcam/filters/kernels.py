@@ -68,7 +68,7 @@ class Kernels:
             uint8 (filters, height, width, 3).
 
         Raises:
-            ValueError: If ``scale`` is neither.
+            ArgumentError: If ``scale`` is neither.
         """
         if scale not in ("filter", "common"):
             raise ArgumentError("scale", "be 'filter' or 'common'", repr(scale))
@@ -93,7 +93,7 @@ class Kernels:
             uint8 (H, W, 3).
 
         Raises:
-            ValueError: If ``scale`` or ``columns`` is not valid.
+            ArgumentError: If ``scale`` or ``columns`` is not valid.
         """
         tiles = self.tiles(scale)
         columns = max(math.ceil(math.sqrt(len(tiles))), min(len(tiles), 6)) if columns is None else columns
@@ -136,10 +136,10 @@ class Filters:
         count: Of how many filters the most exciting pictures are shown.
         top: How many pictures of each.
         image: Where samples of ``images`` are dicts: the key of the pictures, or a function of a sample.
-        label: The same for labels, which are read past.
+        label: The same for labels, which are not used.
 
     Raises:
-        ValueError: If a number is not one >= 1.
+        ArgumentError: If a number is not one >= 1.
     """
 
     layer: LayerLike = None
@@ -179,7 +179,7 @@ def filter_kernels(model: Any, layer: LayerLike = None, sort: str | None = "norm
         The kernels with their order; :meth:`Kernels.draw` draws them.
 
     Raises:
-        ValueError: If there is no such convolution, it has no weights yet, or ``sort`` is not valid.
+        ArgumentError: If there is no such convolution, it has no weights yet, or ``sort`` is not valid.
 
     Example:
         >>> import keras

@@ -69,7 +69,7 @@ class ReceptiveField:
             cell sees nothing but padding.
 
         Raises:
-            ValueError: If there is no such cell or channel.
+            ArgumentError: If there is no such cell or channel.
         """
         self._check(row, column)
         boxes = self.boxes[row, column]
@@ -94,7 +94,7 @@ class ReceptiveField:
             column: The cell's column.
 
         Raises:
-            ValueError: If there is no such cell.
+            ArgumentError: If there is no such cell.
         """
         self._check(row, column)
         if self.size is None or self.stride is None or self.offset is None:
@@ -145,7 +145,7 @@ def receptive_field(
         The :class:`ReceptiveField` of the layer.
 
     Raises:
-        ValueError: If the size of the input is unknown, there is no such layer, or the layer is computed by an
+        ArgumentError: If the size of the input is unknown, there is no such layer, or the layer is computed by an
             operation of which it is not known what it sees.
 
     Example:

@@ -15,6 +15,7 @@ from ..attribution.explainer import Explainer
 from ..attribution.layers import LayerLike
 from ..drawing.canvas import FAINT, INK, LINE, Canvas, flowed, shortened
 from ..drawing.pixels import displayed, resized
+from ..engine.base import Structure
 from ..errors import ArgumentError, check_whole_number
 from .kernels import outlined
 from .receptive_field import Box, ReceptiveField, receptive_field
@@ -201,35 +202,28 @@ def top_activations(
 ) -> TopActivations:
     r"""Finds the pictures of a data set that excite the filters of a layer most, and what in them does.
 
-    A filter's activation in a picture is its largest over the cells (i, j) of the feature map A,
-
-    .. math:: v_k(n) = \max_{i, j} A^k_{ij}(n)
-
-    and the crop is what the cell that has it truly sees, found by :func:`receptive_field` for that cell and channel,
-    within the picture. Of equal activations the earlier picture wins, and the first cell; NaN never does. What is the
-    same for every cell (the gates of squeeze and excitation) is left out of the field, which would be the whole
-    picture otherwise.
-
-    The data set is read once. At any time one batch is held, and the crops that are best so far: at most
-    ``filters * top`` of them.
+    A filter's activation in a picture is its largest in the feature map, :math:`v_k(n) = \max_{i, j} A^k_{ij}(n)`,
+    and the crop is what the cell that has it sees, found by :func:`receptive_field` for that cell and channel, without
+    the gates that are the same for all cells. Of equal activations the earlier picture wins, and the first cell; NaN
+    never does. The data set is read once; held are one batch and at most ``filters * top`` crops.
 
     Args:
         model: Any Keras model; it is not changed.
-        images: What the model takes: an array (N, H, W, C), a ``tf.data.Dataset``, a ``keras.utils.PyDataset``, a
-            ``torch.utils.data.DataLoader`` or any iterable of pictures or batches; with labels or without.
+        images: What the model takes, with labels or without: an array (N, H, W, C), a tf.data.Dataset, a PyDataset, a
+            DataLoader or any iterable of pictures or batches.
         layer: The layer: its name, its path, the layer itself, or None for the last feature map.
-        filters: One or more channels of the layer; by default all, but no more than the first 64.
+        filters: One or more channels of the layer; by default all, up to the first 64.
         top: How many pictures to find for each filter.
-        batch_size: How many pictures go through the model at once. The result does not depend on it.
+        batch_size: How many pictures go through the model at once.
         progress: Called after every batch with the number of pictures done.
-        image: Where samples are dicts: the key of the pictures, or a function that makes what the model takes of one.
-        label: The same for labels, which are read past.
+        image: Where samples are dicts: the key of the pictures, or a function of a sample.
+        label: The same for labels, which are not used.
 
     Returns:
         The :class:`TopActivations`.
 
     Raises:
-        ValueError: If an argument is none of these, or does not fit the model.
+        ArgumentError: If an argument is none of these, or does not fit the model.
 
     Example:
         >>> import keras, numpy as np
@@ -239,11 +233,8 @@ def top_activations(
         >>> strongest.values().shape, strongest.activations[0][0].crop.shape
         ((4, 5), (3, 3, 3))
 
-    Source: Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014,
-    https://arxiv.org/abs/1311.2901.
+    Source: Zeiler and Fergus, Visualizing Convolutional Networks, ECCV 2014, https://arxiv.org/abs/1311.2901.
     """
-    import keras
-
     check_whole_number("top", top, 1)
     check_whole_number("batch_size", batch_size, 1)
     explainer = Explainer(model, layer=layer, methods=("gradcam",), batch_size=batch_size)
@@ -253,7 +244,7 @@ def top_activations(
         if search is None:
             field = receptive_field(model, layer, batch.images, gates=False)
             search = _Search(field, _channels(filters, features.shape[-1]), top)
-        search.add(features, keras.tree.flatten(batch.images)[search.field.input_index])
+        search.add(features, batch.images)
         if progress is not None:
             progress(search.samples)
     assert search is not None
@@ -277,8 +268,11 @@ class _Search:
         self._rectified = np.ones(len(filters), dtype=bool)
         self._limits = (np.inf, -np.inf)
 
-    def add(self, features: np.ndarray, pictures: np.ndarray) -> None:
+    def add(self, features: np.ndarray, images: Structure) -> None:
         """Keeps the activations of a batch that are among the largest."""
+        import keras
+
+        pictures = keras.tree.flatten(images)[self.field.input_index]
         finite = pictures[np.isfinite(pictures)]
         if finite.size:
             self._limits = min(self._limits[0], float(finite.min())), max(self._limits[1], float(finite.max()))

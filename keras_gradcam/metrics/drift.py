@@ -65,7 +65,7 @@ def overlap(a: Any, b: Any, share: float = 0.2) -> Any:
         Float(s) from 0 to 1; NaN where a map is constant or not finite.
 
     Raises:
-        ValueError: If ``share`` is out of range.
+        ArgumentError: If ``share`` is out of range.
 
     Example:
         >>> import numpy as np

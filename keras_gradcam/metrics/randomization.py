@@ -108,7 +108,7 @@ def randomization_check(
         The :class:`Randomization`.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ArgumentError: If an argument is none of these.
 
     Example:
         >>> import keras, numpy as np
@@ -126,11 +126,8 @@ def randomization_check(
     images = standardized(images, explainer.model)
     chosen = fixed_target(explainer, images, target)
     layers = learned_layers(explainer.model, images)[:depth]
-
-    def explained() -> Explanation:
-        return explainer(images, chosen)
-
-    correlations = _correlations(explained, [variables for _, variables in layers], method, order, int(seed))
+    weights = [variables for _, variables in layers]
+    correlations = _correlations(lambda: explainer(images, chosen), weights, method, order, int(seed))
     return Randomization(method, order, tuple(path for path, _ in layers), correlations)
 
 
@@ -158,7 +155,7 @@ def explainer_for(model: Explainer | Any, method: str, **options: Any) -> Explai
     """Returns the explainer itself if it computes ``method``, or one of a model for that method.
 
     Raises:
-        ValueError: If there is no such method, or the explainer does not compute it.
+        ArgumentError: If there is no such method, or the explainer does not compute it.
     """
     methods = model.methods if isinstance(model, Explainer) else METHODS
     if method not in methods:
@@ -257,6 +254,6 @@ def _comparable(explanation: Explanation, method: str) -> np.ndarray:
 
 def _check_options(order: str, depth: int | None, seed: int) -> None:
     if order not in _ORDERS:
-        raise ArgumentError("order", "be a known one", repr(order), _ORDERS)
+        raise ArgumentError("order", "say how layers are randomized", repr(order), _ORDERS)
     check_whole_number("depth", 1 if depth is None else depth, 1)
     check_whole_number("seed", seed, 0)

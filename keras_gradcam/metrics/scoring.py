@@ -59,7 +59,7 @@ class Scorer:
         import keras
 
         if score not in SCORES:
-            raise ArgumentError("score", "be a known one", repr(score), SCORES)
+            raise ArgumentError("score", "say what is measured", repr(score), SCORES)
         self._explainer = as_explainer(explainer, methods="gradcam")
         self._structure = standardized(images, self._explainer.model)
         self._flat = keras.tree.flatten(self._structure)

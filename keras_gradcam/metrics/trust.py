@@ -122,7 +122,7 @@ def trust_report(
         The :class:`TrustReport`; ``print`` it, or take a row by its name: ``report["deletion AUC"].value``.
 
     Raises:
-        ValueError: If the arguments do not fit each other or the model.
+        ArgumentError: If the arguments do not fit each other or the model.
 
     Example:
         >>> import keras, numpy as np

@@ -99,7 +99,7 @@ def pair_figure(
         uint8 (H, W, 3); each pair is a row.
 
     Raises:
-        ValueError: If there is not a picture for every map.
+        ArgumentError: If there is not a picture for every map.
     """
     a, b = (np.asarray(picture)[None] if np.ndim(picture) == 3 else np.asarray(picture) for picture in (a, b))
     if not len(a) == len(b) == len(maps):

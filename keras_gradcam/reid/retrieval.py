@@ -34,7 +34,7 @@ class Gallery:
         camera: The same for cameras.
 
     Raises:
-        ValueError: If a number is not one >= 1.
+        ArgumentError: If a number is not one >= 1.
     """
 
     pictures: Any
@@ -113,32 +113,26 @@ def rank(
 
     Left out are gallery entries with the query's identity and the query's camera, and those of identity -1 (junk).
     Without cameras only junk is left out; where both are the same pictures (one object), each query's own entry.
-    Entries of equal similarity keep the order of the gallery.
-
-    Of a list with right matches at ranks :math:`p_1 < ... < p_m` (counted from 1, in what is left of the gallery)
+    Entries of equal similarity keep the order of the gallery. Memory holds all embeddings, one batch of pictures and a
+    part of the matrix of similarities. Of a list with right matches at ranks :math:`p_1 < ... < p_m` (counted from 1)
 
     .. math:: AP = \frac{1}{m} \sum_i \frac{i}{p_i} \qquad CMC_k = \text{share of queries with } p_1 \le k
 
-    the uninterpolated average precision that most toolkits report. The Matlab code published with Market-1501 takes the
-    mean of the precision before and at each match instead, which gives slightly other values.
-
-    Memory holds all embeddings, but only one batch of pictures and a part of the matrix of similarities.
+    the uninterpolated average precision, as most toolkits report it. Market-1501's own Matlab code takes the mean of
+    the precision before and at each match.
 
     Args:
-        query: ``(pictures, identities, cameras)`` or ``(pictures, identities)`` as arrays, where embeddings (N, D) may
-            stand for pictures; or a data set of either: a ``tf.data.Dataset``, a ``keras.utils.PyDataset``, a
-            ``torch.utils.data.DataLoader``, any iterable of samples or batches.
+        query: ``(pictures, identities, cameras)`` or ``(pictures, identities)``, embeddings (N, D) in place of pictures,
+            or a data set of either: a tf.data.Dataset, a PyDataset, a DataLoader, any iterable of batches.
         gallery: The same.
-        model: A Keras model that returns embeddings, or an :class:`keras_gradcam.Explainer` of it; not needed where
-            embeddings are given.
-        metric: "cosine", or "euclidean".
+        model: A Keras model that returns embeddings, or an :class:`keras_gradcam.Explainer` of it; None for embeddings.
+        metric: "cosine" or "euclidean".
         top: How many of each list are returned.
-        explain: How many queries, from the first, or which ones to explain: their first ``top`` get maps. A data set
-            is read once more for it, and has to give the same order again.
+        explain: How many queries, from the first, or which ones get maps; data sets are read again, in the same order.
         progress: Whether to show progress bars.
         image: Where samples of a data set are dicts: the key of the pictures, or a function of a sample.
-        label: The same for identities, whole numbers.
-        camera: The same for cameras, whole numbers.
+        label: The same for identities.
+        camera: The same for cameras.
 
     Returns:
         The :class:`Ranking`.

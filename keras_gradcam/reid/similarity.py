@@ -71,7 +71,7 @@ class SimilarityMaps:
             float32 (N, h', w'), what the cell adds to the similarity together with each cell of the second picture.
 
         Raises:
-            ValueError: If the maps are of the gradient form, or there is no such cell.
+            ArgumentError: If the maps are of the gradient form, or there is no such cell.
 
         Source: Zhu et al., Visual Explanation for Deep Metric Learning, 2019, https://arxiv.org/abs/1909.12977.
         """
@@ -96,7 +96,7 @@ class SimilarityMaps:
             second, and what the two add. Pairs of cells that add nothing are left out.
 
         Raises:
-            ValueError: If the maps are of the gradient form, or ``count`` is no whole number >= 0.
+            ArgumentError: If the maps are of the gradient form, or ``count`` is no whole number >= 0.
         """
         check_whole_number("count", count, 0)
         matrix = self._matrix("matches")
@@ -153,7 +153,7 @@ def similarity_maps(
         The :class:`SimilarityMaps`.
 
     Raises:
-        ValueError: If the head is not linear and the form is "exact"; if the pictures are not pairs.
+        ArgumentError: If the head is not linear and the form is "exact"; if the pictures are not pairs.
 
     Example:
         >>> import keras, numpy as np
@@ -196,7 +196,7 @@ def parts(explainer: Explainer, images: Structure) -> Parts:
     """Takes embeddings apart into what each cell of the feature map contributes.
 
     Raises:
-        ValueError: If the head is not linear.
+        ArgumentError: If the head is not linear.
     """
     import keras
 
