@@ -111,8 +111,8 @@ def numeric_gradient(score: Callable, features, step: float = 1e-5) -> np.ndarra
 class Ranked:
     """The ranking of one query: positions in the gallery, best first, whether they are right, and their scores."""
 
-    def __init__(self, places: list[int], right: list[bool], scores: list[float]):
-        self.places, self.right, self.scores = places, right, scores
+    def __init__(self, indices: list[int], right: list[bool], scores: list[float]):
+        self.indices, self.right, self.scores = indices, right, scores
 
     def average_precision(self) -> float | None:
         """The mean, over the right ones, of the share of right ones down to there."""

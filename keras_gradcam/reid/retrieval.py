@@ -122,7 +122,7 @@ def rank(
     the precision before and at each match.
 
     Args:
-        query: ``(pictures, identities, cameras)`` or ``(pictures, identities)``, embeddings (N, D) in place of pictures,
+        query: ``(pictures, identities, cameras)`` or ``(pictures, identities)``, embeddings (N, D) as pictures,
             or a data set of either: a tf.data.Dataset, a PyDataset, a DataLoader, any iterable of batches.
         gallery: The same.
         model: A Keras model that returns embeddings, or an :class:`keras_gradcam.Explainer` of it; None for embeddings.

@@ -147,8 +147,8 @@ def test_pictures_are_embedded_by_the_model(model, explainer):
     expected = market1501((query, WANTED, SEEN), (gallery, IDENTITIES, CAMERAS))
     result = ranked((ASKED, WANTED, SEEN), (PICTURES, IDENTITIES, CAMERAS), model, top=13)
     for number, one in enumerate(expected):
-        np.testing.assert_array_equal(result.indices[number, : len(one.places)], one.places)
-        np.testing.assert_allclose(result.similarities[number, : len(one.places)], one.scores, rtol=1e-4)
+        np.testing.assert_array_equal(result.indices[number, : len(one.indices)], one.indices)
+        np.testing.assert_allclose(result.similarities[number, : len(one.indices)], one.scores, rtol=1e-4)
     changed = net()
     explainer = Explainer(changed)
     before = ranked((ASKED, WANTED), (PICTURES, IDENTITIES), explainer)

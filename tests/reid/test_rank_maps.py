@@ -30,12 +30,12 @@ def test_lists_hold_the_pictures_of_the_ranking(explainer):
     result = ranked((ASKED, WANTED, SEEN), (PICTURES, IDENTITIES, CAMERAS), explainer, top=6, explain=[3, 0])
     assert [one.index for one in result.explained] == [3, 0]
     for one in result.explained:
-        places = result.indices[one.index]
+        indices = result.indices[one.index]
         np.testing.assert_array_equal(one.query, ASKED[one.index])
         assert one.identity == WANTED[one.index]
-        np.testing.assert_array_equal(one.pictures, PICTURES[places])
-        np.testing.assert_array_equal(one.identities, IDENTITIES[places])
-        np.testing.assert_array_equal(one.correct, IDENTITIES[places] == WANTED[one.index])
+        np.testing.assert_array_equal(one.pictures, PICTURES[indices])
+        np.testing.assert_array_equal(one.identities, IDENTITIES[indices])
+        np.testing.assert_array_equal(one.correct, IDENTITIES[indices] == WANTED[one.index])
         np.testing.assert_array_equal(one.similarities, result.similarities[one.index])
     assert repr(result.explained[1]) == f"RankList(query 0, identity 0, {result.correct[0].sum()} of 6)"
 

@@ -123,8 +123,8 @@ def test_any_ranking_equals_the_protocol_from_its_definition(seed, queries, size
     expected = market1501(query, gallery, score)
     result = ranked(query[: 2 + with_cameras], gallery[: 2 + with_cameras], metric=metric, top=size)
     for number, one in enumerate(expected):
-        length = len(one.places)
-        np.testing.assert_array_equal(result.indices[number, :length], one.places)
+        length = len(one.indices)
+        np.testing.assert_array_equal(result.indices[number, :length], one.indices)
         np.testing.assert_array_equal(result.indices[number, length:], -1)
         np.testing.assert_array_equal(result.correct[number, :length], one.right)
         np.testing.assert_allclose(result.similarities[number, :length], one.scores, rtol=1e-4, atol=1e-5)
@@ -149,7 +149,7 @@ def test_a_query_among_its_gallery_equals_the_protocol_from_its_definition(with_
     expected = market1501(padded, padded, same=True)
     result = ranked(both, both, top=40)
     for number, one in enumerate(expected):
-        np.testing.assert_array_equal(result.indices[number][: len(one.places)], one.places)
+        np.testing.assert_array_equal(result.indices[number][: len(one.indices)], one.indices)
     np.testing.assert_allclose(result.cmc, cmc(expected, 40))
 
 
@@ -202,5 +202,5 @@ def test_embeddings_that_are_nearly_the_same_are_ranked_right(metric):
     rows = (5 + 0.02 * rng.normal(size=(60, 128))).astype("float32")
     query, gallery = (rows[:10], np.zeros(10, int)), (rows[10:], np.zeros(50, int))
     score = cosine if metric == "cosine" else lambda one, other: -distance(one, other)
-    expected = [one.places for one in market1501((*query, None), (*gallery, None), score)]
+    expected = [one.indices for one in market1501((*query, None), (*gallery, None), score)]
     np.testing.assert_array_equal(ranked(query, gallery, metric=metric, top=50).indices, expected)
