@@ -19,6 +19,8 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from keras_gradcam.drawing.panels import Frame
 from keras_gradcam.drawing.pixels import displayed, overlay
+from keras_gradcam.tensorboard_plugin import metadata
+from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
 from keras_gradcam.training.history import Recorder
 from keras_gradcam.training.writers.base import LogEntry, Run
 from keras_gradcam.training.writers.tensorboard import TensorBoardWriter
@@ -34,7 +36,7 @@ def bytes_by_tag(folder: str) -> dict[str, int]:
 
 
 def smooth_pictures(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """Pictures that compress about as well as photographs: broad colours with a little noise."""
+    """Returns pictures that compress about as well as photographs: broad colours with a little noise."""
     coarse = rng.random((count, size // 16, size // 16, 3))
     fine = tf.image.resize(coarse, (size, size), method="bicubic").numpy()
     return displayed(np.clip(fine + rng.normal(0, 0.02, fine.shape), 0, 1))
@@ -51,42 +53,49 @@ def main() -> None:
     pictures = smooth_pictures(rng, options.probes, options.size)
     with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as theirs:
         writer = TensorBoardWriter(ours)
-        writer.prepare(Run(pictures, (options.size, options.size), "layer", "Class()", ("gradcam",)))
-        writer = tf.summary.create_file_writer(theirs)
+        writer.prepare(Run(RunInfo((options.size, options.size), (ProbeInfo(),) * options.probes), pictures))
+        peer_writer = tf.summary.create_file_writer(theirs)
         recorder = Recorder()
         for epoch in range(options.epochs):
             maps = rng.random((options.probes, options.grid, options.grid)).astype(np.float32)
             guided = rng.normal(size=(options.probes, options.size, options.size, 3))
-            moment = recorder.add(epoch, maps, {"score": np.ones(options.probes)})
+            record = recorder.add(epoch, maps, {"score": np.ones(options.probes)})
             frames = tuple(
-                Frame(picture, ("a caption",), ("short",), one, gradient, gradient, 1.0)
-                for picture, one, gradient in zip(pictures, maps, guided, strict=True)
+                Frame(
+                    picture,
+                    ("a caption",),
+                    ("short",),
+                    gradcam,
+                    gradients={"guided backprop": gradient, "guided Grad-CAM": gradient},
+                    vmax=1.0,
+                )
+                for picture, gradcam, gradient in zip(pictures, maps, guided, strict=True)
             )
-            writer.write(LogEntry(moment, frames, f"epoch {epoch}"))
-            overlays = [overlay(picture, one) for picture, one in zip(pictures, maps, strict=True)]
+            writer.write(LogEntry(record, frames))
+            overlays = [overlay(picture, gradcam) for picture, gradcam in zip(pictures, maps, strict=True)]
             side = int(np.ceil(np.sqrt(options.probes)))
             overlays += [np.zeros_like(overlays[0])] * (side * side - len(overlays))
             grid = np.vstack([np.hstack(overlays[row * side : (row + 1) * side]) for row in range(side)])
-            with writer.as_default(step=epoch):
+            with peer_writer.as_default(step=epoch):
                 tf.summary.image("grid", grid[None])
         writer.close()
-        writer.close()
+        peer_writer.close()
         sizes, peer = bytes_by_tag(ours), bytes_by_tag(theirs)["grid"]
     per = options.probes * options.epochs
-    panels = sum(size for tag, size in sizes.items() if tag.startswith("gradcam/probe_"))
+    panels = sum(sizes[metadata.probe_tag(index)] for index in range(options.probes))
     rows = {
-        "tab: maps": sizes["gradcam_tab/maps"],
-        "tab: numbers": sizes["gradcam_tab/numbers"],
-        "tab: guided pictures": sizes["gradcam_tab/guided"],
+        "tab: maps": sizes[metadata.MAPS],
+        "tab: numbers": sizes[metadata.NUMBERS],
+        "tab: guided pictures": sizes[metadata.GUIDED],
         "image panels": panels,
-        "overview": sizes["gradcam/overview"],
+        "overview": sizes[metadata.overview_tag()],
         "tf-explain's grid": peer,
     }
     print(f"bytes per probe and epoch, {options.probes} probes of {options.size} x {options.size}, "
           f"maps of {options.grid} x {options.grid}")  # fmt: skip
     for name, size in rows.items():
         print(f"  {name:<22}{size / per:12.0f}")
-    print(f"  panel / maps          {panels / sizes['gradcam_tab/maps']:12.0f}   aim >= 100")
+    print(f"  panel / maps          {panels / sizes[metadata.MAPS]:12.0f}   aim >= 100")
 
 
 if __name__ == "__main__":

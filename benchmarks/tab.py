@@ -50,11 +50,11 @@ once();
 
 @contextlib.contextmanager
 def tensorboard(logdir, *arguments, plugin=True):
-    """A live TensorBoard; yields its address and the seconds it took to answer."""
+    """Starts TensorBoard; yields its address and the seconds that it took to answer."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # Without the plugin: the same TensorBoard, blind for our entry point.
+    # Without the plugin: the same TensorBoard, which does not see the entry point of this package.
     start = (
         "import importlib.metadata as m, sys; from tensorboard import default, main\n"
         "if sys.argv.pop(1) == 'without':\n"
@@ -85,7 +85,7 @@ def tensorboard(logdir, *arguments, plugin=True):
 
 
 def opened_tab(url, driver):
-    """Milliseconds to the first frame, from the frame's navigation and from the host's, and per move of the slider."""
+    """Returns the milliseconds to the first frame, and per move of the slider those of drawing and in all."""
     driver.get("about:blank")
     driver.get(f"{url}/#gradcam")
     end = time.monotonic() + 60
@@ -136,7 +136,7 @@ def main():
                 size = sum(path.stat().st_size for path in logdir.rglob("events*"))
                 for loader, flag in (("fast", "true"), ("slow", "false")):
                     with tensorboard(logdir, f"--load_fast={flag}") as (url, _):
-                        time.sleep(5)  # not the loader's speed is measured, but ours
+                        time.sleep(5)  # lets the loader finish: the speed of the page is measured
                         shots = [opened_tab(url, driver) for _ in range(3)]
                     first = statistics.median(shot[0] for shot in shots)
                     moves = [move for shot in shots for move in shot[1]]

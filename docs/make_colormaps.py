@@ -6,12 +6,12 @@ import base64
 
 from keras_gradcam.drawing.pixels import color_table
 
-#: The colours that the page offers.
+#: The colour maps that the page offers.
 NAMES = ("inferno", "viridis", "magma", "jet", "gray")
 
 
 def javascript() -> str:
-    """The module ``static/colormaps.js``: the tables of the renderer, 256 colours each."""
+    """Returns the text of ``static/colormaps.js``: the tables of the renderer, 256 colours each."""
     lines = [
         "// @ts-check",
         "// Made by `python docs/make_colormaps.py`; a test holds it to keras_gradcam.drawing.pixels.color_table.",
