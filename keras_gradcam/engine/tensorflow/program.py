@@ -171,7 +171,7 @@ def _add_input_gradients(answer: dict[str, Any], request: Request, trace: Trace,
         "model",
         "be differentiable from the score to its input for this method",
         f"an input of dtype {explained.dtype.name}, to which no gradient flows",
-        ["methods on the layer's grid alone", "a model whose input is floating point"],
+        ["methods=('gradcam',)", "a model whose input is floating point"],
     )
     if request.gradient:
         answer["gradient"] = _gradient(answer["scores"], scale, explained, error)
