@@ -55,7 +55,7 @@ class Kernels:
         """Draws one tile per filter, in their order, a pixel for each weight of the kernel's grid.
 
         Kernels of three inputs are drawn in red, green and blue, in the order in which the model takes its channels;
-        those of one input in grey. Zero is mid-grey, and the scale is symmetric. Kernels of any other number of
+        kernels of one input in grey. Zero is mid-grey, and the scale is symmetric. Kernels of any other number of
         inputs cannot be drawn in full: their tiles show from black, which is zero, to white where a kernel reads, by
         its L2 norm over the inputs, not what it reads there.
 
@@ -133,8 +133,8 @@ class Filters:
         images: Pictures among which those are searched that excite the layer's filters most: anything that
             :func:`keras_gradcam.filters.top_activations` takes. Read before the first epoch and after the last.
         every: Show the kernels every so many logged epochs.
-        count: Of how many filters the most exciting pictures are shown.
-        top: How many pictures of each.
+        count: The number of filters whose most exciting pictures are shown.
+        top: The number of pictures per filter.
         image: Where samples of ``images`` are dicts: the key of the pictures, or a function of a sample.
         label: The same for labels, which are not used.
 

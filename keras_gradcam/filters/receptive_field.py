@@ -33,7 +33,7 @@ class ReceptiveField:
             padding. Read-only; channels that see the same share memory.
         size: Height and width of the unclipped field, or None where cells do not see equally much: after attention,
             pooling over everything, resizing, transposed convolutions.
-        stride: Pixels from the unclipped field of one cell to that of the next, (down, across), or None.
+        stride: Pixels from the unclipped field of one cell to the field of the next, (down, across), or None.
         offset: Where the unclipped field of cell (0, 0) begins, (y, x), negative in the padding; or None.
         input_index: Which of the model's inputs is the picture, in flat order.
         gated: Whether every cell is also computed from numbers that are the same for all cells: the gates of squeeze
@@ -126,9 +126,9 @@ def receptive_field(
 ) -> ReceptiveField:
     r"""Finds which pixels the cells of a layer are computed from.
 
-    The model is traced once and its graph followed from the picture to the layer, whatever the model is made of:
-    functional, sequential or subclassed, with branches and nested models. A window of k cells at distance d, after p
-    cells of padding and with stride s, makes of a field of size r at distance j that begins at o
+    The graph of the model, functional, sequential or subclassed, with branches and nested models, is traced once and
+    followed from the picture to the layer. A window of k cells at distance d, after p cells of padding and with stride
+    s, makes of a field of size r at distance j that begins at o
 
     .. math:: r' = r + (k - 1) d j, \quad j' = s j, \quad o' = o - p j
 

@@ -346,7 +346,7 @@ class Best(Generic[Kept]):
         """Keeps the values that are among the largest.
 
         Args:
-            values: (rows, streams), later ones than those offered before.
+            values: (rows, streams), later than all values offered before.
             make: ``make(row, stream)`` returns what belongs to a value; called only for values that are kept.
         """
         values = np.where(np.isnan(values), -np.inf, values)

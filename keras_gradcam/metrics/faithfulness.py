@@ -1,9 +1,8 @@
-"""Is a map faithful? What the model's score does when the map's pixels are removed, inserted or kept alone.
+"""Measures of faithfulness: what the score does when the pixels of a map are removed, inserted or kept alone.
 
-All of it runs the model forward only and works on pictures (N, H, W, C) or (N, H, W); other inputs of a model with
-several stay as they are. The class is that of the original picture throughout: it is never predicted anew for a changed
-picture. Maps that say nothing (empty, the same everywhere, not finite) give missing numbers, NaN, and the model is not
-run for them.
+The model is only run forward, on pictures (N, H, W, C) or (N, H, W); further inputs of a model stay as they are. The
+class is the one predicted for the original picture throughout, never for a changed picture. Maps that say nothing
+(empty, the same everywhere, not finite) give missing numbers, NaN, and the model is not run for them.
 """
 
 from __future__ import annotations

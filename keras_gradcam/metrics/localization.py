@@ -142,7 +142,7 @@ def _largest_part(above: np.ndarray) -> np.ndarray:
 
 
 def _boxes(name: str, boxes: np.ndarray) -> np.ndarray:
-    """Returns boxes as float64, checked; those that are not there are NaN throughout."""
+    """Returns boxes as float64, checked; missing boxes are NaN throughout."""
     if boxes.dtype.kind not in "fiu" or boxes.shape[-1] != 4:
         raise ArgumentError(
             name, "be boxes (..., 4) or boolean masks (..., H, W)", f"{boxes.dtype} of shape {boxes.shape}", "mask > 0"

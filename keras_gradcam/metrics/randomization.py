@@ -4,7 +4,7 @@ Weights are randomized by shuffling the entries of each tensor, rather than by d
 weights): each tensor keeps exactly its values, so variances stay positive, activations keep their scale (a network that
 dies or overflows would give empty maps, which say nothing about the method), and any dtype can be shuffled. Nothing
 depends on Keras' initializers, nor on any random state but the ``seed``'s own. The model gets its weights back bit for
-bit, whatever happens.
+bit, also after an error.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def randomization_check(
         order: "cascading", each layer together with all above it, or "independent", each alone.
         target: What to explain, by default the explainer's target, the predicted class.
         depth: How many layers to randomize, from the end; None for all.
-        seed: Of the shuffling; a layer is shuffled in the same way in both orders and at any depth.
+        seed: Seeds the shuffling; a layer is shuffled in the same way in both orders and at any depth.
 
     Returns:
         The :class:`Randomization`.
@@ -167,8 +167,8 @@ def explainer_for(model: Explainer | Any, method: str, **options: Any) -> Explai
 def learned_layers(model: Any, images: Structure) -> list[tuple[str, list[Any]]]:
     """Lists paths and weights of the layers that have learned something, the last called first.
 
-    The weights of a layer are its own and those of layers inside it whose calls cannot be seen; what belongs to the
-    model and to no layer comes first, by the model's name. The weights of a shared layer appear once, at its last call.
+    The weights of a layer are its own and the weights of layers inside it whose calls cannot be seen; weights of the
+    model and of no layer come first, by the model's name. The weights of a shared layer appear once, at its last call.
     """
     layer_outputs = current_engine().layer_calls(model, input_spec_of(images))
     seen = {id(layer_output.layer) for layer_output in layer_outputs}

@@ -62,7 +62,7 @@ def pointing_game(
     input_size: Sequence[int] | None = None,
     tolerance: float = 15,
 ) -> Any:
-    """Plays the pointing game: whether the maximum of each map lies in its region or close to it.
+    """Scores the pointing game: whether the maximum of each map lies in its region or close to it.
 
     1 if the centre of the strongest cell is at most ``tolerance`` pixels from the region, else 0; of several strongest
     cells the first in reading order counts. The mean over the samples is the pointing game's accuracy.

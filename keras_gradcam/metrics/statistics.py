@@ -67,7 +67,7 @@ def mean_of_present(values: Any) -> tuple[float, int]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PerSample:
-    """One number per sample; the mean is over those that are there.
+    """One number per sample; the mean leaves out missing numbers.
 
     Attributes:
         values: float64 (N,), NaN where the number is missing.
@@ -131,7 +131,7 @@ def maps_of(
 
 
 def informative(maps: np.ndarray) -> np.ndarray:
-    """Returns which maps ``(..., h, w)`` say anything, bool (...): those that are finite and vary from cell to cell."""
+    """Returns which maps ``(..., h, w)`` say anything, bool (...): they are finite and vary from cell to cell."""
     finite = np.isfinite(maps).all(axis=(-2, -1))
     values = np.where(finite[..., None, None], maps, 0)
     return finite & (values.max(axis=(-2, -1)) > values.min(axis=(-2, -1)))

@@ -72,7 +72,7 @@ class TrustReport:
             if check.name == name:
                 return check
         names = ", ".join(repr(check.name) for check in self.checks)
-        raise KeyError(f"`name` must be that of a check. Received: {name!r}. Candidates: {names}.")
+        raise KeyError(f"`name` must name a check. Received: {name!r}. Candidates: {names}.")
 
     def table(self) -> str:
         """Writes the checks as a Markdown table."""
@@ -116,7 +116,7 @@ def trust_report(
         layer: The layer to explain; not beside an explainer.
         method: One of the names that ``Explainer(methods=...)`` takes. Of maps with channels the absolute values are
             summed over the channels.
-        seed: Of all shuffling.
+        seed: Seeds all shuffling.
 
     Returns:
         The :class:`TrustReport`; ``print`` it, or take a row by its name: ``report["deletion AUC"].value``.

@@ -23,7 +23,7 @@ class LabelledPictures:
 
     Attributes:
         name: "query" or "gallery", for errors.
-        data: ``(pictures, identities, cameras)`` or ``(pictures, identities)`` as arrays, or whatever else
+        data: ``(pictures, identities, cameras)`` or ``(pictures, identities)`` as arrays, or anything else that
             :func:`~keras_gradcam.attribution.batches.read_batches` reads.
         image: What the pictures are in a sample of a data set, a key or a function. Arrays are taken as they are.
         label: The same for identities.
@@ -199,7 +199,7 @@ def embed_set(source: LabelledPictures, explainer: Explainer | None, progress: b
 
     Args:
         source: Pictures or embeddings.
-        explainer: Of the network; None where embeddings are given.
+        explainer: Explains the network; None where embeddings are given.
         progress: Whether to show a progress bar.
 
     Raises:

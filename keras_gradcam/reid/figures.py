@@ -35,7 +35,7 @@ def rank_figure(lists: RankList | Sequence[RankList], style: Style | None = None
     stands whether they are exact shares of the similarity or Grad-CAM of the score.
 
     Args:
-        lists: Of :func:`keras_gradcam.reid.rank`, one or several; each is a row.
+        lists: One or several, as :func:`keras_gradcam.reid.rank` explains them; each is a row.
         style: How maps are drawn.
 
     Returns:
@@ -91,7 +91,7 @@ def pair_figure(
     Args:
         a: The first pictures, as given to :func:`keras_gradcam.reid.similarity_maps`: (N, H, W, C), or (H, W, C).
         b: The second pictures.
-        maps: Of these pairs; those of the gradient form have no matches and so no lines.
+        maps: The maps of these pairs; the gradient form has no matches and so no lines.
         count: How many lines.
         style: How maps are drawn.
 
@@ -162,7 +162,7 @@ def _score(row: RankList, rank: int) -> str:
 
 
 def _bows(lines: Sequence[tuple[float, float]]) -> list[float]:
-    """Returns how far to bend each line, so that those that run together part half way.
+    """Returns how far to bend each line, so that lines that run together part half way.
 
     Args:
         lines: Where each leaves the first picture and where it reaches the second one, from above.

@@ -14,7 +14,7 @@ from .embeddings import EmbeddedSet
 from .ranking import Ranking, RankList
 from .similarity import parts
 
-# The map of a query, and those of the pictures of its list.
+# The map of a query, and the maps of the pictures of its list.
 _Maps = tuple[np.ndarray, np.ndarray]
 
 
@@ -29,7 +29,7 @@ def explained_lists(
     """Explains the lists of some queries, with exact maps where the network and the metric allow it.
 
     Args:
-        explainer: Of the network.
+        explainer: Explains the network.
         queries: All queries.
         gallery: The gallery.
         ranking: The gallery ranked for the queries.

@@ -21,7 +21,7 @@ class RankList:
 
     Attributes:
         index: Which query it is.
-        identity: Of the query.
+        identity: The identity of the query.
         query: The picture as the model takes it, (H, W, C).
         query_map: float32 (h, w), what makes the query match the first of its list.
         pictures: (k, H, W, C), the first k of the ranking.
@@ -119,7 +119,7 @@ def rank_embeddings(queries: EmbeddedSet, gallery: EmbeddedSet, metric: str, top
 
 
 def directions(vectors: np.ndarray) -> np.ndarray:
-    """Scales vectors (N, D) to length one; those of length zero stay zero."""
+    """Scales vectors (N, D) to length one; vectors of length zero stay zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
 

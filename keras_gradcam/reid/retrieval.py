@@ -80,7 +80,7 @@ def rank_gallery(gallery: Gallery, explainer: Explainer, warn: bool = True) -> R
 
     Args:
         gallery: With its queries.
-        explainer: Of the network.
+        explainer: Explains the network.
         warn: Whether to warn of queries without a right match. They are the same each time that it is ranked.
     """
     ranking = _ranked(
@@ -111,7 +111,7 @@ def rank(
 ) -> Ranking:
     r"""Ranks a gallery for every query, as in the Market-1501 protocol.
 
-    Left out are gallery entries with the query's identity and the query's camera, and those of identity -1 (junk).
+    Left out are gallery entries with the query's identity and the query's camera, and entries of identity -1 (junk).
     Without cameras only junk is left out; where both are the same pictures (one object), each query's own entry.
     Entries of equal similarity keep the order of the gallery. Memory holds all embeddings, one batch of pictures and a
     part of the matrix of similarities. Of a list with right matches at ranks :math:`p_1 < ... < p_m` (counted from 1)

@@ -19,7 +19,7 @@ from ..errors import ArgumentError, check_whole_number
 _MAX_NUMBERS = 8_000_000
 
 # How far the contributions of the cells may miss an embedding by rounding, in 32 and in 16 bits: as a share of what the
-# cells add, and as a share of what the head adds whatever the picture.
+# cells add, and as a share of what the head adds to every picture.
 _ROUNDING = {"float32": (1e-3, 1e-5), "half": (5e-2, 2e-2)}
 
 
@@ -64,8 +64,8 @@ class SimilarityMaps:
         """Returns where in the second picture one cell of the first finds its match.
 
         Args:
-            row: Of the cell, counted on the grid of ``map_a``.
-            column: Of the cell.
+            row: The row of the cell, counted on the grid of ``map_a``.
+            column: The column of the cell.
 
         Returns:
             float32 (N, h', w'), what the cell adds to the similarity together with each cell of the second picture.
@@ -128,7 +128,7 @@ def _strongest(matrix: np.ndarray, count: int, once: bool) -> list[tuple[tuple[i
 def similarity_maps(
     model: Any, a: Structure, b: Structure, layer: LayerLike = None, form: str = "exact"
 ) -> SimilarityMaps:
-    r"""Decomposes the cosine similarity of pairs of pictures over the cells of their feature maps.
+    r"""Divides the cosine similarity of pairs of pictures among the cells of their feature maps.
 
     For a network that pools its last feature map and then applies nothing or what is linear (dense layers, batch
     normalisation), with a final L2 normalisation or without, the embedding is a sum over cells, :math:`f = \sum_i F_i`,
@@ -136,7 +136,7 @@ def similarity_maps(
 
     .. math:: M_{ij} = \frac{\langle F_i, G_j \rangle}{|f| |g|} \qquad \sum_{ij} M_{ij} = \cos(f, g)
 
-    What the head adds whatever the picture (a bias, the shift of a batch normalisation) is spread evenly over the
+    What the head adds to every picture (a bias, the shift of a batch normalisation) is spread evenly over the
     cells. That the parts make up the embedding is checked for every picture.
 
     Args:
@@ -214,7 +214,7 @@ def parts(explainer: Explainer, images: Structure) -> Parts:
 def _contributions(split: Split, features: np.ndarray, embeddings: np.ndarray, dtypes: set[str]) -> np.ndarray:
     """Returns what each cell adds to the embedding, (N, *grid, D), with an even share of the constant.
 
-    The embedding with all cells but one at zero, less that of a feature map of zeros, which is the constant.
+    The embedding with all cells but one at zero, less the embedding of a feature map of zeros, which is the constant.
     """
     grid = split.grid or features.shape[1:-1]
     count, shape = int(np.prod(grid)), features.shape[1:]
@@ -245,7 +245,7 @@ def _check_linear(rest: np.ndarray, constant: np.ndarray, embeddings: np.ndarray
 
     Args:
         rest: (N, D), what they miss; the constant where the head is linear.
-        constant: (D,), what the head adds whatever the picture.
+        constant: (D,), what the head adds to every picture.
         embeddings: (N, ...), the embeddings.
         dtypes: In which the model computes.
         layer: Path of the layer whose cells these are.
