@@ -1,4 +1,7 @@
-"""Writes the page's colour tables: ``python docs/make_colormaps.py > keras_gradcam/tensorboard_plugin/static/colormaps.js``."""
+"""Writes the colour tables of the TensorBoard tab.
+
+Run ``python docs/make_colormaps.py > keras_gradcam/tensorboard_plugin/static/colormaps.js``.
+"""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class App {
   /**
    * Moves to the step at an index.
    * @param {number} position
-   * @param {boolean} settled whether the slider was released, so that the cards may be sorted anew
+   * @param {boolean} settled whether the slider was released, so that the cards may be sorted again
    */
   go(position, settled) {
     const scene = this.scene();
