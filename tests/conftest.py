@@ -7,15 +7,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+
+ON_TENSORFLOW = keras.config.backend() == "tensorflow"
+if ON_TENSORFLOW:
+    import tensorflow as tf
 
 
 @pytest.fixture(autouse=True)
 def _clean_keras():
     keras.utils.set_random_seed(0)
-    eagerly = tf.config.functions_run_eagerly()
+    eagerly = ON_TENSORFLOW and tf.config.functions_run_eagerly()
     yield
-    tf.config.run_functions_eagerly(eagerly)
+    if ON_TENSORFLOW:
+        tf.config.run_functions_eagerly(eagerly)
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
     keras.utils.clear_session(free_memory=False)

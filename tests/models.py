@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers as L  # noqa: N812
 
 #: Not square, so that swapped axes show.
@@ -101,45 +100,6 @@ class ConvnetByCall(keras.Model):
         return self.dense(self.mean(self.rectify(self.conv2(self.rectify(self.conv1(inputs))))))
 
 
-class ConvnetByFunction(ConvnetByCall):
-    """Its ``call`` is a ``tf.function``, which hides its operations in a graph of its own."""
-
-    @tf.function
-    def call(self, inputs):
-        return self.dense(self.mean(self.rectify(self.conv2(self.rectify(self.conv1(inputs))))))
-
-
-class ConvnetByAutograph(ConvnetByCall):
-    """Its ``call`` is a ``tf.function`` that needs AutoGraph: Python's ``if`` on a tensor."""
-
-    @tf.function
-    def call(self, inputs):
-        x = self.rectify(self.conv1(inputs))
-        if tf.reduce_mean(inputs) > 1e6:
-            x = x * 0.0
-        return self.dense(self.mean(self.rectify(self.conv2(x))))
-
-
-class BlockByFunction(L.Layer):
-    """A layer whose ``call`` is a ``tf.function``."""
-
-    def __init__(self, rectify: Callable, **options):
-        super().__init__(**options)
-        self.conv1, self.conv2 = _conv1(), _conv2()
-        self.rectify = rectify
-
-    def build(self, shape):
-        self.conv1.build(shape)
-        self.conv2.build(self.conv1.compute_output_shape(shape))
-
-    @tf.function
-    def call(self, inputs):
-        return self.rectify(self.conv2(self.rectify(self.conv1(inputs))))
-
-    def compute_output_shape(self, shape):
-        return self.conv2.compute_output_shape(self.conv1.compute_output_shape(shape))
-
-
 def called(model, seed: int = 0):
     """A subclassed model after its first call, with random weights."""
     model(images(1))
@@ -176,13 +136,13 @@ class ConvnetByHand:
         self.fused = fused
 
     def features(self, pictures):
-        x = tf.nn.conv2d(pictures, self.conv1.kernel, 1, "SAME") + self.conv1.bias
-        x = tf.nn.conv2d(self.gates[0](x), self.conv2.kernel, 2, "SAME") + self.conv2.bias
+        x = keras.ops.conv(pictures, self.conv1.kernel, 1, "same") + self.conv1.bias
+        x = keras.ops.conv(self.gates[0](x), self.conv2.kernel, 2, "same") + self.conv2.bias
         return self.gates[1](x) if self.fused else x
 
     def logits(self, features):
         x = features if self.fused else self.gates[1](features)
-        return tf.reduce_mean(x, axis=(1, 2)) @ self.dense.kernel + self.dense.bias
+        return logits(self.dense, keras.ops.mean(x, axis=(1, 2)))
 
     def score(self, of_class: int) -> Callable:
         return lambda pictures: self.logits(self.features(pictures))[:, of_class]
@@ -238,7 +198,7 @@ def through(layers, x, relu: Callable | None = None):
 
 def logits(dense, x):
     """The scores of a Dense layer before its activation."""
-    return x @ tf.convert_to_tensor(dense.kernel) + tf.convert_to_tensor(dense.bias)
+    return x @ keras.ops.convert_to_tensor(dense.kernel) + keras.ops.convert_to_tensor(dense.bias)
 
 
 class ClassToken(L.Layer):

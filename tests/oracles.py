@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import keras
 import numpy as np
-import tensorflow as tf
 
 # ------------------------------------------------------------------------------------------------------------ comparing
 
@@ -94,22 +94,27 @@ def plain_gradcam(features: Callable, head: Callable, images) -> Plain:
         features: images -> (N, *space, K).
         head: (N, *space, K) -> score per sample.
     """
-    activations = tf.convert_to_tensor(features(tf.convert_to_tensor(images)))
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(activations)
-        scores = head(activations)
-    gradients = tape.gradient(scores, activations)
+    activations = keras.ops.convert_to_tensor(features(keras.ops.convert_to_tensor(images)))
+    scores, gradients = score_and_gradient(head, activations)
     arrays = [np.asarray(tensor, "float64") for tensor in (activations, gradients, scores)]
     return Plain(gradcam_by_hand(arrays[0], arrays[1]), *arrays)
 
 
 def input_gradient(score: Callable, images) -> np.ndarray:
     """d(score)/d(images) by a plain tape."""
-    images = tf.convert_to_tensor(images)
+    return np.asarray(score_and_gradient(score, keras.ops.convert_to_tensor(images))[1], "float64")
+
+
+def score_and_gradient(score: Callable, tensor):
+    """score(tensor) and d(sum of score(tensor))/d(tensor), by the backend's own plain means."""
+    if keras.config.backend() != "tensorflow":
+        raise NotImplementedError("Say here how this backend differentiates a function.")
+    import tensorflow as tf
+
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        scores = score(images)
-    return np.asarray(tape.gradient(scores, images), "float64")
+        tape.watch(tensor)
+        scores = score(tensor)
+    return scores, tape.gradient(scores, tensor)
 
 
 # ----------------------------------------------------------------------------------------------------------- rectifiers
@@ -126,10 +131,10 @@ class Gate(NamedTuple):
 
     def guided(self) -> Callable:
         """The same activation, whose backward pass is f'(x) * max(upstream, 0)."""
-        return self._with_backward(lambda x, upstream: self.slope(x) * tf.where(upstream > 0, upstream, 0.0))
+        return self._with_backward(lambda x, upstream: self.slope(x) * keras.ops.where(upstream > 0, upstream, 0.0))
 
     def _with_backward(self, backward: Callable) -> Callable:
-        @tf.custom_gradient
+        @keras.ops.custom_gradient
         def activation(x):
             return self.value(x), lambda upstream: backward(x, upstream)
 
@@ -143,11 +148,12 @@ def rectifier(negative_slope=0.0, max_value=np.inf, threshold=0.0) -> Gate:
     """
 
     def value(x):
-        return tf.where(x > threshold, tf.where(x < max_value, x, max_value), negative_slope * (x - threshold))
+        below = negative_slope * (x - threshold)
+        return keras.ops.where(x > threshold, keras.ops.where(x < max_value, x, max_value), below)
 
     def slope(x):
-        above = tf.where(x < max_value, tf.ones_like(x), tf.zeros_like(x))
-        return tf.where(x > threshold, above, negative_slope * tf.ones_like(x))
+        above = keras.ops.where(x < max_value, keras.ops.ones_like(x), keras.ops.zeros_like(x))
+        return keras.ops.where(x > threshold, above, negative_slope * keras.ops.ones_like(x))
 
     return Gate(value, slope)
 
@@ -156,10 +162,11 @@ def hard_sigmoid_gate() -> Callable:
     """clip(x / 6 + 1/2, 0, 1), to be used with its ordinary gradient."""
 
     def value(x):
-        return tf.where(x <= -3.0, 0.0, tf.where(x >= 3.0, 1.0, x / 6.0 + 0.5))
+        return keras.ops.where(x <= -3.0, 0.0, keras.ops.where(x >= 3.0, 1.0, x / 6.0 + 0.5))
 
     def slope(x):
-        return tf.where((x > -3.0) & (x < 3.0), tf.ones_like(x) / 6.0, tf.zeros_like(x))
+        inside = keras.ops.logical_and(x > -3.0, x < 3.0)
+        return keras.ops.where(inside, keras.ops.ones_like(x) / 6.0, keras.ops.zeros_like(x))
 
     return Gate(value, slope).ordinary()
 

@@ -6,7 +6,12 @@ import contextlib
 
 import keras
 import numpy as np
-import tensorflow as tf
+
+ON_TENSORFLOW = keras.config.backend() == "tensorflow"
+if ON_TENSORFLOW:
+    import tensorflow as tf
+
+VARIABLES = (keras.Variable, tf.Variable) if ON_TENSORFLOW else (keras.Variable,)
 
 # ---------------------------------------------------------------------------------------------------- what is looked at
 
@@ -19,7 +24,7 @@ def frozen(value, keep, depth=0):
     keep.append(value)
     if isinstance(value, (str, bytes, int, float, bool, type(None))):
         return value
-    if isinstance(value, (keras.Variable, tf.Variable)):
+    if isinstance(value, VARIABLES):
         return "variable", id(value), np.array(value).tobytes()
     if isinstance(value, np.ndarray):
         return "array", id(value), value.tobytes()
@@ -44,7 +49,7 @@ class Snapshot:
         self.state["layers"] = [id(layer) for layer in model._flatten_layers()]
         self.state["variables"] = [np.array(variable).tobytes() for variable in model.variables]
         self.state["trainable"] = [layer.trainable for layer in model._flatten_layers()]
-        self.state["eager functions"] = tf.config.functions_run_eagerly()
+        self.state["eager functions"] = ON_TENSORFLOW and tf.config.functions_run_eagerly()
         self.state["numpy"] = [np.array(part).tobytes() for part in np.random.get_state()[1:]]
         self.state["dtype policy"] = keras.config.dtype_policy().name
         self.state["stateless"] = keras.src.backend.in_stateless_scope()

@@ -66,7 +66,7 @@ def _single_tensor(result: Any) -> Any:
 
 @contextmanager
 def recorded_calls(model: Any) -> Iterator[list[LayerOutput]]:
-    """Appends every layer call that this thread makes while the context lasts to the yielded list.
+    """Records every layer call that this thread makes while the context lasts, in the yielded list.
 
     Each layer's ``call`` is shadowed by an attribute of the instance, which is removed on the way out whatever
     happens; calls from other threads pass through unseen.

@@ -88,7 +88,7 @@ def trace_forward(model: Any, input_spec: InputSpec, inputs: Sequence[tf.Tensor]
 def _explained_as_float(
     model: Any, structure: Structure, inputs: Sequence[tf.Tensor], explained: int
 ) -> list[tf.Tensor]:
-    """Casts the explained input to floating point, unless the model itself takes integers there."""
+    """Converts the explained input to floating point, unless the model itself takes integers there."""
     inputs = list(inputs)
     declared = declared_inputs(model, structure)
     wanted = declared[explained].dtype if len(declared) == len(inputs) else "float32"
