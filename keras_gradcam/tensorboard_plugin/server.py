@@ -43,6 +43,7 @@ STATIC_FILES = {
     "host.js": _JAVASCRIPT,
     "state.js": _JAVASCRIPT,
     "store.js": _JAVASCRIPT,
+    "fetch.js": _JAVASCRIPT,
     "decode.js": _JAVASCRIPT,
     "maps.js": _JAVASCRIPT,
     "format.js": _JAVASCRIPT,

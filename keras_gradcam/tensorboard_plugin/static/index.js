@@ -4,12 +4,13 @@
 import { bottomBar, topBar } from "./controls.js";
 import { detailView } from "./detail.js";
 import { element } from "./dom.js";
+import { fetchRuns } from "./fetch.js";
 import { START, expectedEpochs, shortened, union } from "./format.js";
 import { gridView, orderedProbes } from "./grid.js";
 import { followTheme, onHashChange, onKey, onReload, readHash, writeHash } from "./host.js";
 import { errorList, hint, noData, skeleton } from "./messages.js";
 import { fromHash, runTitles, shownRuns, shownScale, shownStep, toHash } from "./state.js";
-import { Run, fetchRuns } from "./store.js";
+import { Run } from "./store.js";
 
 const POLL_MS = 5000;
 

@@ -1,20 +1,14 @@
 // @ts-check
-// Fetches the data of the runs, decodes them, and answers questions about a run, a step and a probe.
+// Holds the data of the runs, and answers questions about a run, a step and a probe.
 
-import { decodeSeries, sameBytes, unpack } from "./decode.js";
+import { decodeSeries, sameBytes } from "./decode.js";
+import { decodePictures, encodedPictures, fetchBinary, optional } from "./fetch.js";
 import { START, decimals, extent, union } from "./format.js";
 import { finiteMean, peak } from "./maps.js";
 
 /**
- * What the server tells of a run; `info` is RunInfo of metadata.py.
  * @typedef {import("./decode.js").Series} Series
- * @typedef {{label: number | null, region: [number, number, number, number] | null}} Probe
- * @typedef {{layer: string | null, target: string, quantity?: [string, number], label?: string, methods: string[],
- *   input_size: [number, number], colormap: string, scale?: string, class_names: Record<string, string>, every: number,
- *   columns: string[], probes: Probe[]}} RunInfo
- * @typedef {{name: string, revision: string, last_epoch: number | null, info: RunInfo | null,
- *   error: string | null, has: {maps: boolean, partner_maps: boolean, guided: boolean, start_guided: boolean,
- *   pictures: boolean, partners: boolean}}} Listing
+ * @typedef {import("./fetch.js").Listing} Listing
  */
 
 const NO_SERIES = /** @type {Series} */ ({ steps: [], shapes: [], data: [], unreadable: 0 });
@@ -23,72 +17,6 @@ const GUIDED_KEPT = 48;
 
 /** Pause between two fetches of a run, in durations of a fetch, so that a growing run cannot block the connection. */
 const REST = 5;
-
-class HttpError extends Error {
-  /** @param {number} status @param {string} text */
-  constructor(status, text) {
-    super(`${status} ${text.slice(0, 200)}`.trim());
-    this.status = status;
-  }
-}
-
-/**
- * Fetches a path; an answer that is not OK raises.
- * @param {string} path
- */
-async function fetchChecked(path) {
-  const response = await fetch(path);
-  if (!response.ok) throw new HttpError(response.status, await response.text());
-  return response;
-}
-
-/**
- * Turns "not found" into null.
- * @template T
- * @param {Promise<T>} promise
- * @returns {Promise<T | null>}
- */
-function optional(promise) {
-  return promise.catch((error) => {
-    if (error.status === 404) return null;
-    throw error;
-  });
-}
-
-/**
- * Fetches the list of runs.
- * @returns {Promise<Listing[]>}
- */
-export async function fetchRuns() {
-  return (await (await fetchChecked("./runs")).json()).runs;
-}
-
-/**
- * Fetches a binary answer about a run.
- * @param {string} route
- * @param {string} run
- * @param {string} [more]
- */
-async function fetchBinary(route, run, more = "") {
-  return (await fetchChecked(`./${route}?run=${encodeURIComponent(run)}${more}`)).arrayBuffer();
-}
-
-/**
- * Returns the encoded pictures of an answer.
- * @param {ArrayBuffer} buffer
- */
-function encodedPictures(buffer) {
-  return unpack(buffer).parts.map(({ offset, length }) => new Uint8Array(buffer, offset, length));
-}
-
-/**
- * Decodes pictures.
- * @param {Uint8Array<ArrayBuffer>[]} encoded
- * @returns {Promise<(ImageBitmap | null)[]>} null for bytes that are no picture
- */
-function decodePictures(encoded) {
-  return Promise.all(encoded.map((bytes) => createImageBitmap(new Blob([bytes])).catch(() => null)));
-}
 
 /** One side of the pairs, pictures and maps: the probes, or their partners. Probes without partners have one side. */
 export class Side {
