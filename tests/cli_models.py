@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,6 +18,8 @@ from keras_gradcam.cli import main
 NAMES = ["cat", "wild cat", "dog"]
 #: Not square, so that swapped axes show.
 SIZE = (16, 12)
+#: Options of `explain` for tests of everything but maps and drawings.
+FAST = ("--method", "gradcam", "--format", "npz")
 
 
 def network(channels: int = 3, classes: int = 3, size=SIZE, activation: str = "softmax", seed: int = 0):
@@ -79,3 +83,26 @@ def manifest(folder) -> dict:
 def contents(folder) -> dict[str, bytes]:
     """Every file of a folder."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def error_line(capsys) -> str:
+    """The only line on stderr apart from warnings."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning:" not in line]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("keras-gradcam: error: ")
+    assert "Traceback" not in lines[0]
+    return lines[0].removeprefix("keras-gradcam: error: ")
+
+
+def check_refusal(capsys, words, message) -> None:
+    """Wrong words get one line that says what is wrong, and nothing is written to the current folder."""
+    before = _files()
+    capsys.readouterr()
+    assert run(*words) == 2
+    line = error_line(capsys)
+    assert re.search(message, line), line
+    assert _files() == before
+
+
+def _files() -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in Path.cwd().rglob("*")}

@@ -1,6 +1,8 @@
-"""``keras-gradcam report`` of trainings that were resumed, and of numbers that are not logged at every epoch."""
+"""`keras-gradcam report`: what the callback reported, read back from event files, of resumed trainings too."""
 
 from __future__ import annotations
+
+import re
 
 import keras
 import numpy as np
@@ -43,6 +45,72 @@ def trained(folder, pieces, shift=0):
             images, labels, initial_epoch=first, epochs=epochs, shuffle=False, verbose=0, callbacks=[callback]
         )  # fmt: skip
     return callback
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """Log folder and report of a finished training."""
+    folder = tmp_path_factory.mktemp("training")
+    keras.utils.set_random_seed(1)
+    model = network()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    images = np.stack([picture(number, SIZE) for number in range(6)]).astype("float32")
+    labels = np.arange(6) % 3
+    callback = GuidedGradCAMCallback((images, labels), folder, class_names=["cat", "wild cat", "dog"])
+    model.fit(images, labels, epochs=3, verbose=0, callbacks=[callback])
+    return folder, callback.report()
+
+
+def test_the_report_of_a_finished_training(training, capsys):
+    folder, expected = training
+    for where in (folder, folder / "gradcam"):
+        assert run("report", where) == 0
+        assert capsys.readouterr().out == expected + "\n"
+
+
+def test_the_report_of_a_training_that_was_interrupted(training, tmp_path, capsys):
+    """Event files up to the report, which comes last, and torn in the middle of the next record."""
+    folder, expected = training
+    (path,) = (folder / "gradcam").iterdir()
+    content, ends = path.read_bytes(), []
+    place = 0
+    while place < len(content):
+        length = int.from_bytes(content[place : place + 8], "little")
+        event = Event.FromString(content[place + 12 : place + 12 + length])
+        if any(value.tag.startswith(("gradcam_filmstrip", "gradcam/report")) for value in event.summary.value):
+            break
+        place += length + 16
+        ends.append(place)
+    (tmp_path / "run" / "gradcam").mkdir(parents=True)
+    (tmp_path / "run" / "gradcam" / path.name).write_bytes(content[: place + 9])
+    assert run("report", tmp_path) == 0
+    head, _, rest = capsys.readouterr().out.partition("\n\n")
+    assert head == "The training has not come to its end; this is how far it got."
+    assert rest == expected + "\n"
+
+
+def test_reports_of_several_runs(tmp_path, capsys):
+    for name, epochs in (("a", 4), ("b", 6)):
+        tab_runs.write_run(tmp_path / name, epochs=epochs)
+    assert run("report", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"^# (\w+)$", out, re.MULTILINE) == ["a", "b"]
+    assert re.findall(r"^(\d) epochs logged", out, re.MULTILINE) == ["4", "6"]
+    assert "| 01 dog |" in out
+
+
+def test_runs_that_hold_little(tmp_path, capsys):
+    tab_runs.write_run(tmp_path / "none", epochs=0, start=False)
+    assert run("report", tmp_path / "none") == 0
+    assert "No epoch was logged." in capsys.readouterr().out
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "events.out.tfevents.1.gradcam").write_bytes(b"\x01\x02nonsense" * 9)
+    (tmp_path / "empty").mkdir()
+    for name in ("torn", "empty"):
+        assert run("report", tmp_path / name) == 2
+        assert "no training was logged by GuidedGradCAMCallback" in capsys.readouterr().err
+    assert run("report", tmp_path / "gone") == 2
+    assert "LOGDIR must be a folder" in capsys.readouterr().err
 
 
 def test_a_resumed_training_is_reported_as_a_whole(tmp_path, capsys):

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -243,13 +244,6 @@ def test_several(folder, own, capsys):
     assert run("layers", path, "--import", "one.py", "--import", "two.py") == 0
 
 
-@pytest.mark.parametrize("command", ["explain", "layers", "filters", "top", "rank"])
-def test_all_commands_that_take_a_model_have_it(command, capsys):
-    with pytest.raises(SystemExit):
-        run(command, "--help")
-    assert re.search(r"--import MODULE +Python code that defines", capsys.readouterr().out)
-
-
 def test_filters_and_top(model, folder, capsys):
     assert run("filters", model, "--import", "own.py") == 0
     assert run("top", model, "pictures", "--preprocess", "none", "--import", "own.py") == 0
@@ -446,14 +440,22 @@ def test_what_a_module_prints_is_no_result(model, folder, capsys):
 
 
 def test_as_a_user_starts_it(model, folder):
-    """From the folder where the code is, with nothing set; the installed program does not have it on its path."""
+    """From the folder where the code is, with nothing set; the installed program does not have it on its path.
+
+    TensorFlow's own lines do not appear, and the reader of the output may stop after one line.
+    """
     code = "import sys; sys.path.remove(''); from keras_gradcam.cli import main; sys.exit(main())"
     env = {name: value for name, value in os.environ.items() if name not in ("TF_CPP_MIN_LOG_LEVEL", "PYTHONSAFEPATH")}
     env["PYTHONPATH"] = os.path.dirname(os.path.dirname(os.path.dirname(console.__file__)))
-    words = ["explain", model, "pictures", *FAST, "--import", "own"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, env=env)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("2 explained at layer last. See ")
+    done = subprocess.run(
+        f"{sys.executable} -c {shlex.quote(code)} layers {model} --import own | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=env,
+    )
+    assert done.stdout.split() == ["path", "class", "output", "shape", "call"]
     assert set(done.stderr.splitlines()) == {"imported", "called"}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
 from keras_gradcam.cli.errors import CommandError
 from keras_gradcam.cli.inputs.labels import Labels, read_labels
-from keras_gradcam.cli.inputs.preprocessing import NONE, modules, read_preprocessing
 
 EXPECTED = {0: "tench", 1: "goldfish", 2: "great white shark"}
 
@@ -85,8 +85,6 @@ def test_missing_files(tmp_path):
 
 
 def test_a_failed_download_is_one_line(monkeypatch):
-    import keras
-
     def offline(*_args, **_options):
         raise Exception("URL fetch failure on https://...: None -- [Errno -2]\nName or service not known")
 
@@ -97,8 +95,6 @@ def test_a_failed_download_is_one_line(monkeypatch):
 
 
 def test_imagenet(monkeypatch):
-    import keras
-
     def decoded(predictions, top):
         assert (predictions == np.eye(1000)).all()
         return [[("n0", f"name {number}", 1.0)] for number in range(1000)]
@@ -106,8 +102,6 @@ def test_imagenet(monkeypatch):
     monkeypatch.setattr(keras.applications.imagenet_utils, "decode_predictions", decoded)
     assert read_labels("imagenet").name(999) == "name 999"
 
-
-# --- what people type -----------------------------------------------------------------------------------------------
 
 LABELS = Labels({0: "crane", 1: "tabby, tabby cat", 2: "Egyptian_cat", 3: "giant panda", 4: "lesser panda", 5: "Crane"})
 
@@ -148,41 +142,3 @@ def test_classes_that_are_not_found(text, message):
 def test_names_need_labels():
     with pytest.raises(CommandError, match=r"the classes have none. Candidates: a number, or --labels FILE"):
         Labels().find("cat", 3)
-
-
-# --- preparation ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text", ["none", "1/255,0", "2,-7.5", "mobilenet_v2", "resnet50", "densenet", "efficientnet"])
-def test_preparation_can_be_undone(text, rng):
-    pixels = rng.integers(0, 256, (2, 5, 4, 3))
-    prepared = read_preprocessing(text)(pixels.astype("float32"))
-    np.testing.assert_array_equal(read_preprocessing(text).undo(prepared), pixels)
-
-
-def test_preparation_leaves_its_argument_alone(rng):
-    pixels = rng.uniform(0, 255, (2, 5, 4, 3)).astype("float32")
-    before = pixels.copy()
-    for name in modules():
-        read_preprocessing(name)(pixels)
-    np.testing.assert_array_equal(pixels, before)
-    assert NONE(pixels) is not pixels
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("mobilenetv2", "Candidates: mobilenet_v2"),
-        ("?", "Candidates: convnext, densenet"),
-        ("imagenet_utils", "must be none"),
-        ("1/0,2", "two numbers"),
-        ("1,2,3", "two numbers"),
-        ("a,b", "two numbers"),
-        ("1,", "two numbers"),
-        ("nan,0", "two numbers"),
-        ("", "must be none"),
-    ],
-)
-def test_preparations_that_are_none(text, message):
-    with pytest.raises(CommandError, match=message):
-        read_preprocessing(text)

@@ -7,7 +7,6 @@ import os
 import pytest
 
 from keras_gradcam.cli.errors import CommandError
-from keras_gradcam.cli.files import json_parts, safe_name
 from keras_gradcam.cli.inputs.paths import find_pictures, result_names
 
 
@@ -96,9 +95,6 @@ def test_words_that_stand_for_nothing(tree, word, message):
         find_pictures([str(tree / word)], without=tree / "out")
 
 
-# --- names of results -----------------------------------------------------------------------------------------------
-
-
 def test_names():
     paths = ["/p/a/x.jpg", "/p/b/x.jpg", "/p/b/X.png", "/p/b/y.jpg", "/q/b/x.jpg"]
     assert result_names(paths, {}) == ["a_x", "b_x", "b_X-2", "y", "b_x-3"]
@@ -108,37 +104,3 @@ def test_names_of_before_stay():
     assert result_names(["/a/x.jpg", "/b/x.jpg"], {"/b/x.jpg": "x"}) == ["a_x", "x"]
     assert result_names(["/a/x.jpg"], {"/b/x.jpg": "x"}) == ["a_x"]
     assert result_names(["/a/x.jpg"], {"/b/x.jpg": "x", "/c/a_x.jpg": "a_x"}) == ["a_x-2"]
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("cat", "cat"),
-        ("Katze äöü 猫 ☃", "Katze äöü 猫 ☃"),
-        ("a/b\\c:d", "a_b_c_d"),
-        ("-rf", "_-rf"),
-        ("..", "_"),
-        (".hidden", "hidden"),
-        ("line\nbreak", "line_break"),
-        ("nul", "_nul"),
-        ("\udcff\udcfe", "__"),
-        ("trailing. ", "trailing"),
-    ],
-)
-def test_safe_names(given, expected):
-    assert safe_name(given) == expected
-
-
-def test_long_names_fit_the_file_system():
-    for letter in ("x", "猫"):
-        assert 100 < len((safe_name(letter * 300) + ".top10.integrated_gradients.png.unfinished").encode()) < 255
-
-
-# --- files ----------------------------------------------------------------------------------------------------------
-
-
-def test_json_of_empty_lists():
-    import json
-
-    assert json.loads(b"".join(json_parts({}, {"a": []}))) == {"a": []}
-    assert json.loads(b"".join(json_parts({"x": 1}, {"a": [], "b": [b"1"]}))) == {"x": 1, "a": [], "b": [1]}

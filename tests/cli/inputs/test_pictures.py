@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,3 +226,33 @@ def test_a_file_that_must_not_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.open", refused)
     with pytest.raises(PictureError, match="cannot be read: Permission denied"):
         read_file(str(tmp_path / "secret.jpg"))
+
+
+def test_permissions():
+    """As a user who is not root: root may read and write everything."""
+    if os.name != "posix":
+        pytest.skip("POSIX permissions")
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from keras_gradcam.cli.inputs.pictures import read_file\n"
+        "from keras_gradcam.files import check_writable\n"
+        "if os.getuid() == 0:\n    os.setgid(65534)\n    os.setuid(65534)\n"
+        "for action in (lambda: read_file(sys.argv[1]), lambda: check_writable(Path(sys.argv[2])),\n"
+        "               lambda: check_writable(Path(sys.argv[2]) / 'new')):\n"
+        "    try:\n        print('no error', action())\n"
+        "    except Exception as error:\n        print(type(error).__name__, error)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        secret, closed = Path(folder) / "secret.png", Path(folder) / "closed"
+        secret.write_bytes(jpeg_bytes())
+        secret.chmod(0)
+        closed.mkdir(mode=0o555)
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(secret), str(closed)], capture_output=True, text=True, timeout=60
+        )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "PictureError cannot be read: Permission denied", done
+    assert lines[1].startswith("PermissionError")
+    assert lines[2].startswith("PermissionError")
