@@ -16,14 +16,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_gradcam import GuidedGradCAMCallback
+from keras_gradcam import GuidedGradCAMCallback, Probe
 from keras_gradcam.drawing.panels import overview, panel
 from keras_gradcam.drawing.pixels import Style, encoded
 from keras_gradcam.training.writers.base import LogEntry
 
 
 class Timed(GuidedGradCAMCallback):
-    """Notes how long each epoch end holds the training, and keeps the last record."""
+    """Notes how long each epoch end holds the training."""
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         began = time.perf_counter()
@@ -46,19 +46,20 @@ def main() -> None:
     model.compile("sgd", "sparse_categorical_crossentropy")
 
     with tempfile.TemporaryDirectory() as log_dir:
-        callback = Timed((images, labels), log_dir, max_probes=options.probes)
+        callback = Timed(Probe((images, labels), limit=options.probes), log_dir)
         callback.held = []
-        records: list[LogEntry] = []
-        write = callback._writers[0]._writer.write
+        entries: list[LogEntry] = []
+        writer = callback._writers[0]._writer
+        write = writer.write
         written: list[float] = []
 
-        def timed_write(record: LogEntry) -> None:
+        def timed_write(entry: LogEntry) -> None:
             began = time.perf_counter()
-            write(record)
+            write(entry)
             written.append(time.perf_counter() - began)
-            records.append(record)
+            entries.append(entry)
 
-        callback._writers[0]._writer.write = timed_write
+        writer.write = timed_write
         # Two batches an epoch, so that training leaves the writer no more room than a short epoch would.
         model.fit(images, labels, batch_size=max(options.probes // 2, 1), epochs=options.epochs, verbose=0,
                   callbacks=[callback])  # fmt: skip
@@ -70,7 +71,7 @@ def main() -> None:
     compute = time.perf_counter() - began
     began = time.perf_counter()
     style = Style()
-    pictures = [panel(frame, style) for frame in records[-1].frames] + [overview(records[-1].frames, "", style)]
+    pictures = [panel(frame, style) for frame in entries[-1].frames] + [overview(entries[-1].frames, "", style)]
     draw = time.perf_counter() - began
     began = time.perf_counter()
     for picture in pictures:

@@ -34,7 +34,7 @@ import numpy as np
 from keras import layers, ops
 from PIL import Image, ImageDraw
 
-from keras_gradcam import Explainer, GuidedGradCAMCallback, SelfSimilarity, Similarity
+from keras_gradcam import Explainer, GuidedGradCAMCallback, Probe, SelfSimilarity, Similarity
 from keras_gradcam.drawing.pixels import Style
 from keras_gradcam.metrics import mass_inside
 from keras_gradcam.reid import Gallery, Ranking, pair_figure, rank, rank_figure, similarity_maps
@@ -297,10 +297,9 @@ def train(
     query, gallery = query_and_gallery(watched)
     folder = options.log_dir / name
     callback = GuidedGradCAMCallback(
-        (watched.pictures[probe], watched.identities[probe]),
+        Probe((watched.pictures[probe], watched.identities[probe]), regions=watched.masks[probe]),
         folder,
         target=target,
-        regions=watched.masks[probe],
         gallery=Gallery(gallery, query=query, every=5),
         methods=["gradcam"],
         style=Style(scale="frame"),  # each map on a scale of its own: where, not how much

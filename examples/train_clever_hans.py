@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from PIL import Image, ImageDraw
 
-from keras_gradcam import Explainer, GuidedGradCAMCallback
+from keras_gradcam import Explainer, GuidedGradCAMCallback, Probe
 from keras_gradcam.metrics import mass_inside
 
 CLASSES = ["disc", "square", "triangle", "cross"]
@@ -111,10 +111,9 @@ def train(name: str, marked: float, options: argparse.Namespace) -> dict[str, tu
     explainer = Explainer(model, methods=["gradcam"])
     before = shares(explainer(held_out, target=held_truth).gradcam, boxes)
     callback = GuidedGradCAMCallback(
-        (probe, truth),
+        Probe((probe, truth), regions=[widened(box) for box in shapes]),
         options.log_dir / name,
         class_names=CLASSES,
-        regions=[widened(box) for box in shapes],
         save_dir=options.log_dir / name,
     )
     print(f"\n{name}: {marked:.0%} of {len(images)} training pictures carry the mark")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .drawing.pixels import Style
     from .engine.base import LayerCall
     from .training.callback import GuidedGradCAMCallback
+    from .training.probe import Probe
 
 # Public name -> module. Modules are imported when a name is first used: TensorBoard imports this package to find its
 # tab, on machines where TensorFlow and Keras may be slow to import, broken or absent.
@@ -35,6 +36,7 @@ _MODULES = {
     "LayerCall": "engine.base",
     "Norm": "attribution.targets.embeddings",
     "Output": "attribution.targets.outputs",
+    "Probe": "training.probe",
     "SelfSimilarity": "attribution.targets.embeddings",
     "Similarity": "attribution.targets.embeddings",
     "SmoothGrad": "attribution.methods.sampling",
@@ -60,6 +62,7 @@ __all__ = [
     "LayerCall",
     "Norm",
     "Output",
+    "Probe",
     "SelfSimilarity",
     "Similarity",
     "SmoothGrad",

@@ -5,18 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import keras
-import numpy as np
-import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 N = 24
-
-
-@pytest.fixture
-def data():
-    rng = np.random.default_rng(0)
-    return rng.random((N, 16, 12, 3), dtype=np.float32), np.arange(N) % 3
 
 
 def small_model(compiled=True, **options):

@@ -1,4 +1,8 @@
-"""Reads what a training has logged back from TensorBoard's event files."""
+"""Reads what trainings have logged back from TensorBoard's event files.
+
+A training that was killed and resumed has several files, in which epochs occur more than once; :func:`select_run` makes
+one timeline of them.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,34 @@ import math
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..errors import ArgumentError
 from ..tensorboard_plugin import metadata
 from ..tensorboard_plugin.metadata import RunInfo
 from ..tensorboard_plugin.reader import latest
-from .history import COMPARED, EpochRecord, History, compared
-from .report import drift_report
 
-_REPORT = "gradcam/report"
-
-#: Where the numbers for all probes together stand.
-_TOTALS = ("gradcam_pairs/", "gradcam_retrieval/", "gradcam_start/")
-
-#: Pictures of epochs stay on disk: a long run has gigabytes of them.
+#: Pictures of epochs stay on disk: a long training has gigabytes of them.
 _TAGS = frozenset(
     {
-        _REPORT,
+        metadata.REPORT,
         metadata.RUN,
         metadata.PICTURES,
         metadata.MAPS,
         metadata.NUMBERS,
         metadata.PARTNER_MAPS,
         metadata.START_MAPS,
+        metadata.START_PARTNER_MAPS,
         metadata.START_NUMBERS,
     }
 )
+
+#: Scalars of the model before its first epoch that are means over the probes, and no totals.
+_START_MEANS = frozenset(metadata.mean_tag(column, start=True) for column in metadata.COLUMNS)
 
 
 @dataclass(eq=False)
@@ -53,152 +55,220 @@ class Datum:
     value: Any
 
 
-def event_files(logdir: str) -> dict[str, list[str]]:
-    """Folder to its event files, in the order in which they were begun."""
-    found: dict[str, list[str]] = {}
-    for folder, _, names in os.walk(logdir):
+#: Tag to its values, in the order in which they were written.
+Events = Mapping[str, Sequence[Datum]]
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedEpoch:
+    """What was logged of one epoch.
+
+    Attributes:
+        step: The absolute epoch; 0 for the model before its first one.
+        numbers: float32 (N, columns).
+        maps: (N, h, w), or None.
+        partner_maps: (N, h, w), or None.
+        totals: Name to number, for all probes together.
+    """
+
+    step: int
+    numbers: np.ndarray
+    maps: np.ndarray | None = None
+    partner_maps: np.ndarray | None = None
+    totals: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedRun:
+    """One training as its event files tell it, all attempts of a resumed training together.
+
+    Attributes:
+        info: Its description.
+        start: The model before its first epoch, or None.
+        epochs: The logged epochs, ascending; at least one.
+        is_finished: Whether the training came to its end.
+        has_other_probes: Whether epochs with other probes, logged before, were left out.
+    """
+
+    info: RunInfo
+    start: LoggedEpoch | None
+    epochs: tuple[LoggedEpoch, ...]
+    is_finished: bool = True
+    has_other_probes: bool = False
+
+
+def find_event_files(folder: str) -> dict[str, list[str]]:
+    """Finds the folders that hold event files, each with their names in the order in which they were begun."""
+    event_files: dict[str, list[str]] = {}
+    for path, _, names in os.walk(folder):
         files = sorted(name for name in names if "tfevents" in name)
         if files:
-            found[folder] = files
-    return found
+            event_files[path] = files
+    return event_files
 
 
 def read_events(folder: str, files: Sequence[str]) -> dict[str, list[Datum]]:
-    """What the callback logged in a folder, by tag."""
+    """Reads what the callback logged in a folder, by tag; warns of files that can be read in part only."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.compat.proto.types_pb2 import DT_FLOAT
     from tensorboard.util.tensor_util import make_ndarray
 
-    found: dict[str, list[Datum]] = defaultdict(list)
+    events: dict[str, list[Datum]] = defaultdict(list)
     for name in files:
         path = os.path.join(folder, name)
         try:
             # A file that was torn by a killed process ends where it was torn.
             for event in EventFileLoader(path).Load():
                 for value in event.summary.value:
-                    if value.tag in _TAGS or (value.tag.startswith(_TOTALS) and value.tensor.dtype == DT_FLOAT):
-                        found[value.tag].append(Datum(event.step, event.wall_time, make_ndarray(value.tensor)))
+                    is_total = _total_name(value.tag) is not None and value.tensor.dtype == DT_FLOAT
+                    if value.tag in _TAGS or is_total:
+                        events[value.tag].append(Datum(event.step, event.wall_time, make_ndarray(value.tensor)))
         except Exception as error:  # whatever a broken file makes TensorBoard raise
             warnings.warn(f"{path!r} can be read in part only: {error}", UserWarning, stacklevel=2)
-    return found
+    return events
 
 
-def joined_report(data: dict[str, list[Datum]]) -> str | None:
-    """What the callback logged in words, all attempts of a resumed training together; None if it logged nothing."""
-    written, described = _last(data, _REPORT), _last(data, metadata.RUN)
+def read_run(log_dir: str) -> LoggedRun:
+    """Reads the one training that was logged in a folder or below it.
+
+    Raises:
+        ArgumentError: If there is none with a logged epoch, or several.
+    """
+    runs = {}
+    for folder, files in find_event_files(log_dir).items():
+        run = select_run(read_events(folder, files))
+        if run is not None:
+            runs[folder] = run
+    if len(runs) != 1:
+        raise ArgumentError(
+            "log_dir",
+            "hold one training that GuidedGradCAMCallback logged",
+            f"{log_dir!r}, which holds {len(runs) or 'none'}",
+            [repr(folder) for folder in sorted(runs)] or "the log_dir that the callback was given",
+        )
+    (run,) = runs.values()
+    return run
+
+
+def select_run(events: Events) -> LoggedRun | None:
+    """Selects the last training in a folder, as it would have been logged without interruptions.
+
+    Returns:
+        The training, or None where no epoch was logged.
+
+    Raises:
+        ValueError: If the training's description cannot be read, or is of a later version.
+    """
+    described = last(events, metadata.RUN)
     if described is None:
-        return None if written is None else _text(written)
-    try:
-        info = RunInfo.from_json(_text(described))
-    except ValueError as error:
-        return f"{error}\n"
-    since = _since(data, info)
-    kept = {tag: [datum for datum in found if datum.wall_time >= since] for tag, found in data.items()}
-    history = _history(kept, info)
-    if history is None:
-        return "No epoch was logged.\n"
-    notes = ""
-    if written is None or written.wall_time < max(datum.wall_time for datum in kept[metadata.NUMBERS]):
-        notes += "The training has not come to its end; this is how far it got.\n\n"
-    if any(datum.wall_time < since for datum in data[metadata.NUMBERS]):
-        notes += "What was logged of other probes before is left out.\n\n"
-    return notes + drift_report(history, lambda probe: _probe_name(info, probe))
+        return None
+    info = RunInfo.from_json(text_of(described))
+    since = _begin_of_probes(events, info)
+    current = {tag: [datum for datum in data if datum.wall_time >= since] for tag, data in events.items()}
+    numbers = _timeline(current, metadata.NUMBERS, info)
+    if not numbers:
+        return None
+    maps = _timeline(current, metadata.MAPS, info)
+    partner_maps = _timeline(current, metadata.PARTNER_MAPS, info)
+    epochs = tuple(
+        LoggedEpoch(
+            step,
+            numbers[step].value,
+            maps[step].value if step in maps else None,
+            partner_maps[step].value if step in partner_maps else None,
+            _totals_with(current, numbers[step]),
+        )
+        for step in sorted(numbers)
+        if not maps or step in maps
+    )
+    if not epochs:
+        return None
+    report = last(events, metadata.REPORT)
+    end = max(datum.wall_time for datum in current[metadata.NUMBERS])
+    return LoggedRun(
+        info,
+        _start(current, info),
+        epochs,
+        is_finished=report is not None and report.wall_time >= end,
+        has_other_probes=any(datum.wall_time < since for datum in events[metadata.NUMBERS]),
+    )
 
 
-def _since(data: dict[str, list[Datum]], info: RunInfo) -> float:
-    """When the first training began that had the probes of the last, with none of other probes in between."""
-    pictures = _last(data, metadata.PICTURES)
-    others = [datum.wall_time for datum in data.get(metadata.RUN, ()) if not _has_probes(datum, info)]
+def last(events: Events, tag: str) -> Datum | None:
+    """Returns the value of a tag that was written last, or None."""
+    return max(events.get(tag, ()), key=lambda datum: datum.wall_time, default=None)
+
+
+def text_of(datum: Datum) -> str:
+    """Returns a logged text."""
+    value = datum.value.item()
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _total_name(tag: str) -> str | None:
+    """Returns what a scalar about all probes together is called, or None for any other tag."""
+    return None if tag in _START_MEANS else metadata.total_name(tag)
+
+
+def _begin_of_probes(events: Events, info: RunInfo) -> float:
+    """Returns when the first training began that has the probes of the last, with none of other probes in between."""
+    others = [datum.wall_time for datum in events.get(metadata.RUN, ()) if not _has_probes(datum, info)]
+    pictures = last(events, metadata.PICTURES)
     if pictures is not None:
-        same = pictures.value
-        others += [datum.wall_time for datum in data[metadata.PICTURES] if not np.array_equal(datum.value, same)]
+        others += [
+            datum.wall_time
+            for datum in events[metadata.PICTURES]
+            if not np.array_equal(datum.value, pictures.value)
+        ]  # fmt: skip
     if not others:
         return -math.inf
-    return min(datum.wall_time for datum in data[metadata.RUN] if datum.wall_time > max(others))
+    return min(datum.wall_time for datum in events[metadata.RUN] if datum.wall_time > max(others))
 
 
 def _has_probes(described: Datum, info: RunInfo) -> bool:
     try:
-        other = RunInfo.from_json(_text(described))
+        other = RunInfo.from_json(text_of(described))
     except ValueError:
         return False
     return (other.probes, other.columns) == (info.probes, info.columns)
 
 
-def _history(data: dict[str, list[Datum]], info: RunInfo) -> History | None:
-    """The run as the callback would know it had it seen all of it; None without an epoch."""
-    shape = len(info.probes), len(info.columns)
-    start = _last(data, metadata.START_NUMBERS)
-    if start is not None and start.value.shape != shape:
-        start = None
-    # What is older than the start was given up.
-    begun = -math.inf if start is None else start.wall_time
-    numbers = {
-        datum.step: datum
-        for datum in latest(datum for datum in data.get(metadata.NUMBERS, ()) if datum.wall_time >= begun)
-        if datum.value.shape == shape
-    }
-    found = latest(datum for datum in data.get(metadata.MAPS, ()) if datum.wall_time >= begun)
-    maps = {datum.step: datum.value for datum in found if len(datum.value) == len(info.probes)}
-    epochs = [step for step in sorted(numbers) if not maps or step in maps]
-    if not epochs:
+def _start_numbers(events: Events, info: RunInfo) -> Datum | None:
+    numbers = last(events, metadata.START_NUMBERS)
+    fits = numbers is not None and numbers.value.shape == (len(info.probes), len(info.columns))
+    return numbers if fits else None
+
+
+def _start(events: Events, info: RunInfo) -> LoggedEpoch | None:
+    """Returns the model before its first epoch."""
+    numbers = _start_numbers(events, info)
+    if numbers is None:
         return None
-    first = None if start is None else _start(data, start)
-    kept = [maps[epoch] for epoch in epochs] if maps else []
-    stacked = np.stack([numbers[epoch].value for epoch in epochs])
-    columns = {name: stacked[..., place] for place, name in enumerate(info.columns)}
-    _compare(columns, kept, first)
-    totals = [_totals(data, numbers[epoch]) for epoch in epochs]
-    return History(
-        start=first,
-        epochs=np.array(epochs),
-        maps=np.stack(kept) if kept and len({one.shape for one in kept}) == 1 else kept or None,
-        numbers=columns,
-        totals={
-            name: np.array([known.get(name, np.nan) for known in totals])
-            for name in dict.fromkeys(name for known in totals for name in known)
-        },
+    maps, partner_maps = (
+        None if datum is None or len(datum.value) != len(info.probes) else datum.value
+        for datum in (last(events, metadata.START_MAPS), last(events, metadata.START_PARTNER_MAPS))
     )
+    return LoggedEpoch(0, numbers.value, maps, partner_maps, _totals_with(events, numbers))
 
 
-def _start(data: dict[str, list[Datum]], numbers: Datum) -> EpochRecord:
-    maps = _last(data, metadata.START_MAPS)
-    known = None if maps is None or len(maps.value) != len(numbers.value) else maps.value
-    return EpochRecord(None, known, numbers.value, totals=_totals(data, numbers))
+def _timeline(events: Events, tag: str, info: RunInfo) -> dict[int, Datum]:
+    """Returns the values of a tag by epoch, without those that a later attempt has replaced."""
+    start = _start_numbers(events, info)
+    # Drop data from before the latest start from scratch.
+    begin = -math.inf if start is None else start.wall_time
+    fits = {metadata.NUMBERS: (len(info.probes), len(info.columns))}.get(tag, (len(info.probes),))
+    data = latest(datum for datum in events.get(tag, ()) if datum.wall_time >= begin)
+    return {datum.step: datum for datum in data if datum.value.shape[: len(fits)] == fits}
 
 
-def _compare(columns: dict[str, np.ndarray], maps: Sequence[np.ndarray], start: EpochRecord | None) -> None:
-    """Compares all maps anew: a training that was resumed knew none of those before."""
-    seen = [] if start is None else [start.maps]
-    for row, now in enumerate(maps):
-        known = compared(now, seen[-1], seen[0]) if seen else {}
-        for name in COMPARED:
-            columns[name][row] = known.get(name, np.nan)
-        seen.append(now)
-
-
-def _totals(data: dict[str, list[Datum]], numbers: Datum) -> dict[str, float]:
-    """The numbers for all probes together that were written with these: after those before, whatever their epoch."""
-    others = (*data.get(metadata.NUMBERS, ()), *data.get(metadata.START_NUMBERS, ()))
+def _totals_with(events: Events, numbers: Datum) -> dict[str, float]:
+    """Returns the numbers for all probes together that were written just before these numbers, at the same epoch."""
+    others = (*events.get(metadata.NUMBERS, ()), *events.get(metadata.START_NUMBERS, ()))
     since = max((datum.wall_time for datum in others if datum.wall_time < numbers.wall_time), default=-math.inf)
-    return {
-        tag.split("/", 1)[1]: float(datum.value)
-        for tag, found in data.items()
-        if tag.startswith(_TOTALS)
-        for datum in found
-        if datum.step == numbers.step and since < datum.wall_time <= numbers.wall_time
-    }
-
-
-def _last(data: dict[str, list[Datum]], tag: str) -> Datum | None:
-    return max(data.get(tag, ()), key=lambda datum: datum.wall_time, default=None)
-
-
-def _probe_name(info: RunInfo, probe: int) -> str:
-    label = info.probes[probe].label if probe < len(info.probes) else None
-    return f"{probe:02d}" if label is None else f"{probe:02d} {info.class_names.get(label, f'{info.label} {label}')}"
-
-
-def _text(datum: Datum) -> str:
-    value = datum.value.item()
-    return value.decode() if isinstance(value, bytes) else str(value)
+    totals = {}
+    for tag, data in events.items():
+        name = _total_name(tag)
+        for datum in data:
+            if name is not None and datum.step == numbers.step and since < datum.wall_time <= numbers.wall_time:
+                totals[name] = float(datum.value)
+    return totals

@@ -1,131 +1,160 @@
-"""Words for pictures: from an explanation to frames with captions."""
+"""Turns measurements into frames with captions, and epochs into filmstrips, on one scale of colours."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ..attribution.explanation import Explanation, build_frame
-from ..attribution.targets.base import Target
-from ..drawing.class_names import class_name
-from ..drawing.panels import Frame
+from ..attribution.explanation import build_frame
+from ..drawing.class_names import class_name, short_name
+from ..drawing.panels import Filmstrip, Frame
 from .history import EpochRecord
+from .monitor import Measurement
+from .writers.base import Run
 
-# A filmstrip shows at most so many epochs.
-_FILM_LENGTH = 12
-
-
-# Class names longer than this are shortened in captions.
-_NAME_LENGTH = 28
+# Maximum epochs in a filmstrip.
+_LONGEST_FILMSTRIP = 12
 
 
-@dataclass(frozen=True, eq=False)
-class Captions:
-    """What is known of the probes for the whole run.
+class FrameBuilder:
+    """Builds the frames of a training.
+
+    Each probe has one scale of colours for all epochs, up to the largest value so far, or one for each epoch where the
+    style asks for that (``scale="frame"``).
+
+    Args:
+        run: The probes' pictures, labels and names.
+        before: The builder of a training that this one continues, with whose scale it goes on.
 
     Attributes:
-        pictures: uint8 (N, H, W, 3), for display.
-        labels: int (N,), or None.
-        names: Class number to name.
-        target: What is explained, in words, where that is no class.
-        per_frame: Whether each map has a scale of its own.
-        label: What a label is: "class" or "identity".
-        partners: uint8 (N, H, W, 3), the partners where the probes are pairs.
-        quantity: What the score is, in words, and what to multiply it with.
+        run: The description.
+        vmax: (N,), the value that gets the strongest colour.
+        partner_vmax: (N,), the same of the partners.
     """
 
-    pictures: np.ndarray
-    labels: np.ndarray | None
-    names: Mapping[int, str]
-    target: str
-    per_frame: bool = False
-    label: str = "class"
-    partners: np.ndarray | None = None
-    quantity: tuple[str, float] = Target.quantity
+    def __init__(self, run: Run, before: FrameBuilder | None = None) -> None:
+        self.run = run
+        self.vmax = self.partner_vmax = np.zeros(len(run.pictures))
+        if before is not None:
+            self.vmax, self.partner_vmax = before.vmax, before.partner_vmax
 
-    def frames(
-        self, explanation: Explanation, record: EpochRecord, vmax: np.ndarray, partner_vmax: np.ndarray
-    ) -> tuple[Frame, ...]:
-        """One frame per probe with all its maps, to be drawn as a panel."""
-        frames = (self._frame(number, explanation, record, float(top)) for number, top in enumerate(vmax))
+    def restart(self) -> None:
+        """Forgets the largest values, before a training starts from scratch."""
+        self.vmax = self.partner_vmax = np.zeros(len(self.run.pictures))
+
+    def frames(self, measurement: Measurement, record: EpochRecord) -> tuple[Frame, ...]:
+        """Builds one frame per probe with all its maps, to be drawn as a panel, and keeps the largest values."""
+        partner = measurement.partner
+        self.vmax = self._raised(self.vmax, measurement.explanation.cam)
+        self.partner_vmax = self._raised(self.partner_vmax, None if partner is None else partner.cam)
         return tuple(
-            replace(frame, partner=self.partner(record, number, float(top)))
-            for number, (frame, top) in enumerate(zip(frames, partner_vmax, strict=True))
+            replace(self._frame(index, measurement, record), partner=self._partner(record, index))
+            for index in range(len(self.run.pictures))
         )
 
-    def partner(self, record: EpochRecord, number: int, vmax: float) -> Frame | None:
-        """The other picture of a pair with its map."""
-        if self.partners is None:
-            return None
-        maps = record.partner_maps
-        return Frame(self.partners[number], gradcam=None if maps is None else maps[number].astype(np.float32), vmax=vmax)
+    def filmstrips(self, records: Sequence[EpochRecord]) -> tuple[Filmstrip, ...]:
+        """Builds one filmstrip per probe over evenly spaced epochs; none where an epoch has no maps."""
+        indices = np.linspace(0, len(records) - 1, min(len(records), _LONGEST_FILMSTRIP)).round().astype(int)
+        shown = [records[index] for index in np.unique(indices)]
+        if any(record.maps is None for record in shown):
+            return ()
+        return tuple(
+            Filmstrip(
+                tuple(self._small_frame(record, index) for record in shown),
+                tuple(self.filmstrip_caption(record, index) for record in shown),
+                tuple(float(record.column("similarity_previous")[index]) for record in shown),
+            )
+            for index in range(len(self.run.pictures))
+        )
 
-    def _frame(self, number: int, explanation: Explanation, record: EpochRecord, vmax: float) -> Frame:
-        said, wrong = self.said(record, number)
+    def filmstrip_caption(self, record: EpochRecord, index: int) -> tuple[str, ...]:
+        """Returns the lines below a frame of a filmstrip, without a similarity that is unknown."""
+        similarity = record.column("similarity_previous")[index]
+        known = () if np.isnan(similarity) else (f"map similarity {similarity:.2f}",)
+        return (record.title, *self._short(record, index), *known)
+
+    def prediction(self, record: EpochRecord, index: int) -> tuple[str, bool]:
+        """Returns the predicted class with its probability, "" for a model without classes, and whether it is wrong."""
+        predicted, confidence = record.column("predicted")[index], record.column("confidence")[index]
+        if np.isnan(predicted):
+            return "", False
+        label = self._label(index)
+        return f"{self._name(predicted)} {confidence:.2f}", label is not None and int(predicted) != label
+
+    @property
+    def _per_frame(self) -> bool:
+        return self.run.info.scale == "frame"
+
+    def _raised(self, vmax: np.ndarray, maps: np.ndarray | None) -> np.ndarray:
+        """Returns the largest values of these maps, or of all so far."""
+        if maps is None:
+            return vmax
+        peaks = np.nan_to_num(maps.reshape(len(maps), -1), posinf=0).max(axis=1)
+        return peaks if self._per_frame else np.maximum(vmax, peaks)
+
+    def _frame(self, index: int, measurement: Measurement, record: EpochRecord) -> Frame:
+        explanation, vmax = measurement.explanation, float(self.vmax[index])
+        prediction, wrong = self.prediction(record, index)
         caption = []
-        if self.labels is not None:
-            name = self.name(self.labels[number])
-            caption.append(f"truth: {name}" if self.label == "class" else name)
-        if said:
-            caption.append(f"predicted: {said}")
-        explained = record.column("explained")[number]
-        caption.append(f"explained: {self.target if np.isnan(explained) else self.name(explained)}")
-        caption += [title(record), self._score(explanation.scores[number])]
+        label = self._label(index)
+        if label is not None:
+            caption.append(f"truth: {self._name(label)}" if self.run.info.label == "class" else self._name(label))
+        if prediction:
+            caption.append(f"predicted: {prediction}")
+        explained = record.column("explained")[index]
+        caption.append(f"explained: {self.run.info.target if np.isnan(explained) else self._name(explained)}")
+        caption += [record.title, self._score(explanation.scores[index])]
         if explanation.cam is not None:
-            caption.append(f"top {vmax:.3g}{' (this frame)' if self.per_frame else ''}")
+            caption.append(f"top {vmax:.3g}{' (this frame)' if self._per_frame else ''}")
         if wrong:
             caption.append("wrong")
         return build_frame(
-            {method: maps[number] for method, maps in explanation.maps.items()},
-            self.pictures[number],
+            {method: maps[index] for method, maps in explanation.maps.items()},
+            self.run.pictures[index],
             caption=caption,
-            short=self.short(record, number),
+            short=self._short(record, index),
             vmax=vmax,
             wrong=wrong,
         )
 
-    def short(self, record: EpochRecord, number: int) -> tuple[str, ...]:
-        """The caption of a small cell: what was predicted, and the truth where that was wrong."""
-        said, wrong = self.said(record, number)
-        if said and wrong and self.labels is not None:
-            return (f"{said} (truth: {self.name(self.labels[number])})",)
-        if said:
-            return (said,)
-        score = self._score(record.column("score")[number])
-        return (score,) if self.label == "class" or self.labels is None else (self.name(self.labels[number]), score)
+    def _small_frame(self, record: EpochRecord, index: int) -> Frame:
+        """Builds a frame of a filmstrip: the picture with its first map."""
+        assert record.maps is not None
+        gradcam = record.maps[index].astype(np.float32)
+        vmax = float(np.nan_to_num(gradcam).max()) if self._per_frame else float(self.vmax[index])
+        return Frame(
+            self.run.pictures[index],
+            gradcam=gradcam,
+            vmax=vmax,
+            wrong=self.prediction(record, index)[1],
+            partner=self._partner(record, index),
+        )
 
-    def film(self, record: EpochRecord, number: int) -> tuple[str, ...]:
-        """The lines below a frame of a filmstrip; nothing of a similarity that is not known."""
-        similarity = record.column("similarity_previous")[number]
-        known = () if np.isnan(similarity) else (f"map similarity {similarity:.2f}",)
-        return (title(record), *self.short(record, number), *known)
+    def _partner(self, record: EpochRecord, index: int) -> Frame | None:
+        """Builds the frame of the other picture of a pair."""
+        pictures, maps = self.run.partner_pictures, record.partner_maps
+        if pictures is None:
+            return None
+        gradcam = None if maps is None else maps[index].astype(np.float32)
+        return Frame(pictures[index], gradcam=gradcam, vmax=float(self.partner_vmax[index]))
 
-    def said(self, record: EpochRecord, number: int) -> tuple[str, bool]:
-        """The predicted class with its probability, and whether it is wrong; empty for a model without classes."""
-        predicted, confidence = record.column("predicted")[number], record.column("confidence")[number]
-        if np.isnan(predicted):
-            return "", False
-        wrong = self.labels is not None and int(predicted) != int(self.labels[number])
-        return f"{self.name(predicted)} {confidence:.2f}", wrong
+    def _short(self, record: EpochRecord, index: int) -> tuple[str, ...]:
+        """Returns the caption of a small cell: what was predicted, and the truth where that was wrong."""
+        prediction, wrong = self.prediction(record, index)
+        label = self._label(index)
+        if prediction:
+            return (f"{prediction} (truth: {self._name(label)})",) if wrong and label is not None else (prediction,)
+        score = self._score(record.column("score")[index])
+        return (score,) if label is None or self.run.info.label == "class" else (self._name(label), score)
 
     def _score(self, score: float) -> str:
-        name, factor = self.quantity
+        name, factor = self.run.info.quantity
         return f"{name} {factor * score + 0.0:.3g}"  # zero, not minus zero
 
-    def full_name(self, number: float) -> str:
-        """The name of a class or an identity."""
-        return class_name(number, self.names, self.label)
+    def _label(self, index: int) -> int | None:
+        return self.run.info.probes[index].label
 
-    def name(self, number: float) -> str:
-        """The name of a class or an identity, shortened in the middle."""
-        name = self.full_name(number)
-        if len(name) <= _NAME_LENGTH:
-            return name
-        return f"{name[: _NAME_LENGTH // 2]}…{name[-(_NAME_LENGTH // 2 - 1) :]}"
-
-
-def title(record: EpochRecord) -> str:
-    """Names a record: "epoch 12" or "start"."""
-    return "start" if record.epoch is None else f"epoch {record.epoch}"
+    def _name(self, number: float) -> str:
+        return short_name(class_name(number, self.run.info.class_names, self.run.info.label))

@@ -1,9 +1,10 @@
-"""What is to be seen of the probes at one moment: maps, what the model says, and how well it tells identities apart."""
+"""Measures the probes once an epoch: maps, predictions, pairs, rankings and filters with the current weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,26 +12,35 @@ from ..attribution.explainer import Explainer
 from ..attribution.explanation import Explanation
 from ..attribution.targets.base import Target
 from ..attribution.targets.embeddings import embeddings
+from ..drawing.pixels import Style
+from ..engine.base import Structure
+from ..engine.model import layer_paths
 from ..errors import ArgumentError
 from ..filters.kernels import Filters, filter_kernels
 from ..filters.top_activations import top_activations
+from ..metrics.regions import bounds, region_mask
 from ..reid.ranking import RankList
 from ..reid.retrieval import Gallery, check_gallery, rank_gallery
-from .pairs import Partners, separation
-from .probe import Probe
+from ..tensorboard_plugin.metadata import ProbeInfo, RunInfo
+from .pairs import Pairs, separation
+from .probe import ProbeSamples, display_pictures, explained_pictures
+from .writers.base import Run
 
-# Places of the cumulative matching characteristic that are logged.
-_PLACES = (1, 5, 10)
+# Ranks of the cumulative matching characteristic that are logged.
+_RANKS = (1, 5, 10)
+
+# A target that is written longer than this holds a class for each probe.
+_LONGEST_TARGET = 80
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """The probes at one moment.
+    """The probes with the weights of one moment.
 
     Attributes:
         explanation: Of the probes.
         partner: Of their partners, where the probes are pairs.
-        said: Name to (N,): the columns that do not come from the maps.
+        predictions: Name to (N,): the columns that do not come from the maps.
         totals: Name to number, for all probes together.
         rankings: Ranked lists with maps.
         pictures: Name to uint8 (H, W, 3): the learned filters.
@@ -39,117 +49,229 @@ class Measurement:
 
     explanation: Explanation
     partner: Explanation | None
-    said: Mapping[str, np.ndarray]
+    predictions: Mapping[str, np.ndarray]
     totals: Mapping[str, float]
     rankings: tuple[RankList, ...] = ()
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     failure: Exception | None = None
 
+    @property
+    def maps(self) -> np.ndarray | None:
+        """float32 (N, h, w), the maps of the probes whose drift is measured."""
+        return self.explanation.cam
+
+    @property
+    def partner_maps(self) -> np.ndarray | None:
+        """float32 (N, h', w'), the same of the partners."""
+        return None if self.partner is None else self.partner.cam
+
 
 class ProbeMonitor:
-    """Looks at the same probes again and again.
+    """Measures the same probes again and again.
 
     Args:
-        explainer: Of the model.
-        probe: The pictures.
-        target: What is explained, with its reference where the probes are pairs.
-        partners: The other pictures of the pairs, or None.
+        explainer: Of the model, with the target.
+        samples: The pictures.
+        pairs: The pairs that they make, or None.
         gallery: What to rank, or None.
         filters: Which filters to show, or None.
+
+    Raises:
+        ArgumentError: If one of these does not fit the model or the probes.
     """
 
     def __init__(
         self,
         explainer: Explainer,
-        probe: Probe,
-        target: Target,
-        partners: Partners | None,
-        gallery: Gallery | None,
+        samples: ProbeSamples,
+        pairs: Pairs | None = None,
+        gallery: Gallery | None = None,
         filters: Filters | None = None,
     ) -> None:
-        self._explainer, self._probe, self._target, self._partners = explainer, probe, target, partners
+        self._explainer, self._samples, self._pairs = explainer, samples, pairs
         self._gallery, self._filters = None, filters
-        self._warned = False
-        self.outputs = explainer.outputs(probe.images)
+        self._has_warned = False
+        self._outputs = explainer.runner.outputs(samples.images)
         if gallery is not None:
-            if gallery.query is None and probe.labels is None:
+            if gallery.query is None and samples.labels is None:
                 raise ArgumentError(
                     "gallery",
                     "come with queries where the probe has no identities",
                     "neither",
-                    "Gallery(..., query=(pictures, identities)), a probe (pictures, identities)",
+                    ["Gallery(..., query=(pictures, identities))", "a probe (pictures, identities)"],
                 )
-            query = gallery.query if gallery.query is not None else (probe.images, probe.labels)
+            query = gallery.query if gallery.query is not None else (samples.images, samples.labels)
             self._gallery = replace(gallery, query=query)
             check_gallery(self._gallery, explainer)
         if filters is not None:
             filter_kernels(explainer.model, filters.layer)
 
-    def measure(self, number: int, end: bool = False) -> Measurement:
+    def describe(self, class_names: Mapping[int, str], style: Style, every: int) -> Run:
+        """Describes the training for those who write and draw.
+
+        Args:
+            class_names: Names of classes or identities by number.
+            style: Colours and scale of the maps.
+            every: Epochs from one logged epoch to the next.
+
+        Raises:
+            ArgumentError: If the names do not fit the model's classes, the probes are no pictures, or a region lies
+                outside of them.
+        """
+        samples, target = self._samples, self._explainer.target
+        self._check_class_names(class_names)
+        images = self._explained_pictures("probe", samples.images)
+        partners = source = None
+        if self._pairs is not None:
+            partners, source = self._explained_pictures("target", self._pairs.pictures), self._pairs.source
+        masks = self.region_masks()
+        boxes = [None] * len(samples) if masks is None else [bounds(mask) for mask in masks]
+        labels = [None] * len(samples) if samples.labels is None else [int(label) for label in samples.labels]
+        info = RunInfo(
+            input_size=(images.shape[1], images.shape[2]),
+            probes=tuple(ProbeInfo(label, box) for label, box in zip(labels, boxes, strict=True)),
+            layer=self._explainer.explained_layer(samples.images),
+            target=_in_words(target, self._pairs),
+            quantity=target.quantity,
+            label="identity" if target.is_embedding else "class",
+            methods=self._explainer.methods,
+            colormap=style.colormap,
+            scale=style.scale,
+            class_names=class_names,
+            every=every,
+            pairs=self._pairs is not None,
+        )
+        return Run(info, *display_pictures(images, samples.display_images, partners, source))
+
+    def region_masks(self) -> list[np.ndarray] | None:
+        """Draws the region of each probe as a mask (H, W) of the input; returns None without regions.
+
+        Raises:
+            ArgumentError: If a region is neither box nor mask.
+        """
+        if self._samples.regions is None:
+            return None
+        size = self._explained_pictures("probe", self._samples.images).shape[1:3]
+        return [region_mask(region, size) for region in self._samples.regions]
+
+    def measure(self, number: int, is_last: bool = False) -> Measurement:
         """Explains the probes with the current weights.
 
         Args:
-            number: How many epochs have been looked at, this one included; 0 before the first.
-            end: Whether this is the last epoch.
+            number: How many epochs have been measured, this one included; 0 before the first.
+            is_last: Whether this is the last epoch.
         """
         explanation, partner, totals = self._explained()
         rankings: tuple[RankList, ...] = ()
         failure = None
-        if self._gallery is not None and (end or number % self._gallery.every == 0):
+        if self._gallery is not None and (is_last or number % self._gallery.every == 0):
             try:
                 rankings, retrieval = self._ranked(self._gallery)
                 totals |= retrieval
             except Exception as error:
                 failure = error
-        present = {name: value for name, value in totals.items() if np.isfinite(value)}
         return Measurement(
-            explanation, partner, self._said(explanation), present, rankings, self._drawn_filters(number, end), failure
+            explanation=explanation,
+            partner=partner,
+            predictions=_predictions(explanation),
+            totals={name: value for name, value in totals.items() if np.isfinite(value)},
+            rankings=rankings,
+            pictures=self._drawn_filters(number, is_last),
+            failure=failure,
         )
 
-    def _ranked(self, gallery: Gallery) -> tuple[tuple[RankList, ...], dict[str, float]]:
-        ranking = rank_gallery(gallery, self._explainer, warn=not self._warned)
-        self._warned = True
-        found = {f"rank_{place}": float(ranking.cmc[place - 1]) for place in _PLACES if place <= len(ranking.cmc)}
-        return ranking.explained, {"mean_ap": ranking.mean_ap, **found}
+    def _explained_pictures(self, name: str, images: Structure) -> np.ndarray:
+        return explained_pictures(name, images, self._explainer.runner.explained_input(self._samples.images))
 
-    def _drawn_filters(self, number: int, end: bool) -> dict[str, np.ndarray]:
+    def _check_class_names(self, class_names: Mapping[int, str]) -> None:
+        target = self._explainer.target
+        shape: tuple[int, ...] = getattr(target.select_output(self._outputs).predictions, "shape", ())
+        if not class_names or len(shape) != 2 or target.is_embedding:
+            return
+        classes = max(shape[1], 2)
+        if set(class_names) != set(range(classes)):
+            raise ArgumentError(
+                "class_names",
+                f"name the classes 0 to {classes - 1} of the model",
+                f"{len(class_names)} names",
+                f"a list of {classes} names",
+            )
+
+    def _ranked(self, gallery: Gallery) -> tuple[tuple[RankList, ...], dict[str, float]]:
+        ranking = rank_gallery(gallery, self._explainer, warn=not self._has_warned)
+        self._has_warned = True
+        cmc = {f"rank_{rank}": float(ranking.cmc[rank - 1]) for rank in _RANKS if rank <= len(ranking.cmc)}
+        return ranking.explained, {"mean_ap": ranking.mean_ap, **cmc}
+
+    def _drawn_filters(self, number: int, is_last: bool) -> dict[str, np.ndarray]:
+        """Draws kernels when they are due, and at both ends the pictures that excite them most."""
         filters, model = self._filters, self._explainer.model
         drawn: dict[str, np.ndarray] = {}
         if filters is None:
             return drawn
-        if end or number % filters.every == 0:
-            # In the layer's own order, so that a filter stays in its place.
+        if is_last or number % filters.every == 0:
+            # In the layer's own order, so that a filter keeps its position.
             drawn["filters/kernels"] = filter_kernels(model, filters.layer, sort=None).draw("common")
-        if filters.images is not None and (end or number == 0):
+        if filters.images is not None and (is_last or number == 0):
             kernels = filter_kernels(model, filters.layer)
             chosen = np.sort(kernels.order[: filters.count])
-            found = top_activations(model, filters.images, kernels.layer, chosen.tolist(), filters.top)
-            drawn["filters/top"] = found.draw()
+            top = top_activations(
+                model,
+                filters.images,
+                kernels.layer,
+                chosen.tolist(),
+                filters.top,
+                image=filters.image,
+                label=filters.label,
+            )
+            drawn["filters/top"] = top.draw()
         return drawn
 
     def _explained(self) -> tuple[Explanation, Explanation | None, dict[str, float]]:
-        if self._partners is None:
-            return self._explainer(self._probe.images), None, {}
-        score, pictures = self._partners.score, self._partners.pictures
+        """Explains probes and partners, each with the embeddings of the other as its reference."""
+        if self._pairs is None:
+            return self._explainer(self._samples.images), None, {}
+        target, score, pictures = self._explainer.target, self._pairs.score, self._pairs.pictures
         # The partners are embedded once; from the explanation of the probes come the probes' own embeddings.
-        other = self._explainer.embed(pictures)
-        explanation = self._explainer(self._probe.images, self._target.on_same_output(score(other)))
-        one = embeddings(replace(self.outputs, predictions=explanation.predictions), self._target)
-        partner = self._explainer(pictures, self._target.on_same_output(score(one)))
-        return explanation, partner, dict(separation(self._partners, one, other))
+        partners = self._explainer.embed(pictures)
+        explanation = self._explainer(self._samples.images, target.on_same_output(score(partners)))
+        probes = embeddings(replace(self._outputs, predictions=explanation.predictions), target)
+        partner = self._explainer(pictures, target.on_same_output(score(probes)))
+        return explanation, partner, dict(separation(self._pairs, probes, partners))
 
-    def _said(self, explanation: Explanation) -> dict[str, np.ndarray]:
-        """What the model said."""
-        said = {"score": explanation.scores}
+
+def check_explainer(explainer: Explainer, model: Any) -> None:
+    """Raises ArgumentError unless an explainer's model is the model in training, within it, or made of its weights."""
+    if explainer.model is model or any(layer is explainer.model for _, layer in layer_paths(model)):
+        return
+    trained = {id(weight) for weight in model.weights}
+    weights = explainer.model.weights
+    if not weights or any(id(weight) not in trained for weight in weights):
+        raise ArgumentError(
+            "explainer",
+            "explain the model in training, a model within it, or one made of its layers",
+            f"an explainer of {explainer.model.name!r}, in a training of {model.name!r}",
+            ["Explainer(model)", "Explainer(keras.Model(model.input, model.get_layer('embedding').output))"],
+        )
+
+
+def _predictions(explanation: Explanation) -> dict[str, np.ndarray]:
+    """Returns what the model predicts for the probes, by column."""
+    columns = {"score": explanation.scores}
+    if explanation.classes is not None:
+        columns["explained"] = explanation.classes
+    probabilities = explanation.probabilities
+    if probabilities is not None:
+        # A model whose outputs are not finite predicts nothing.
+        broken = ~np.isfinite(probabilities).all(axis=1)
+        columns["predicted"] = np.where(broken, np.nan, probabilities.argmax(axis=1))
+        columns["confidence"] = probabilities.max(axis=1)
         if explanation.classes is not None:
-            said["explained"] = explanation.classes
-        probabilities = explanation.probabilities
-        if probabilities is not None:
-            samples = np.arange(len(explanation))
-            # A model whose outputs are not finite predicts nothing.
-            broken = ~np.isfinite(probabilities).all(axis=1)
-            said["predicted"] = np.where(broken, np.nan, probabilities.argmax(axis=1))
-            said["confidence"] = probabilities.max(axis=1)
-            if explanation.classes is not None:
-                said["probability"] = probabilities[samples, explanation.classes]
-        return said
+            columns["probability"] = probabilities[np.arange(len(explanation)), explanation.classes]
+    return columns
+
+
+def _in_words(target: Target, pairs: Pairs | None) -> str:
+    if pairs is not None:
+        return f"{pairs.name} to the partner"
+    return repr(target) if len(repr(target)) < _LONGEST_TARGET else "Class of each probe"

@@ -1,4 +1,4 @@
-"""Pairs among the probes: which picture each probe is compared with, and how well the network tells people apart."""
+"""Pairs of a probe: which picture each probe is compared with, and how well the network tells identities apart."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..attribution.targets.base import Target
 from ..engine.base import Structure
 from ..errors import ArgumentError
 from ..reid.ranking import directions
-from .probe import Probe
+from .probe import ProbeSamples
 
 
 @dataclass(frozen=True, eq=False)
-class Partners:
-    """The other pictures of N pairs.
+class Pairs:
+    """The pairs that N probes make, each with its partner.
 
     Attributes:
         score: Makes the target out of what a picture is compared with.
-        name: Of that target.
-        pictures: What the model takes, one per probe.
+        name: The name of that target.
+        pictures: The partners as the model takes them, one per probe.
         source: int (N,), which probe each partner is, or None where they are other pictures.
         positive: bool (N, N), whether probe i and partner j show one identity in two pictures.
         negative: bool (N, N), whether they show two identities.
@@ -37,25 +37,25 @@ class Partners:
 
 
 def lacks_reference(target: Target) -> bool:
-    """Whether a target compares pictures but does not say with which."""
+    """Returns whether a target compares pictures but does not say with which."""
     comparison = target.comparison()
     return comparison is not None and comparison[0].references[0] is None
 
 
-def take_partners(target: Target, probe: Probe) -> tuple[Target, Partners | None]:
-    """Finds the partners of the probes in a target that compares.
+def make_pairs(target: Target, samples: ProbeSamples) -> tuple[Target, Pairs | None]:
+    """Pairs probes as a target compares them.
 
     Args:
         target: Any. A :class:`keras_gradcam.Similarity`, ``Dot`` or ``Distance`` without a reference pairs each probe
             with the next one that has its label; one with a picture for each probe pairs it with that. Without labels
             such pairs are taken to be of one identity each; with labels nothing is known of the partners' identities.
-        probe: The probes; their labels are identities.
+        samples: The probes; their labels are identities.
 
     Returns:
-        The target with its reference, and the partners, or None where there are no pairs.
+        The target with its reference, and the pairs, or None where there are none.
 
     Raises:
-        ValueError: If a reference is missing and the labels do not give one.
+        ArgumentError: If a reference is missing and the labels do not give one.
     """
     import keras
 
@@ -64,73 +64,73 @@ def take_partners(target: Target, probe: Probe) -> tuple[Target, Partners | None
         return target, None
     compared, factor = comparison
     (reference,) = compared.references
-    count, kind = len(probe), type(compared)
+    count, kind = len(samples), type(compared)
 
-    def score(other: Any) -> Target:
-        return kind(other) if factor == 1 else factor * kind(other)
+    def score(reference: Any) -> Target:
+        return kind(reference) if factor == 1 else factor * kind(reference)
 
     name = kind.__name__ if factor == 1 else f"{'-' if factor == -1 else f'{factor:g}*'}{kind.__name__}"
     if reference is None:
-        labels, source = _next_of_the_same(probe.labels, repr(compared))
-        pictures = keras.tree.map_structure(lambda array: array[source], probe.images)
-        alike = labels[:, None] == labels[source][None]
-        itself = np.arange(count)[:, None] == source[None]
-        partners = Partners(score, name, pictures, source, alike & ~itself, ~alike)
-        return target.on_same_output(score(pictures)), partners
-    if isinstance(reference, np.ndarray) and (len(reference) < count or reference.ndim != _axes(probe.images)):
-        return target, None  # one for all, or embeddings
+        labels, source = _next_with_same_label(samples.labels, repr(compared))
+        pictures = keras.tree.map_structure(lambda array: array[source], samples.images)
+        same = labels[:, None] == labels[source][None]
+        is_itself = np.arange(count)[:, None] == source[None]
+        pairs = Pairs(score, name, pictures, source, same & ~is_itself, ~same)
+        return target.on_same_output(score(pictures)), pairs
+    if isinstance(reference, np.ndarray) and (len(reference) < count or reference.ndim != _axes(samples.images)):
+        return target, None  # one reference for all probes, or embeddings
     pictures = keras.tree.map_structure(lambda array: np.asarray(array)[:count], reference)
     # Labels are the probes' own: whether the partners show the same identities or other ones is not known.
-    alike = np.eye(count, dtype=bool)
-    apart = ~alike
-    if probe.labels is not None:
-        alike = apart = np.zeros((count, count), bool)
-    return target.on_same_output(score(pictures)), Partners(score, name, pictures, None, alike, apart)
+    positive = np.eye(count, dtype=bool)
+    negative = ~positive
+    if samples.labels is not None:
+        positive = negative = np.zeros((count, count), bool)
+    return target.on_same_output(score(pictures)), Pairs(score, name, pictures, None, positive, negative)
 
 
-def separation(partners: Partners, one: np.ndarray, other: np.ndarray) -> Mapping[str, float]:
-    """How well embeddings tell identities apart.
+def separation(pairs: Pairs, probes: np.ndarray, partners: np.ndarray) -> Mapping[str, float]:
+    """Measures how well embeddings tell identities apart.
 
     Args:
-        partners: The pairs.
-        one: (N, D), embeddings of the probes.
-        other: (N, D), embeddings of their partners.
+        pairs: The pairs.
+        probes: (N, D), embeddings of the probes.
+        partners: (N, D), embeddings of their partners.
 
     Returns:
         Mean cosine similarity of pictures of one identity ("similarity_positive"), of two ("similarity_negative"), and
         the difference ("similarity_gap"), where there are such pictures.
     """
-    cosines = directions(one) @ directions(other).T
-    found = {}
-    if partners.positive.any():
-        found["similarity_positive"] = float(cosines[partners.positive].mean())
-    if partners.negative.any():
-        found["similarity_negative"] = float(cosines[partners.negative].mean())
-    if len(found) == 2:
-        found["similarity_gap"] = found["similarity_positive"] - found["similarity_negative"]
-    return found
+    cosines = directions(probes) @ directions(partners).T
+    means = {}
+    if pairs.positive.any():
+        means["similarity_positive"] = float(cosines[pairs.positive].mean())
+    if pairs.negative.any():
+        means["similarity_negative"] = float(cosines[pairs.negative].mean())
+    if len(means) == 2:
+        means["similarity_gap"] = means["similarity_positive"] - means["similarity_negative"]
+    return means
 
 
-def _next_of_the_same(labels: np.ndarray | None, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """For each probe the next one with its label, the last followed by the first."""
+def _next_with_same_label(labels: np.ndarray | None, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the labels, and for each probe the next one with its label, the last followed by the first."""
     if labels is None:
         raise ArgumentError(
             "probe",
             "have identities as labels for a target without reference",
             f"{target} and no labels",
-            "(pictures, identities); Similarity(pictures of the partners)",
+            ["(pictures, identities)", "Similarity(pictures of the partners)"],
         )
     source = np.empty(len(labels), int)
     for label in np.unique(labels):
-        (places,) = np.nonzero(labels == label)
-        if len(places) == 1:
+        (indices,) = np.nonzero(labels == label)
+        if len(indices) == 1:
             raise ArgumentError(
                 "probe",
                 "hold at least two pictures of each identity to pair them",
                 f"one of {label} among {len(labels)}",
-                "more pictures, to choose from; Similarity(pictures of the partners)",
+                ["more pictures, to choose from", "Similarity(pictures of the partners)"],
             )
-        source[places] = np.roll(places, -1)
+        source[indices] = np.roll(indices, -1)
     return labels, source
 
 

@@ -9,33 +9,153 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.inputs import Batch, join_batches, read_batches
+from ..attribution.batches import Batch, Selector, join_batches, read_batches
 from ..attribution.targets.classes import class_numbers
 from ..drawing.pixels import displayed, no_larger_than_a_cell
 from ..engine.base import Structure
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_whole_number
 from ..metrics.regions import Region
 
-# A dataset is read this many times as far as there are probes, in search of pairs.
-_FAR = 32
+# In search of pairs, a data set is read up to this many times as far as there are probes.
+_READ_AHEAD = 32
 
-# So many pictures of an identity are taken while there are others: each pair is another one then.
-_OF_EACH = 4
+# Maximum pictures per identity, so that pairs cover several identities.
+_PER_IDENTITY = 4
+
+
+class Probe:
+    """The pictures that a :class:`keras_gradcam.GuidedGradCAMCallback` explains at every epoch.
+
+    They are read when a callback takes the probe: the first ones, or where the callback's target compares pictures of
+    one identity, the first whose identity has another picture, four of each while there is room for more identities.
+
+    Args:
+        data: An array of pictures, ``(pictures, labels)``, or a list or dict of arrays for several inputs; a
+            ``tf.data.Dataset``, a ``keras.utils.PyDataset``, a ``torch.utils.data.DataLoader`` or any iterable of
+            pictures or batches, with or without labels. Labels are class numbers or one-hot.
+        limit: Maximum number of pictures.
+        regions: Where attention should (or should not) be, one per picture of ``data``: boxes (x0, y0, x1, y1) in input
+            pixels, upper bounds exclusive, or masks (H, W). Adds the share of mass inside and the pointing game.
+        display_images: The pictures as people know them where the model takes preprocessed ones, one per picture of
+            ``data``, (N, H, W, 3). By default the model's inputs are stretched for display.
+        image: Where samples are dicts, as those of ``tensorflow_datasets``: the key of the pictures, or a function that
+            makes what the model takes out of a sample.
+        label: The same for the labels.
+
+    Raises:
+        ArgumentError: If ``limit`` is no whole number >= 1.
+
+    Example:
+        >>> import numpy as np
+        >>> probe = Probe((np.zeros((9, 8, 8, 3)), np.eye(3)[[2, 0, 1] * 3]), limit=4)
+        >>> probe.read().labels
+        array([2, 0, 1, 2])
+        >>> samples = [{"image": np.zeros((8, 8, 3)), "label": 5}, {"image": np.ones((8, 8, 3)), "label": 2}]
+        >>> Probe(samples, image="image", label="label").read().labels
+        array([5, 2])
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        limit: int = 16,
+        regions: Sequence[Region] | np.ndarray | None = None,
+        display_images: Any = None,
+        image: Selector = None,
+        label: Selector = None,
+    ) -> None:
+        check_whole_number("limit", limit, 1)
+        self.limit = int(limit)
+        self._data, self._image, self._label = data, image, label
+        self._regions, self._display_images = regions, display_images
+
+    def read(self, paired: bool = False) -> ProbeSamples:
+        """Reads the pictures and what belongs to them.
+
+        Args:
+            paired: Whether each picture should have another one of its label, where there are more than ``limit``.
+
+        Returns:
+            Copies: what happens to the data afterwards does not change them.
+
+        Raises:
+            ArgumentError: If the data hold no pictures, labels are neither integers nor one-hot, no label occurs twice
+                where pairs are asked for, or there are fewer regions or display images than pictures.
+
+        Example:
+            >>> import numpy as np
+            >>> Probe((np.zeros((6, 8, 8, 3)), [5, 1, 2, 3, 1, 5]), limit=4).read(paired=True).indices
+            array([0, 1, 4, 5])
+        """
+        import keras
+
+        batch = self._gathered(paired)
+        images = keras.tree.map_structure(_as_array, batch.images)
+        flat = keras.tree.flatten(images)
+        if not flat or any(array.dtype.kind in "OSU" for array in flat) or not len(flat[0]):
+            raise ArgumentError(
+                "probe",
+                "hold at least one picture",
+                _described(self._data),
+                ["images", "(images, labels)", "a tf.data.Dataset or a PyDataset of either"],
+            )
+        count, labels = len(flat[0]), None
+        indices = np.arange(min(self.limit, count))
+        if batch.labels is not None:
+            labels = class_numbers("probe[1]", batch.labels, soft=True)
+            if len(labels) != count:
+                raise ArgumentError("probe", "have one label per picture", f"{len(labels)} labels for {count} pictures")
+            if paired and count > self.limit:
+                indices = paired_indices(labels, self.limit)
+            labels = labels[indices]
+        images = keras.tree.map_structure(lambda array: array[indices], images)
+        if not all(np.isfinite(array).all() for array in keras.tree.flatten(images)):
+            warnings.warn(
+                "`probe` holds values that are not finite; what is shown for them says nothing.", stacklevel=3
+            )
+        return ProbeSamples(
+            images,
+            labels,
+            indices,
+            select_regions(self._regions, indices),
+            select_display_images(self._display_images, indices),
+        )
+
+    def _gathered(self, paired: bool) -> Batch:
+        """Reads as many samples as are needed."""
+        parts: list[Batch] = []
+        count = 0
+        for batch in read_batches(self._data, name="probe", image=self._image, label=self._label, endless=True):
+            parts.append(batch)
+            count += len(batch)
+            labels = [part.labels for part in parts if part.labels is not None]
+            far = count >= self.limit * _READ_AHEAD
+            if count >= self.limit and (not paired or not labels or far or _suffice(labels, self.limit)):
+                break
+        return join_batches(parts)
+
+    def __repr__(self) -> str:
+        return f"Probe({_described(self._data)}, limit={self.limit})"
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
-    """Some pictures of what the user gave, copied.
+class ProbeSamples:
+    """The pictures of a probe.
 
     Attributes:
         images: What the model takes, N samples.
         labels: int (N,), or None.
-        places: int (N,), where they stand in what was given.
+        indices: int (N,), their positions in the data.
+        regions: One box or mask per picture, or None.
+        display_images: uint8 (N, H, W, 3), or None.
     """
 
     images: Structure
     labels: np.ndarray | None
-    places: np.ndarray
+    indices: np.ndarray
+    regions: tuple[Region, ...] | None = None
+    display_images: np.ndarray | None = None
 
     def __len__(self) -> int:
         import keras
@@ -43,193 +163,143 @@ class Probe:
         return len(keras.tree.flatten(self.images)[0])
 
 
-def take_probe(probe: Any, limit: int, paired: bool = False) -> Probe:
-    """Takes samples out of anything that Keras trains on: the first ``limit``, or those that make pairs.
-
-    Args:
-        probe: An array of images; ``(images, labels)``; a ``tf.data.Dataset`` of either, batched or not; a
-            ``keras.utils.PyDataset``. Images of a model with several inputs are a list or dict of arrays.
-        limit: How many samples to take.
-        paired: Whether each should have another one of its label, where there are more samples than ``limit``.
-
-    Raises:
-        ValueError: If it is none of these, holds nothing, or labels are neither integers nor one-hot.
-
-    Example:
-        >>> import numpy as np
-        >>> take_probe((np.zeros((9, 8, 8, 3)), np.eye(3)[[2, 0, 1] * 3]), 4).labels
-        array([2, 0, 1, 2])
-        >>> take_probe((np.zeros((6, 8, 8, 3)), [5, 1, 2, 3, 1, 5]), 4, paired=True).places
-        array([0, 1, 4, 5])
-    """
-    import keras
-
-    found = _gathered(probe, limit, paired)
-    images, labels = found.images, found.labels
-    if isinstance(images, (list, tuple)) and images and all(np.ndim(one) == 3 for one in images):
-        images = np.stack([np.asarray(one) for one in images])  # a list of pictures
-    images = keras.tree.map_structure(_array, images)
-    flat = keras.tree.flatten(images)
-    if not flat or any(array.dtype.kind in "OSU" for array in flat) or not len(flat[0]):
-        raise ArgumentError(
-            "probe",
-            "hold at least one picture",
-            str(_described(probe)),
-            "images, (images, labels), a tf.data.Dataset or a PyDataset of either",
-        )
-    count = len(flat[0])
-    places = np.arange(min(limit, count))
-    if labels is not None:
-        labels = class_numbers("probe[1]", labels, soft=True)
-        if len(labels) != count:
-            raise ArgumentError("probe", "have one label per picture", f"{len(labels)} labels for {count} pictures")
-        if paired and count > limit:
-            places = paired_places(labels, limit)
-        labels = labels[places]
-    images = keras.tree.map_structure(lambda array: array[places], images)
-    if not all(np.isfinite(array).all() for array in keras.tree.flatten(images)):
-        warnings.warn("`probe` holds values that are not finite; what is shown for them says nothing.", stacklevel=3)
-    return Probe(images, labels, places)
+def as_probe(data: Probe | Any) -> Probe:
+    """Returns a probe itself, or the probe of a data set."""
+    return data if isinstance(data, Probe) else Probe(data)
 
 
-def paired_places(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Chooses labels that occur more than once: of as many values as there is room for four times, the first ones.
+def paired_indices(labels: np.ndarray, limit: int) -> np.ndarray:
+    """Chooses pictures whose label occurs more than once, at first four of each label.
 
     Args:
         labels: int (N,).
-        limit: How many to choose at most.
+        limit: Maximum number of pictures.
 
     Returns:
-        int, at most ``limit`` positions, ascending.
+        int, at most ``limit`` indices, ascending.
 
     Raises:
-        ValueError: If no label occurs twice.
+        ArgumentError: If no label occurs twice.
 
     Example:
         >>> import numpy as np
-        >>> paired_places(np.array([1, 1, 1, 1, 1, 2, 3, 2]), 6)
+        >>> paired_indices(np.array([1, 1, 1, 1, 1, 2, 3, 2]), 6)
         array([0, 1, 2, 3, 5, 7])
     """
-    found: dict[int, list[int]] = {}
-    for place, label in enumerate(labels.tolist()):
-        found.setdefault(label, []).append(place)
-    # In the order in which they become pairs, which does not depend on how far a dataset was read.
-    groups = sorted((places for places in found.values() if len(places) > 1), key=lambda places: places[1])
+    by_label: dict[int, list[int]] = {}
+    for index, label in enumerate(labels.tolist()):
+        by_label.setdefault(label, []).append(index)
+    # In the order in which they become pairs, which does not depend on how far a data set was read.
+    groups = sorted((indices for indices in by_label.values() if len(indices) > 1), key=lambda indices: indices[1])
     if not groups or limit < 2:
         raise ArgumentError(
             "probe",
             "hold two pictures of an identity, to pair them",
-            f"{len(labels)} pictures of {len(found)} identities, max_probes={limit}",
-            "pictures sorted by identity, Similarity(pictures of the partners)",
+            f"{len(labels)} pictures of {len(by_label)} identities, limit={limit}",
+            ["pictures sorted by identity", "Similarity(pictures of the partners)"],
         )
     chosen: list[int] = []
-    for places in groups:
-        room = min(limit - len(chosen), _OF_EACH)
-        if room > 1:  # one alone would have no partner
-            chosen += places[:room]
-    more = sorted(place for places in groups for place in places[_OF_EACH:] if places[0] in chosen)
+    for indices in groups:
+        room = min(limit - len(chosen), _PER_IDENTITY)
+        if room > 1:  # a single one would have no partner
+            chosen += indices[:room]
+    more = sorted(index for indices in groups for index in indices[_PER_IDENTITY:] if indices[0] in chosen)
     return np.sort(chosen + more[: limit - len(chosen)])
 
 
-def explained_pictures(name: str, images: Structure, which: int) -> np.ndarray:
-    """Of what a model takes, the input that is explained.
+def explained_pictures(name: str, images: Structure, input_index: int) -> np.ndarray:
+    """Returns the input that is explained, of what a model takes.
 
     Raises:
-        ValueError: If it holds no pictures.
+        ArgumentError: If it holds no pictures.
     """
     import keras
 
-    pictures = keras.tree.flatten(images)[which]
+    pictures = keras.tree.flatten(images)[input_index]
     if pictures.ndim not in (3, 4):
-        raise ValueError(
-            f"`{name}` must hold pictures, shape (N, H, W, C) or (N, H, W). Received: shape {pictures.shape}. "
-            "Candidates: keras_gradcam.Explainer, for series and volumes."
+        raise ArgumentError(
+            name,
+            "hold pictures, shape (N, H, W, C) or (N, H, W)",
+            f"shape {pictures.shape}",
+            "keras_gradcam.Explainer, for series and volumes",
         )
     return np.asarray(pictures)
 
 
-class Display:
-    """The probes as people know them.
+def display_pictures(
+    images: np.ndarray, display_images: np.ndarray | None, partners: np.ndarray | None, source: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the probes and their partners as people know them, uint8 (N, H, W, 3), no larger than they are drawn.
 
     Args:
-        images: (N, H, W, C), as the model takes them.
-        given: uint8 (N, H', W', 3), where the user gave pictures.
+        images: (N, H, W, C), the probes as the model takes them.
+        display_images: uint8 (N, H', W', 3), where the user gave pictures to show, or None.
+        partners: (N, H, W, C), the other pictures of pairs, or None.
+        source: int (N,), the probe that each partner is, or None where they are other pictures.
     """
-
-    def __init__(self, images: np.ndarray, given: np.ndarray | None) -> None:
-        self._images, self._given = images, given
-
-    @property
-    def pictures(self) -> np.ndarray:
-        """uint8 (N, H, W, 3), no larger than they are drawn."""
-        return no_larger_than_a_cell(displayed(self._images) if self._given is None else self._given)
-
-    def partners(self, images: np.ndarray, source: np.ndarray | None) -> np.ndarray:
-        """The partners, by the same rule: probes themselves, at ``source``, or other pictures."""
-        if source is not None:
-            return self.pictures[source]
-        if images.shape[1:] != self._images.shape[1:]:
-            return no_larger_than_a_cell(displayed(images))
-        # One rule for both, so that they can be compared.
-        return no_larger_than_a_cell(displayed(np.concatenate([self._images, images]))[len(self._images) :])
+    pictures = no_larger_than_a_cell(displayed(images) if display_images is None else display_images)
+    if partners is None or source is not None:
+        return pictures, None if source is None else pictures[source]
+    if partners.shape[1:] != images.shape[1:]:
+        return pictures, no_larger_than_a_cell(displayed(partners))
+    # Stretched together with the probes, so that both can be compared.
+    together = displayed(np.concatenate([images, partners]))
+    return pictures, no_larger_than_a_cell(together[len(images) :])
 
 
-def given_pictures(images: Any, places: Sequence[int] | np.ndarray) -> np.ndarray | None:
-    """The given pictures at the places of the probes, ready for display."""
+def select_regions(
+    regions: Sequence[Region] | np.ndarray | None, indices: Sequence[int] | np.ndarray
+) -> tuple[Region, ...] | None:
+    """Selects the regions of the probes, which stand at ``indices`` of the data.
+
+    Raises:
+        ArgumentError: If there are too few.
+    """
+    if regions is None:
+        return None
+    if len(regions) <= max(indices):
+        raise ArgumentError(
+            "regions",
+            f"hold one box or mask per picture of the probe's data{_explained(indices)}",
+            f"{len(regions)} for {max(indices) + 1} probes",
+        )
+    return tuple(regions[index] for index in indices)
+
+
+def select_display_images(images: Any, indices: Sequence[int] | np.ndarray) -> np.ndarray | None:
+    """Selects the display images of the probes, which stand at ``indices`` of the data.
+
+    Raises:
+        ArgumentError: If there are too few, or they are no pictures.
+    """
     if images is None:
         return None
     pictures = np.asarray(images)
     single = pictures.ndim == 3 and pictures.shape[-1] in (1, 3, 4)
-    if pictures.ndim not in (3, 4) or single or len(pictures) <= max(places):
-        raise ValueError(
-            f"`display_images` must hold one picture per probe, shape ({max(places) + 1}, H, W, 3). "
-            f"Received: shape {pictures.shape}.{_explained_places(places)}"
+    if pictures.ndim not in (3, 4) or single or len(pictures) <= max(indices):
+        raise ArgumentError(
+            "display_images",
+            f"hold one picture per picture of the probe's data, shape ({max(indices) + 1}, H, W, 3)"
+            f"{_explained(indices)}",
+            f"shape {pictures.shape}",
         )
-    return displayed(pictures[places])
+    return displayed(pictures[indices])
 
 
-def given_regions(
-    regions: Sequence[Region] | np.ndarray | None, indices: Sequence[int] | np.ndarray
-) -> list[Region] | None:
-    """Returns the regions of the probes, which stand at ``indices`` of the pictures given."""
-    if regions is None:
-        return None
-    if len(regions) <= max(indices):
-        raise ValueError(
-            f"`regions` must hold one box or mask per probe. Received: {len(regions)} for {max(indices) + 1} probes."
-            f"{_explained_places(indices)}"
-        )
-    return [regions[index] for index in indices]
-
-
-def _explained_places(places: Sequence[int] | np.ndarray) -> str:
-    if max(places) < len(places):
+def _explained(indices: Sequence[int] | np.ndarray) -> str:
+    """Says why probes need what belongs to a later picture."""
+    if max(indices) < len(indices):
         return ""
-    return (
-        f" The probes are {len(places)} of the pictures given, chosen to make pairs; the last is number {max(places)}."
-    )
-
-
-def _gathered(probe: Any, limit: int, paired: bool) -> Batch:
-    """As many samples as are needed."""
-    parts: list[Batch] = []
-    count = 0
-    for batch in read_batches(probe, name="probe", endless=True):
-        parts.append(batch)
-        count += len(batch)
-        labels = [part.labels for part in parts if part.labels is not None]
-        if count >= limit and (not paired or not labels or count >= limit * _FAR or _suffice(labels, limit)):
-            break
-    return join_batches(parts)
+    return f" ({len(indices)} of the pictures were chosen to make pairs; the last is number {max(indices)})"
 
 
 def _suffice(labels: Sequence[np.ndarray], limit: int) -> bool:
-    """Whether there are enough pairs among them, of several labels."""
+    """Returns whether there are enough pairs among pictures with these labels, of several labels."""
     _, counts = np.unique(class_numbers("probe[1]", np.concatenate(labels), soft=True), return_counts=True)
-    return int(np.minimum(counts[counts > 1], _OF_EACH).sum()) >= limit
+    return int(np.minimum(counts[counts > 1], _PER_IDENTITY).sum()) >= limit
 
 
-def _array(value: Any) -> np.ndarray:
+def _as_array(value: Any) -> np.ndarray:
     try:
         return np.atleast_1d(np.asarray(value))
     except (TypeError, ValueError) as error:

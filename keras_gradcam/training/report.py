@@ -1,4 +1,4 @@
-"""The drift of a run in words."""
+"""The drift of a training in words."""
 
 from __future__ import annotations
 
@@ -6,75 +6,124 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..drawing.class_names import class_name
 from ..metrics.drift import rank_correlation, settled_epoch
 from ..metrics.statistics import mean_of_present
-from .history import COMPARED, DRIFT_COLUMNS, History
+from ..tensorboard_plugin import metadata
+from ..tensorboard_plugin.metadata import RunInfo
+from .event_files import Events, last, select_run, text_of
+from .history import AVERAGED, COMPARED, History
 
 
 def drift_report(history: History, label: Callable[[int], str]) -> str:
-    """A Markdown summary: which probes moved most, when each settled, where predictions flipped.
+    """Reports as Markdown which probes moved most, when each settled, where predictions flipped.
 
     Args:
-        history: The run.
-        label: Gives each probe's name by its number.
+        history: The training.
+        label: Gives each probe's name by its index.
 
     Returns:
-        Markdown: one line on the run, a table of the means at both ends, and a table of the probes, the one that moved
-        most first.
+        Markdown: one line on the training, a table of the means at both ends, and a table of the probes, the one that
+        moved most first.
     """
     if not len(history.epochs):
         return "No epoch was logged.\n"
-    epochs, numbers = history.epochs, history.numbers
-    probes = numbers["score"].shape[1]
+    epochs, probes = history.epochs, history.numbers["score"].shape[1]
     if len(epochs) == 1:
         logged = f"1 epoch logged, epoch {epochs[0]}"
     else:
         logged = f"{len(epochs)} epochs logged, {epochs[0]} to {epochs[-1]}"
     lines = [f"{logged}; {probes} probe{'s' if probes != 1 else ''}. Epochs count from 0.", ""]
-    reported = ("score", "probability", *DRIFT_COLUMNS)
-    before = {} if history.start is None else {name: history.start.column(name) for name in reported}
-    expected = _expected(history)
     lines += ["| mean over probes | start | first epoch | last epoch | missing at the end |", "|---|---|---|---|---|"]
-    for name in reported:
-        values = numbers[name]
-        if np.isnan(values).all() and name not in expected:
-            continue
-        mean, missing = mean_of_present(values[-1])
-        begin = mean_of_present(before[name])[0] if name in before else float("nan")
-        lines.append(
-            f"| {name.replace('_', ' ')} | {_number(begin)} | {_number(mean_of_present(values[0])[0])} "
-            f"| {_number(mean)} | {missing} |"
-        )
-    for name, over_time in history.totals.items():
-        begin = float("nan") if history.start is None else history.start.totals.get(name, float("nan"))
-        known = np.flatnonzero(~np.isnan(over_time))
-        first, last = (_dated(history, over_time, known[end], end) for end in (0, -1)) if len(known) else ("-", "-")
-        lines.append(f"| {name.replace('_', ' ')} | {_number(begin)} | {first} | {last} | - |")
-    lines += _empty_first_maps(history)
+    lines += [*_mean_rows(history), *_total_rows(history), *_empty_first_maps(history), ""]
+    lines += ["The probes, the one that moved most first:", ""]
+    lines += ["| probe | moved | settled | prediction flipped |", "|---|---|---|---|"]
+    lines += [*_probe_rows(history, label), ""]
     lines += [
-        "",
-        "The probes, the one that moved most first:",
-        "",
-        "| probe | moved | settled | prediction flipped |",
-        "|---|---|---|---|",
-    ]
-    moved = [_moved(numbers["similarity_previous"][:, probe]) for probe in range(probes)]
-    order = sorted(range(probes), key=lambda probe: -np.nan_to_num(moved[probe], nan=-1))
-    for probe in order:
-        lines.append(
-            f"| {_cell(label(probe))} | {_number(moved[probe])} | {_settled(history, probe)} "
-            f"| {_flips(history, probe)} |"
-        )
-    lines += [
-        "",
         "Moved: mean of 1 - rank correlation to the previous logged epoch. Settled: first epoch from which on the map "
         "stayed within a total variation of 0.1 of the last one.",
     ]
     return "\n".join(lines) + "\n"
 
 
+def logged_report(events: Events) -> str | None:
+    """Reports on the training that a folder's events tell of, all attempts of a resumed training together.
+
+    Args:
+        events: As :func:`keras_gradcam.training.event_files.read_events` returns them.
+
+    Returns:
+        Markdown, or None if the callback logged nothing there. Without a description of the training it is the report
+        that the callback wrote itself.
+    """
+    if last(events, metadata.RUN) is None:
+        written = last(events, metadata.REPORT)
+        return None if written is None else text_of(written)
+    try:
+        run = select_run(events)
+    except ValueError as error:
+        return f"{error}\n"
+    if run is None:
+        return "No epoch was logged.\n"
+    notes = ""
+    if not run.is_finished:
+        notes += "The training has not come to its end; this is how far it got.\n\n"
+    if run.has_other_probes:
+        notes += "What was logged of other probes before is left out.\n\n"
+    return notes + drift_report(History.of_run(run), lambda index: probe_name(run.info, index))
+
+
+def probe_name(info: RunInfo, index: int) -> str:
+    """Returns the name of a probe in reports: its index, and the name of its class or identity.
+
+    Example:
+        >>> from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo
+        >>> probe_name(RunInfo((8, 8), (ProbeInfo(3),), class_names={3: "cat"}), 0)
+        '00 cat'
+    """
+    label = info.probes[index].label
+    return f"{index:02d}" if label is None else f"{index:02d} {class_name(label, info.class_names, info.label)}"
+
+
+def _mean_rows(history: History) -> list[str]:
+    """Returns a row for each column of numbers that has values or should have: its mean over the probes."""
+    rows = []
+    expected = _expected(history)
+    for name in AVERAGED:
+        values = history.numbers[name]
+        if np.isnan(values).all() and name not in expected:
+            continue
+        start = float("nan") if history.start is None else mean_of_present(history.start.column(name))[0]
+        mean, missing = mean_of_present(values[-1])
+        cells = [name.replace("_", " "), _number(start), _number(mean_of_present(values[0])[0]), _number(mean)]
+        rows.append(f"| {' | '.join(cells)} | {missing} |")
+    return rows
+
+
+def _total_rows(history: History) -> list[str]:
+    """Returns a row for each number about all probes together."""
+    rows = []
+    for name, over_time in history.totals.items():
+        start = float("nan") if history.start is None else history.start.totals.get(name, float("nan"))
+        known = np.flatnonzero(~np.isnan(over_time))
+        ends = [_dated(history, over_time, known[end], end) for end in (0, -1)] if len(known) else ["-", "-"]
+        rows.append(f"| {' | '.join([name.replace('_', ' '), _number(start), *ends])} | - |")
+    return rows
+
+
+def _probe_rows(history: History, label: Callable[[int], str]) -> list[str]:
+    """Returns a row for each probe, the one that moved most first."""
+    similarity = history.numbers["similarity_previous"]
+    moved = [mean_of_present(1 - similarity[:, index])[0] for index in range(similarity.shape[1])]
+    order = sorted(range(len(moved)), key=lambda index: -np.nan_to_num(moved[index], nan=-1))
+    return [
+        f"| {_cell(label(index))} | {_number(moved[index])} | {_settled(history, index)} | {_flips(history, index)} |"
+        for index in order
+    ]
+
+
 def _expected(history: History) -> set[str]:
-    """The columns that have values unless maps are missing: those that compare need a map to compare with."""
+    """Returns the columns that must have values; comparisons need an earlier map."""
     if history.maps is None:
         return set()
     earlier = len(history.maps) - 1 + (history.start is not None and history.start.maps is not None)
@@ -82,7 +131,7 @@ def _expected(history: History) -> set[str]:
 
 
 def _empty_first_maps(history: History) -> list[str]:
-    """Why probes have no similarity to the first map, if that is what is wrong with it."""
+    """Says why probes have no similarity to the first map, if that is what is wrong with it."""
     if history.maps is None or "similarity_first" not in _expected(history):
         return []
     start = history.start
@@ -100,30 +149,27 @@ def _empty_first_maps(history: History) -> list[str]:
     ]
 
 
-def _dated(history: History, over_time: np.ndarray, at: int, end: int) -> str:
-    """A number for the column of an end of the run; one of another epoch says of which."""
-    shown = _number(over_time[at])
-    return shown if at == range(len(over_time))[end] else f"{shown} (epoch {history.epochs[at]})"
+def _dated(history: History, over_time: np.ndarray, row: int, end: int) -> str:
+    """Formats a number for the column of an end of the training; one of another epoch says of which."""
+    shown = _number(over_time[row])
+    return shown if row == range(len(over_time))[end] else f"{shown} (epoch {history.epochs[row]})"
 
 
-def _moved(similarity: np.ndarray) -> float:
-    return mean_of_present(1 - similarity)[0]
-
-
-def _settled(history: History, probe: int) -> str:
+def _settled(history: History, index: int) -> str:
     if not isinstance(history.maps, np.ndarray):
         return "unknown"
-    at = settled_epoch(history.maps[:, probe])
-    if at is None:
+    row = settled_epoch(history.maps[:, index])
+    if row is None:
         return "no map at the end"
-    return "still moving" if at == len(history.epochs) - 1 and at > 0 else f"epoch {history.epochs[at]}"
+    return "still moving" if row == len(history.epochs) - 1 and row > 0 else f"epoch {history.epochs[row]}"
 
 
-def _flips(history: History, probe: int) -> str:
-    predicted = history.numbers["predicted"][:, probe]
+def _flips(history: History, index: int) -> str:
+    """Says how often and when a prediction changed."""
+    predicted = history.numbers["predicted"][:, index]
     if np.isnan(predicted).all():
         return "no classes"
-    before = predicted[:1] if history.start is None else history.start.column("predicted")[probe : probe + 1]
+    before = predicted[:1] if history.start is None else history.start.column("predicted")[index : index + 1]
     known = ~np.isnan(predicted)
     changes = np.concatenate([before, predicted[known]])
     flips = history.epochs[known][changes[1:] != changes[:-1]]
@@ -139,5 +185,5 @@ def _number(value: float) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot break out of a table cell."""
+    """Escapes text so that it cannot break out of a table cell."""
     return "".join(f"\\{c}" if c in "|\\`*_<>[]" else c if c.isprintable() else " " for c in text)

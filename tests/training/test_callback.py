@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import copy
+import csv
+import inspect
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
+import threading
 import warnings
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from reid_models import IDENTITIES, embedding_model, layers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trainings import N, decoded, events, fit, scalar, small_model
 
-from keras_gradcam import Class, GuidedGradCAMCallback, Output, Unit
-from keras_gradcam.drawing.pixels import Style
+from keras_gradcam import (
+    Class,
+    Explainer,
+    GuidedGradCAMCallback,
+    Output,
+    Probe,
+    Similarity,
+    Unit,
+    explain,
+    metrics,
+)
+from keras_gradcam.errors import ArgumentError
 from keras_gradcam.training.monitor import ProbeMonitor
 
 
@@ -32,7 +45,7 @@ def steps(log_dir, tag="gradcam/overview"):
 
 def test_every_epoch_of_every_panel_the_overview_and_the_scalars_can_be_read_back(data, tmp_path):
     model = small_model()
-    fit(model, data, GuidedGradCAMCallback(data, tmp_path, max_probes=3), epochs=3)
+    fit(model, data, GuidedGradCAMCallback(Probe(data, limit=3), tmp_path), epochs=3)
     logged = events(tmp_path)
     probes = [f"probe_{number:02d}" for number in range(3)]
     series = ("mean", *probes)
@@ -60,7 +73,7 @@ def test_every_epoch_of_every_panel_the_overview_and_the_scalars_can_be_read_bac
 
 def test_scalars_are_the_models_own_numbers(data, tmp_path):
     model = small_model()
-    fit(model, data, GuidedGradCAMCallback(data, tmp_path, max_probes=5), epochs=1)
+    fit(model, data, GuidedGradCAMCallback(Probe(data, limit=5), tmp_path), epochs=1)
     probabilities = model.predict(data[0][:5], verbose=0)[np.arange(5), data[1][:5]]
     logged = events(tmp_path)
     for number, expected in enumerate(probabilities):
@@ -73,7 +86,9 @@ def test_scalars_are_the_models_own_numbers(data, tmp_path):
 
 
 def test_every_and_the_last_epoch(data, tmp_path):
-    fit(small_model(), data, GuidedGradCAMCallback(data, tmp_path, max_probes=1, every=3), epochs=7)
+    fit(
+        small_model(), data, GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam", every=3), epochs=7
+    )
     assert steps(tmp_path) == [2, 5, 6]
 
 
@@ -84,25 +99,13 @@ def test_a_training_stopped_early_gets_its_last_epoch(data, tmp_path):
 
     for place, order in enumerate(([0, 1], [1, 0])):
         log_dir = tmp_path / str(place)
-        callbacks = [Stop(), GuidedGradCAMCallback(data, log_dir, max_probes=1, every=10)]
+        callbacks = [Stop(), GuidedGradCAMCallback(Probe(data, limit=1), log_dir, methods="gradcam", every=10)]
         fit(small_model(), data, [callbacks[position] for position in order], epochs=8)
         assert steps(log_dir) == [1]
 
 
-def test_the_scale_of_a_run_only_grows_and_that_of_a_frame_follows_the_frame(data, tmp_path):
-    for scale, growing in (("run", True), ("frame", False)):
-        records = []
-        callback = GuidedGradCAMCallback(data, tmp_path / scale, max_probes=2, style=Style(scale=scale))
-        callback._writers[0].write = records.append
-        fit(small_model(), data, callback, epochs=4)
-        peaks = np.array([[frame.gradcam.max() for frame in record.frames] for record in records])
-        tops = np.array([[frame.vmax for frame in record.frames] for record in records])
-        np.testing.assert_allclose(tops, np.maximum.accumulate(peaks) if growing else peaks)
-        assert ("(this frame)" in " ".join(records[0].frames[0].caption)) is not growing
-
-
 def test_an_overview_of_the_latest_epoch_is_kept_as_a_file(data, tmp_path):
-    callback = GuidedGradCAMCallback(data, tmp_path / "logs", save_dir=tmp_path / "pictures", max_probes=2)
+    callback = GuidedGradCAMCallback(Probe(data, limit=2), tmp_path / "logs", save_dir=tmp_path / "pictures")
     fit(small_model(), data, callback, epochs=1)
     saved = tf.io.decode_png((tmp_path / "pictures" / "overview.png").read_bytes()).numpy()
     np.testing.assert_array_equal(saved, decoded(events(tmp_path / "logs")["gradcam/overview"][-1]))
@@ -122,11 +125,94 @@ def test_a_model_without_classes_logs_scores_only(data, tmp_path):
         ]
     )
     model.compile("sgd", "mse")
-    callback = GuidedGradCAMCallback(data[0], tmp_path, max_probes=1, target=lambda outputs: outputs[:, 0, 0])
+    callback = GuidedGradCAMCallback(Probe(data[0], limit=1), tmp_path, target=lambda outputs: outputs[:, 0, 0])
     model.fit(data[0], np.zeros((N, 2, 2)), verbose=0, callbacks=[callback])
     tags = {tag.split("/")[0] for tag in events(tmp_path)}
     assert "gradcam_score" in tags
     assert "gradcam_probability" not in tags
+
+
+# --- drift, and Keras' own logs ---------------------------------------------------------------------------------------
+
+
+class Maps(keras.callbacks.Callback):
+    """Computes the same maps on its own, as the reference."""
+
+    def __init__(self, data, samples):
+        super().__init__()
+        self.images, self.labels, self.maps = data[0][:samples], data[1][:samples], []
+
+    def on_train_begin(self, logs=None):
+        self.explainer = Explainer(self.model, methods=["gradcam"])
+        self.note()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.note()
+
+    def note(self):
+        self.maps.append(self.explainer(self.images, target=self.labels).gradcam.astype(np.float64))
+
+
+def test_scalars_logs_and_history_are_the_drift_of_the_real_maps(data, tmp_path):
+    box = (2, 3, 9, 11)
+    reference = Maps(data, 4)
+    callback = GuidedGradCAMCallback(Probe(data, limit=4, regions=[box] * 4), tmp_path)
+    history = fit(small_model(), data, [callback, reference], epochs=3).history
+    start, *maps = reference.maps
+    expected = {
+        "similarity_previous": [metrics.rank_correlation(a, b) for a, b in zip([start, *maps], maps, strict=False)],
+        "similarity_first": [metrics.rank_correlation(start, one) for one in maps],
+        "center_shift": [metrics.center_shift(a, b) for a, b in zip([start, *maps], maps, strict=False)],
+        "focus": [metrics.focus(one) for one in maps],
+        "mass": [metrics.mass(one) for one in maps],
+        "mass_inside": [metrics.mass_inside(one, [box] * 4, (16, 12)).values for one in maps],
+        "pointing_game": [metrics.pointing_game(one, [box] * 4, (16, 12), tolerance=0).values for one in maps],
+    }
+    logged = events(tmp_path)
+    for name, values in expected.items():
+        values = np.array(values)
+        np.testing.assert_allclose(callback.history.numbers[name], values, rtol=2e-3, atol=2e-3, err_msg=name)
+        means = [metrics.mean_of_present(epoch)[0] for epoch in values]
+        np.testing.assert_allclose(history[f"gradcam_{name}"], means, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose([scalar(event) for event in logged[f"gradcam_{name}/mean"]], means, atol=2e-3)
+        for number in range(4):
+            tag = f"gradcam_{name}/probe_{number:02d}"
+            present = values[:, number][~np.isnan(values[:, number])]
+            np.testing.assert_allclose([scalar(e) for e in logged.get(tag, [])], present, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(callback.history.maps, maps, rtol=2e-3, atol=1e-4)
+    np.testing.assert_allclose(callback.history.start.maps, start, rtol=2e-3, atol=1e-4)
+
+
+def test_training_can_be_steered_by_attention(data, tmp_path):
+    monitored = "gradcam_mass_inside"
+    callbacks = [
+        GuidedGradCAMCallback(Probe(data, limit=2, regions=[(0, 0, 6, 8)] * 2), tmp_path, methods="gradcam"),
+        keras.callbacks.EarlyStopping(monitor=monitored, mode="max", patience=0, min_delta=2.0),
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.weights.h5", monitored, mode="max", save_best_only=True,
+                                        save_weights_only=True),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+    ]  # fmt: skip
+    history = fit(small_model(), data, callbacks, epochs=6)
+    assert len(history.epoch) < 6
+    assert (tmp_path / "best.weights.h5").exists()
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row[monitored]) for row in rows] == pytest.approx(history.history[monitored])
+
+
+def test_logs_never_hold_nan_so_that_early_stopping_is_not_misled(data, tmp_path):
+    callback = GuidedGradCAMCallback(Probe(data, limit=2), tmp_path, methods="gradcam", every=2)
+    history = fit(small_model(), data, callback, epochs=4).history
+    for name in ("gradcam_score", "gradcam_focus", "gradcam_similarity_previous"):
+        assert len(history[name]) == 2
+        assert np.isfinite(history[name]).all()
+    assert "gradcam_mass_inside" not in history  # there are no regions
+
+
+def test_logs_can_be_left_alone_and_the_callback_copied_after_training(data, tmp_path):
+    callback = GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam", logs_prefix=None)
+    assert set(fit(small_model(), data, callback, epochs=1).history) == {"accuracy", "loss"}
+    assert copy.deepcopy(callback).history.epochs.tolist() == [0]
 
 
 # --- what is explained ----------------------------------------------------------------------------------------------
@@ -156,20 +242,20 @@ def test_probes_of_every_kind_give_the_same_pictures_and_labels(data, kind):
         "pydataset": Batches(),
         "list": (list(images), list(labels)),
     }[kind]
-    taken = GuidedGradCAMCallback(probe, max_probes=7)._probe
+    taken = Probe(probe, limit=7).read()
     np.testing.assert_array_equal(taken.images, images[:7])
     np.testing.assert_array_equal(taken.labels, labels[:7])
 
 
 def test_the_probe_is_a_copy(data):
     images = data[0].copy()
-    taken = GuidedGradCAMCallback(images)._probe
+    taken = GuidedGradCAMCallback(images)._samples
     images[:] = 0
     np.testing.assert_array_equal(taken.images, data[0][:16])
 
 
 def test_the_target_is_the_label_or_else_the_prediction(data):
-    assert repr(GuidedGradCAMCallback(data, max_probes=3)._target) == "Class([0, 1, 2])"
+    assert repr(GuidedGradCAMCallback(Probe(data, limit=3))._target) == "Class([0, 1, 2])"
     assert repr(GuidedGradCAMCallback(data[0])._target) == "Class()"
     assert repr(GuidedGradCAMCallback(data, target=Unit(2))._target) == "Unit(2)"
 
@@ -184,12 +270,163 @@ def test_models_with_several_inputs_and_outputs(tmp_path):
     inputs = {"image": np.random.default_rng(0).random((8, 16, 16, 3)), "extra": np.ones((8, 2))}
     truth = {"kind": np.arange(8) % 3, "age": np.ones(8)}
     target = Output("kind", Class(truth["kind"][:4]))
-    callback = GuidedGradCAMCallback(inputs, tmp_path, max_probes=4, target=target, class_names=["a", "b", "c"])
+    callback = GuidedGradCAMCallback(Probe(inputs, limit=4), tmp_path, target=target, class_names=["a", "b", "c"])
     model.fit(inputs, truth, epochs=1, verbose=0, callbacks=[callback])
     logits = model.predict(inputs, verbose=0)["kind"][:4]
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     expected = probabilities[np.arange(4), truth["kind"][:4]].mean()
     assert scalar(events(tmp_path)["gradcam_probability/mean"][0]) == pytest.approx(expected, rel=1e-5)
+
+
+# --- an explainer of one's own ----------------------------------------------------------------------------------------
+
+
+def test_an_explainer_brings_its_own_layer_methods_and_batches(data, tmp_path):
+    model = small_model()
+    explainer = Explainer(model, layer="first", methods=["layercam", "saliency"], batch_size=3)
+    callback = GuidedGradCAMCallback(Probe(data, limit=5), tmp_path, explainer=explainer, on_error="raise")
+    fit(model, data, callback)
+    expected = explain(model, data[0][:5], target=data[1][:5], layer="first", methods=["layercam", "saliency"])
+    np.testing.assert_allclose(callback.history.maps[-1], expected.maps["layercam"], rtol=2e-3, atol=1e-6)
+    # It explains the labels, since it was not asked for anything else, and is itself left as it was.
+    np.testing.assert_array_equal(callback.history.numbers["explained"], [data[1][:5]] * 2)
+    assert repr(explainer.target) == "Class()"
+
+
+def test_an_explainer_keeps_its_target(data, tmp_path):
+    model = small_model()
+    explainer = Explainer(model, target=Unit(2), methods="gradcam")
+    callback = GuidedGradCAMCallback(Probe(data, limit=2), tmp_path, explainer=explainer, on_error="raise")
+    fit(model, data, callback, epochs=1)
+    assert (callback.history.numbers["explained"] == 2).all()
+
+
+@pytest.mark.parametrize("shortcut", [{"layer": "first"}, {"target": 1}, {"methods": "gradcam"}], ids=str)
+def test_an_explainer_and_a_shortcut_contradict_each_other(data, shortcut):
+    (name,) = shortcut
+    with pytest.raises(ArgumentError, match=rf"`{name}` must be given to the explainer.*Explainer\(model, {name}="):
+        GuidedGradCAMCallback(data, explainer=Explainer(small_model()), **shortcut)
+
+
+def test_what_is_no_explainer_is_refused(data):
+    with pytest.raises(ArgumentError, match=r"`explainer` must be a keras_gradcam\.Explainer\. Received: Sequential"):
+        GuidedGradCAMCallback(data, explainer=small_model())
+
+
+def test_an_explainer_of_another_model_is_refused_before_training(data, tmp_path):
+    model, other = small_model(), small_model()
+    half = keras.Sequential([*other.layers[:3], keras.layers.GlobalAveragePooling2D()])
+    for wrong in (other, half):
+        callback = GuidedGradCAMCallback(data, tmp_path, explainer=Explainer(wrong))
+        with pytest.raises(ArgumentError, match=r"`explainer` must explain the model in training.*get_layer"):
+            fit(model, data, callback)
+    assert model.optimizer.iterations == 0
+
+
+def test_a_subclassed_model_within_that_has_no_weights_yet_can_be_explained(data, tmp_path):
+    class Inner(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body = small_model(compiled=False).layers
+
+        def call(self, x):
+            for layer in self.body[1:]:
+                x = layer(x)
+            return x
+
+    class Outer(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = Inner()
+
+        def call(self, x):
+            return self.inner(x)
+
+    model = Outer()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    explainer = Explainer(model.inner, methods="gradcam")
+    callback = GuidedGradCAMCallback(Probe(data, limit=2), tmp_path, explainer=explainer, on_error="raise")
+    fit(model, data, callback, epochs=1)
+    expected = explain(model.inner, data[0][:2], target=data[1][:2], methods="gradcam").gradcam
+    np.testing.assert_allclose(callback.history.maps[-1], expected, rtol=2e-3, atol=1e-6)
+
+
+def siamese():
+    keras.utils.set_random_seed(5)
+    backbone = keras.Sequential([keras.Input((20, 12, 3)), *layers()], name="backbone")
+    left, right = keras.Input((20, 12, 3), name="left"), keras.Input((20, 12, 3), name="right")
+    apart = keras.layers.Subtract()([backbone(left), backbone(right)])
+    model = keras.Model([left, right], keras.layers.Dense(1, activation="sigmoid")(keras.ops.square(apart)))
+    model.compile("adam", "binary_crossentropy")
+    return model, backbone
+
+
+def fit_siamese(model, pictures, callback):
+    left, right = pictures[:12], pictures[12:]
+    model.fit([left, right], np.arange(12) % 2, epochs=2, batch_size=4, verbose=0, callbacks=[callback])
+
+
+@pytest.mark.parametrize("call", [0, 1])
+def test_each_call_of_a_shared_network_explains_its_own_picture(pictures, tmp_path, call):
+    model, _ = siamese()
+    left, right = pictures[:4], pictures[12:16]
+    explainer = Explainer(model, layer="last", target=1, layer_call=call)
+    callback = GuidedGradCAMCallback([left, right], tmp_path, explainer=explainer, on_error="raise")
+    fit_siamese(model, pictures, callback)
+    expected = Explainer(model, layer="last", target=1, input_index=call)([left, right])
+    np.testing.assert_allclose(callback.history.maps[-1], expected.gradcam, rtol=2e-3, atol=1e-6)
+    found = events(tmp_path)
+    stored = tf.make_ndarray(found["gradcam_tab/pictures"][0].tensor_proto)
+    for png, picture in zip(stored, (left, right)[call], strict=True):
+        shown = tf.io.decode_png(png).numpy().astype(np.float32) / 255
+        np.testing.assert_allclose(shown, picture, atol=0.01)
+
+
+def test_the_map_of_one_picture_is_not_taken_from_the_other(pictures):
+    """By default the first picture is explained; the last call of the shared network sees the second."""
+    model, backbone = siamese()
+    left, right = pictures[:3], pictures[3:6]
+    result = explain(model, [left, right], target=1)
+    head, features = model.layers[-1], left
+    for layer in backbone.layers[:3]:
+        features = layer(features)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        tail = features
+        for layer in backbone.layers[3:]:
+            tail = layer(tail)
+        z = tf.square(tail - backbone(right)) @ head.kernel + head.bias
+    weights = tf.reduce_mean(tape.gradient(z, features), axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(result.gradcam, tf.nn.relu(tf.reduce_sum(weights * features, -1)), rtol=1e-4, atol=1e-7)
+
+
+def test_the_shared_network_alone_is_watched_by_its_explainer(pictures, tmp_path):
+    model, backbone = siamese()
+    callback = GuidedGradCAMCallback(
+        (pictures[:8], IDENTITIES[:8]),
+        tmp_path,
+        explainer=Explainer(model.get_layer("backbone"), target=Similarity()),
+        on_error="raise",
+    )
+    fit_siamese(model, pictures, callback)
+    expected = explain(backbone, pictures[:8], target=Similarity(pictures[[1, 2, 3, 0, 5, 6, 7, 4]]))
+    np.testing.assert_allclose(callback.history.maps[-1], expected.gradcam, rtol=2e-3, atol=1e-6)
+
+
+def test_the_embedding_within_a_classifier_is_watched_as_a_model_of_its_layers(pictures, tmp_path):
+    classifier = keras.Sequential([keras.Input((20, 12, 3)), *layers(), keras.layers.Dense(6, activation="softmax")])
+    classifier.compile("adam", "sparse_categorical_crossentropy")
+    within = keras.Model(classifier.inputs, classifier.layers[-2].output)
+    callback = GuidedGradCAMCallback(
+        (pictures[:8], IDENTITIES[:8]),
+        tmp_path,
+        explainer=Explainer(within, target=Similarity()),
+        on_error="raise",
+    )
+    classifier.fit(pictures, IDENTITIES, epochs=2, verbose=0, callbacks=[callback])
+    expected = explain(within, pictures[:8], target=Similarity(pictures[[1, 2, 3, 0, 5, 6, 7, 4]]))
+    np.testing.assert_allclose(callback.history.maps[-1], expected.gradcam, rtol=2e-3, atol=1e-6)
+    np.testing.assert_allclose(callback.history.numbers["score"][-1], expected.scores, rtol=1e-4)
 
 
 # --- training does not notice ---------------------------------------------------------------------------------------
@@ -212,6 +449,21 @@ def test_training_gives_the_same_weights_bit_for_bit(data, tmp_path, options):
     for one, other in zip(expected, got, strict=True):
         np.testing.assert_array_equal(one, other)
     assert steps(tmp_path) == [0, 1]
+
+
+def test_training_with_pairs_and_a_gallery_gives_the_same_weights(pictures, tmp_path):
+    plain, watched = embedding_model(), embedding_model()
+    plain.fit(pictures, IDENTITIES, epochs=3, batch_size=8, verbose=0)
+    callback = GuidedGradCAMCallback(
+        (pictures[:8] * 0.9, IDENTITIES[:8]),
+        tmp_path,
+        target=Similarity(),
+        gallery=(pictures, IDENTITIES),
+        on_error="raise",
+    )
+    watched.fit(pictures, IDENTITIES, epochs=3, batch_size=8, verbose=0, callbacks=[callback])
+    for one, other in zip(plain.get_weights(), watched.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_custom_train_step(data, tmp_path):
@@ -258,7 +510,7 @@ def test_one_trace_for_many_epochs(data, tmp_path):
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(*data, epochs=1, verbose=0)
     before = len(traces)
-    model.fit(*data, epochs=10, verbose=0, callbacks=[GuidedGradCAMCallback(data, tmp_path, max_probes=2)])
+    model.fit(*data, epochs=10, verbose=0, callbacks=[GuidedGradCAMCallback(Probe(data, limit=2), tmp_path)])
     assert len(traces) == before + 1
     assert steps(tmp_path) == list(range(10))
 
@@ -268,7 +520,7 @@ def test_beside_keras_tensorboard_in_any_order(data, tmp_path):
         log_dir = tmp_path / str(place)
         callbacks = [
             keras.callbacks.TensorBoard(log_dir, update_freq=1),
-            GuidedGradCAMCallback(data, log_dir, max_probes=1),
+            GuidedGradCAMCallback(Probe(data, limit=1), log_dir, methods="gradcam"),
         ]
         fit(small_model(), data, [callbacks[position] for position in order], epochs=3)
         assert steps(log_dir) == [0, 1, 2]
@@ -277,11 +529,126 @@ def test_beside_keras_tensorboard_in_any_order(data, tmp_path):
         assert [event.step for event in accumulator.Tensors("epoch_loss")] == [0, 1, 2]
 
 
+def test_the_options_are_few():
+    options = list(inspect.signature(GuidedGradCAMCallback.__init__).parameters)[1:]
+    assert options == [
+        "probe", "log_dir", "explainer", "layer", "target", "methods", "gallery", "filters", "class_names", "every",
+        "style", "save_dir", "writers", "logs_prefix", "on_error",
+    ]  # fmt: skip
+
+
+# --- writers of one's own --------------------------------------------------------------------------------------------
+
+
+class Noting:
+    """Notes what it is asked to do, and by which thread; fails where it is told to."""
+
+    def __init__(self, fails=""):
+        self.fails, self.calls, self.threads = fails, [], set()
+
+    def _note(self, name, value):
+        self.calls.append((name, value))
+        self.threads.add(threading.get_ident())
+        if name == self.fails:
+            raise RuntimeError(f"{name} is broken")
+
+    def prepare(self, run):
+        self._note("prepare", run)
+
+    def write(self, entry):
+        self._note("write", entry)
+
+    def summarize(self, summary):
+        self._note("summarize", summary)
+
+    def close(self):
+        self._note("close", None)
+
+
+def test_writers_get_the_run_every_entry_and_the_summary(data, tmp_path):
+    writer = Noting()
+    probe = Probe(data, limit=2, regions=[(0, 0, 6, 8)] * 2)
+    callback = GuidedGradCAMCallback(probe, tmp_path, class_names=["a", "b", "c"], writers=[writer], on_error="raise")
+    logs = fit(small_model(), data, callback).history
+    assert [name for name, _ in writer.calls] == ["prepare", "write", "write", "write", "summarize", "close"]
+    (_, run), *entries, (_, summary), _ = writer.calls
+    assert run.info.class_names == {0: "a", 1: "b", 2: "c"}
+    assert [probe.label for probe in run.info.probes] == [0, 1]
+    assert run.pictures.shape == (2, 16, 12, 3)
+    assert run.partner_pictures is None
+    records = [entry.record for _, entry in entries]
+    assert [(record.title, record.step, record.is_start) for record in records] == [
+        ("start", 0, True), ("epoch 0", 0, False), ("epoch 1", 1, False)
+    ]  # fmt: skip
+    for record, mean in zip(records[1:], logs["gradcam_mass_inside"], strict=True):
+        assert record.means()["mass_inside"] == mean
+    assert {len(entry.frames) for _, entry in entries} == {2}
+    np.testing.assert_array_equal(summary.history.maps, callback.history.maps)
+    assert summary.report == callback.report()
+    assert len(summary.filmstrips) == 2
+    assert len(writer.threads) == 2  # writing and summarizing has a thread of its own
+
+
+@pytest.mark.parametrize("method", ["prepare", "write", "summarize", "close"])
+def test_a_faulty_writer_is_warned_of_once_and_costs_the_others_nothing(data, tmp_path, method):
+    before, faulty, after = Noting(), Noting(fails=method), Noting()
+    callback = GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam", writers=[before, faulty, after])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = fit(small_model(), data, callback)
+    assert len(history.epoch) == 2
+    (told,) = [str(warning.message) for warning in caught if "is broken" in str(warning.message)]
+    assert told.startswith(
+        f"GuidedGradCAMCallback could not write with Noting and training goes on: RuntimeError: {method}"
+    )
+    expected = ["prepare", "write", "write", "write", "summarize", "close"]
+    for writer in (before, after):
+        assert [name for name, _ in writer.calls] == expected
+    # Without a beginning there is nothing to go on with; any other failure is of the moment.
+    assert [name for name, _ in faulty.calls] == (["prepare"] if method == "prepare" else expected)
+    assert steps(tmp_path) == [0, 1]
+    assert "gradcam/report" in events(tmp_path)
+
+
+def test_two_faulty_writers_are_both_warned_of_and_again_in_the_next_training(data, tmp_path):
+    callback = GuidedGradCAMCallback(
+        Probe(data, limit=1), tmp_path, methods="gradcam", writers=[Noting("write"), Noting("write")]
+    )
+    for epochs in (1, 1):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit(small_model(), data, callback, epochs=epochs)
+        assert sum("write is broken" in str(warning.message) for warning in caught) == 2
+
+
+def test_a_faulty_writer_can_stop_the_training_and_the_others_are_closed(data, tmp_path):
+    faulty, after = Noting("close"), Noting()
+    callback = GuidedGradCAMCallback(
+        Probe(data, limit=1), tmp_path, methods="gradcam", writers=[faulty, after], on_error="raise"
+    )
+    with pytest.raises(RuntimeError, match="close is broken"):
+        fit(small_model(), data, callback, epochs=1)
+    assert after.calls[-1] == ("close", None)
+
+
+def test_a_writer_can_keep_a_training_from_beginning_in_vain(data, tmp_path):
+    class Full(Noting):
+        def prepare(self, run):
+            raise ArgumentError("project", "be one with room left", "'full'")
+
+    before = Noting()
+    model = small_model()
+    with pytest.raises(ArgumentError, match="`project` must be one with room left"):
+        fit(model, data, GuidedGradCAMCallback(data, tmp_path, writers=[before, Full()]))
+    assert model.optimizer.iterations == 0
+    assert [name for name, _ in before.calls] == ["prepare", "close"]
+
+
 # --- going on -------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_fit_and_initial_epoch_continue_with_absolute_epochs(data, tmp_path):
-    model, callback = small_model(), GuidedGradCAMCallback(data, tmp_path, max_probes=1)
+    model, callback = small_model(), GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam")
     fit(model, data, callback, epochs=2)
     fit(model, data, callback, epochs=4, initial_epoch=2)
     logged = events(tmp_path)
@@ -298,7 +665,7 @@ def test_backup_and_restore(data, tmp_path):
     # Before BackupAndRestore in the list, where `on_train_begin` sees weights that are not restored yet.
     def callbacks(*more):
         return [
-            GuidedGradCAMCallback(data, tmp_path / "logs", max_probes=1),
+            GuidedGradCAMCallback(Probe(data, limit=1), tmp_path / "logs", methods="gradcam"),
             keras.callbacks.BackupAndRestore(tmp_path / "backup"),
             *more,
         ]
@@ -310,31 +677,21 @@ def test_backup_and_restore(data, tmp_path):
     assert len(events(tmp_path / "logs")["gradcam_start/overview"]) == 1
 
 
-def test_the_event_file_can_be_read_after_kill_9(tmp_path):
-    program = textwrap.dedent(f"""
-        import keras, numpy as np
-        from keras_gradcam import GuidedGradCAMCallback
-        x, y = np.random.rand(8, 16, 16, 3), np.arange(8) % 2
-        model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3, activation="relu"),
-                                  keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
-        model.compile("sgd", "mse")
-        model.fit(x, keras.ops.one_hot(y, 2), epochs=10000, verbose=0,
-                  callbacks=[GuidedGradCAMCallback((x, y), {str(tmp_path)!r}, max_probes=1)])
-    """)
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.time() + 120
-        while time.time() < deadline and process.poll() is None:
-            files = list(tmp_path.glob("gradcam/events*"))
-            if files and len(events(tmp_path).get("gradcam/overview", ())) > 3:
-                break
-            time.sleep(0.5)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    logged = steps(tmp_path)
-    assert len(logged) > 3
-    assert logged == list(range(len(logged)))
+def test_an_interrupted_training_can_be_closed(data, tmp_path):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    callback = GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam", save_dir=tmp_path / "saved")
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_model(), data, [callback, Interrupt()], epochs=4)
+    callback.close()
+    assert "2 epochs logged" in (tmp_path / "saved" / "report.md").read_text()
+    assert (tmp_path / "saved" / "manifest.json").exists()
+    assert len(events(tmp_path)["gradcam/report"]) == 1
+    callback.close()
+    assert len(events(tmp_path)["gradcam/report"]) == 1
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------
@@ -344,18 +701,16 @@ def bad_constructor_cases():
     images, labels = np.zeros((4, 16, 12, 3)), np.arange(4) % 3
     return {
         "empty": ((images[:0],), {}, "at least one picture"),
-        "text": (("pictures",), {}, "at least one picture"),
+        "text": (("pictures",), {}, "`probe` must hold pictures"),
         "labels short": (((images, labels[:2]),), {}, "one label per picture"),
         "labels float": (((images, labels + 0.5),), {}, "class numbers"),
         "labels two-hot": (((images, np.ones((4, 3))),), {}, "class numbers"),
         "every": ((images,), {"every": 0}, "`every`"),
-        "max_probes": ((images,), {"max_probes": 1.5}, "`max_probes`"),
         "on_error": ((images,), {"on_error": "ignore"}, "`on_error`"),
         "target": ((images,), {"target": "cat"}, "`target`"),
-        "display": ((images,), {"display_images": images[:2]}, "`display_images`"),
         "names": ((images,), {"class_names": "cat"}, "`class_names`"),
         "names in a set": ((images,), {"class_names": {"cat", "dog"}}, "`class_names`"),
-        "one display picture": ((images,), {"display_images": np.zeros((16, 12, 3))}, "`display_images`"),
+        "display": ((Probe(images, display_images=images[:2]),), {}, "`display_images`"),
     }
 
 
@@ -402,13 +757,13 @@ def test_training_does_not_begin_with_maps_of_anything_but_the_pictures(data, tm
     model = keras.Model(inputs, sum(keras.ops.split(keras.layers.Dense(3)(x), 2, axis=0)))
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(ValueError, match="`layer` must give one map per sample"):
-        model.fit(*data, verbose=0, callbacks=[GuidedGradCAMCallback(data, tmp_path)])
+        model.fit(*data, verbose=0, callbacks=[GuidedGradCAMCallback(data, tmp_path, methods="gradcam")])
     assert model.optimizer.iterations == 0
 
 
 @pytest.mark.parametrize("where", ["compute", "write"])
 def test_a_failure_in_the_middle_warns_once_and_training_goes_on(data, tmp_path, monkeypatch, where):
-    callback = GuidedGradCAMCallback(data, tmp_path, max_probes=1)
+    callback = GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam")
     original = ProbeMonitor.measure if where == "compute" else callback._writers[0]._writer.write
     calls = []
 
@@ -431,10 +786,25 @@ def test_a_failure_in_the_middle_warns_once_and_training_goes_on(data, tmp_path,
 
 
 def test_a_failure_can_stop_the_training(data, tmp_path, monkeypatch):
-    callback = GuidedGradCAMCallback(data, tmp_path, max_probes=1, on_error="raise")
+    callback = GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam", on_error="raise")
     monkeypatch.setattr(ProbeMonitor, "measure", lambda *arguments, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit(small_model(), data, callback)
+
+
+def test_two_callbacks_in_one_training_are_told_apart_or_said(data, tmp_path):
+    def callbacks(folder, **options):
+        return [
+            GuidedGradCAMCallback(Probe(data, limit=1), tmp_path / "a", methods="gradcam"),
+            GuidedGradCAMCallback(Probe(data, limit=1), tmp_path / folder, methods="gradcam", **options),
+        ]
+
+    with pytest.warns(UserWarning, match="`logs_prefix`"):
+        fit(small_model(), data, callbacks("b"), epochs=1)
+    with pytest.warns(UserWarning, match="still writes to"):
+        fit(small_model(), data, callbacks("a", logs_prefix="other_"), epochs=1)
+    history = fit(small_model(), data, callbacks("c", logs_prefix="other_"), epochs=1).history
+    assert {"gradcam_focus", "other_focus"} <= set(history)
 
 
 def test_mirrored_strategy(tmp_path):
@@ -442,14 +812,14 @@ def test_mirrored_strategy(tmp_path):
         import numpy as np, tensorflow as tf, keras
         cpus = tf.config.list_physical_devices("CPU")
         tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-        from keras_gradcam import GuidedGradCAMCallback, explain
+        from keras_gradcam import GuidedGradCAMCallback, Probe, explain
         x, y = np.random.default_rng(0).random((16, 16, 16, 3), dtype="float32"), np.arange(16) % 2
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
         with strategy.scope():
             model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3, activation="relu"),
                                       keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
             model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        callback = GuidedGradCAMCallback((x, y), {str(tmp_path)!r}, max_probes=2)
+        callback = GuidedGradCAMCallback(Probe((x, y), limit=2), {str(tmp_path)!r})
         model.fit(x, y, epochs=2, batch_size=8, verbose=0, callbacks=[callback])
         plain = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3, activation="relu"),
                                   keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
@@ -476,7 +846,7 @@ def test_grey_pictures_without_a_channel_axis(tmp_path):
     )
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
-    callback = GuidedGradCAMCallback(dataset, tmp_path, max_probes=6)
+    callback = GuidedGradCAMCallback(Probe(dataset, limit=6), tmp_path)
     model.fit(dataset, epochs=1, shuffle=False, verbose=0, callbacks=[callback])
-    np.testing.assert_array_equal(callback._probe.images, images[:6])
+    np.testing.assert_array_equal(callback._samples.images, images[:6])
     assert decoded(events(tmp_path)["gradcam/probe_00"][0]).shape[1] > 4 * 190

@@ -1,32 +1,49 @@
-"""Words below pictures, and the probabilities in them."""
+"""Words below pictures, scales of colours and filmstrips."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from keras_gradcam import Class, Distance, Dot, Output, Similarity, Triplet
 from keras_gradcam.attribution.explanation import Explanation
-from keras_gradcam.attribution.targets.classes import class_probabilities
-from keras_gradcam.training.frames import Captions
+from keras_gradcam.attribution.targets.base import Target
+from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
+from keras_gradcam.training.frames import FrameBuilder
 from keras_gradcam.training.history import Recorder
+from keras_gradcam.training.monitor import Measurement
+from keras_gradcam.training.writers.base import Run
 
 
-def frames(labels, names=None, per_frame=False, scores=(1.5, 2.5), target=None, **said):
+def builder(labels=None, names=None, per_frame=False, target=None):
+    """Of two probes, whose strongest colours are those of 1 and 2."""
+    probes = tuple(
+        ProbeInfo(None if labels is None else int(label)) for label in (labels if labels is not None else "ab")
+    )
+    info = RunInfo(
+        (4, 4),
+        probes,
+        target="Unit(3)",
+        quantity=Target.quantity if target is None else target.quantity,
+        label="class" if target is None else "identity",
+        scale="frame" if per_frame else "run",
+        class_names=names or {},
+    )
+    made = FrameBuilder(Run(info, np.zeros((2, 4, 4, 3), np.uint8)))
+    made.vmax = np.array([1.0, 2.0])
+    return made
+
+
+def frames(labels, names=None, per_frame=False, scores=(1.5, 2.5), target=None, **predictions):
     scores = np.array(scores)
-    record = Recorder().add(4, np.ones((2, 2, 2)), {"score": scores, **said})
-    captions = Captions(np.zeros((2, 4, 4, 3), np.uint8), labels, names or {}, "Unit(3)", per_frame)
-    if target is not None:
-        captions = replace(captions, quantity=target.quantity, label="identity")
-    tops = np.array([1.0, 2.0])
-    return captions.frames(Explanation(scores, None, maps={"gradcam": np.ones((2, 2, 2))}), record, tops, tops)
+    record = Recorder().add(4, np.ones((2, 2, 2)), {"score": scores, **predictions})
+    explanation = Explanation(scores, None, maps={"gradcam": np.ones((2, 2, 2))})
+    return builder(labels, names, per_frame, target).frames(Measurement(explanation, None, predictions, {}), record)
 
 
 def test_captions_say_truth_prediction_and_what_is_wrong():
-    said = {"predicted": np.array([1, 1]), "confidence": np.array([0.7, 0.9]), "explained": np.array([0, 1])}
-    wrong, right = frames(np.array([0, 1]), {0: "cat", 1: "dog"}, **said)
+    predictions = {"predicted": np.array([1, 1]), "confidence": np.array([0.7, 0.9]), "explained": np.array([0, 1])}
+    wrong, right = frames(np.array([0, 1]), {0: "cat", 1: "dog"}, **predictions)
     assert wrong.caption == (
         "truth: cat", "predicted: dog 0.70", "explained: cat", "epoch 4", "score 1.5", "top 1", "wrong"
     )  # fmt: skip
@@ -75,42 +92,68 @@ def test_a_distance_reads_as_a_distance(target, scores, expected):
 
 
 def test_long_names_are_shortened_in_the_middle():
-    said = {"predicted": np.array([0, 0]), "confidence": np.ones(2)}
-    one, _ = frames(None, {0: "a" * 50 + "z" * 50}, **said)
+    predictions = {"predicted": np.array([0, 0]), "confidence": np.ones(2)}
+    one, _ = frames(None, {0: "a" * 50 + "z" * 50}, **predictions)
     assert one.short == ("a" * 14 + "…" + "z" * 13 + " 1.00",)
 
 
-@pytest.mark.parametrize(
-    ("outputs", "ending", "expected"),
-    [
-        ([[0.2, 0.8]], "softmax", [[0.2, 0.8]]),
-        ([[0.9, 0.8]], "sigmoid", [[0.9, 0.8]]),
-        ([[0.75]], "sigmoid", [[0.25, 0.75]]),
-        ([[np.log(3)]], "", [[0.25, 0.75]]),
-        ([[-800.0]], "", [[1.0, 0.0]]),
-        ([[0.0, np.log(3)]], "", [[0.25, 0.75]]),
-        ([[0.2, 0.8], [0.5, 0.5]], "", [[0.2, 0.8], [0.5, 0.5]]),
-        ([[np.log(0.2), np.log(0.8)]], "log_softmax", [[0.2, 0.8]]),
-        ([[1000.0, 0.0]], "", [[1.0, 0.0]]),
-    ],
-)
-def test_probabilities_from_every_kind_of_output(outputs, ending, expected):
-    np.testing.assert_allclose(class_probabilities(np.array(outputs), ending), expected, atol=1e-12)
-
-
-def test_outputs_that_are_no_classes_have_no_probabilities():
-    assert class_probabilities(np.zeros((2, 3, 3)), "") is None
-    assert class_probabilities([np.zeros((2, 3))], "") is None
-
-
 def test_a_filmstrip_says_nothing_of_a_similarity_that_is_not_known():
-    recorder, captions = Recorder(), Captions(np.zeros((2, 4, 4, 3), np.uint8), None, {}, "Unit(3)")
+    recorder, of_two = Recorder(), builder()
     shown = []
     for epoch in range(2):
         maps = np.stack([np.eye(2), np.eye(2) * epoch])
         record = recorder.add(epoch, maps, {"score": np.full(2, 1.5)})
-        shown.append([captions.film(record, number) for number in range(2)])
+        shown.append([of_two.filmstrip_caption(record, number) for number in range(2)])
     assert shown == [
         [("epoch 0", "score 1.5"), ("epoch 0", "score 1.5")],
         [("epoch 1", "score 1.5", "map similarity 1.00"), ("epoch 1", "score 1.5")],
     ]
+
+
+def measured(scale):
+    """A measurement and its record, with maps up to ``scale``."""
+    maps = np.stack([np.eye(2), np.eye(2) * 3]) * scale
+    explanation = Explanation(np.ones(2), None, maps={"gradcam": maps})
+    return Measurement(explanation, explanation, {"score": np.ones(2)}, {}), maps
+
+
+def test_the_scale_of_a_run_grows_and_goes_on_in_the_next_training():
+    recorder, of_two = Recorder(), builder()
+    of_two.restart()
+    for epoch, (scale, expected) in enumerate([(2, [2, 6]), (1, [2, 6]), (3, [3, 9])]):
+        measurement, maps = measured(scale)
+        shown = of_two.frames(measurement, recorder.add(epoch, maps, {"score": np.ones(2)}, maps))
+        assert [frame.vmax for frame in shown] == expected
+    assert of_two.partner_vmax.tolist() == [3, 9]
+    following = FrameBuilder(of_two.run, before=of_two)
+    assert following.vmax.tolist() == [3, 9]
+    following.restart()
+    assert following.vmax.tolist() == [0, 0]
+
+
+def test_a_scale_per_frame_follows_the_frame():
+    recorder, of_two = Recorder(), builder(per_frame=True)
+    for epoch, (scale, expected) in enumerate([(2, [2, 6]), (1, [1, 3])]):
+        measurement, maps = measured(scale)
+        shown = of_two.frames(measurement, recorder.add(epoch, maps, {"score": np.ones(2)}, maps))
+        assert [frame.vmax for frame in shown] == expected
+        assert [frame.partner for frame in shown] == [None, None]  # there are no pictures of them
+
+
+def test_a_map_that_is_not_finite_does_not_set_the_scale():
+    of_two = builder()
+    maps = np.stack([np.array([[np.inf, 4.0], [np.nan, 1.0]]), np.eye(2)])
+    record = Recorder().add(0, maps, {"score": np.ones(2)})
+    shown = of_two.frames(Measurement(Explanation(np.ones(2), None, maps={"gradcam": maps}), None, {}, {}), record)
+    assert [frame.vmax for frame in shown] == [4, 2]
+
+
+def test_filmstrips_show_twelve_epochs_evenly_spaced_with_both_ends():
+    recorder, of_two = Recorder(), builder()
+    for epoch in range(0, 45, 3):
+        recorder.add(epoch, np.ones((2, 2, 2)) * epoch, {"score": np.ones(2)})
+    first, _ = of_two.filmstrips(recorder.records)
+    assert len(first.frames) == len(first.captions) == len(first.similarity) == 12
+    assert [first.captions[0][0], first.captions[-1][0]] == ["epoch 0", "epoch 42"]
+    assert {frame.vmax for frame in first.frames} == {1.0}
+    assert of_two.filmstrips([*recorder.records, Recorder().add(45, None, {"score": np.ones(2)})]) == ()

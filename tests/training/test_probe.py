@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_gradcam.training.probe import given_pictures, given_regions, paired_places, take_probe
+from keras_gradcam.training.probe import Probe, paired_indices, select_display_images, select_regions
 
 
 def pictures(count):
@@ -23,29 +23,31 @@ def test_every_chosen_picture_has_another_one_and_no_room_is_wasted(labels, limi
     counts = np.bincount(labels)
     if limit < 2 or counts.max() < 2:
         with pytest.raises(ValueError, match="two pictures of an identity"):
-            paired_places(labels, limit)
+            paired_indices(labels, limit)
         return
-    places = paired_places(labels, limit)
-    taken = np.bincount(labels[places], minlength=len(counts))
-    assert len(set(places.tolist())) == len(places) <= limit
-    assert (np.diff(places) > 0).all()
+    indices = paired_indices(labels, limit)
+    taken = np.bincount(labels[indices], minlength=len(counts))
+    assert len(set(indices.tolist())) == len(indices) <= limit
+    assert (np.diff(indices) > 0).all()
     assert (taken != 1).all()
     # A place stays empty only where one alone would fill it.
     repeated = counts[counts > 1].sum()
-    assert len(places) >= min(limit, repeated) - 1
+    assert len(indices) >= min(limit, repeated) - 1
     # More than four of one identity only once every other one that has four has given them.
     if taken.max() > 4:
-        assert (np.minimum(counts, 4)[counts > 1] - taken[counts > 1]).max() <= 0 or len(places) >= limit - 1
+        assert (np.minimum(counts, 4)[counts > 1] - taken[counts > 1]).max() <= 0 or len(indices) >= limit - 1
     # Of each identity the first ones.
     for label in np.flatnonzero(taken):
-        np.testing.assert_array_equal(places[labels[places] == label], np.flatnonzero(labels == label)[: taken[label]])
+        np.testing.assert_array_equal(
+            indices[labels[indices] == label], np.flatnonzero(labels == label)[: taken[label]]
+        )
 
 
 def test_four_of_each_identity_in_the_order_in_which_they_become_pairs():
-    assert paired_places(np.repeat([8, 3, 5], 10), 8).tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
-    assert paired_places(np.array([4, 9, 9, 4, 7]), 2).tolist() == [1, 2]
-    # Five places: two of 1, two of 2, and one is left that 3 cannot use alone but 2 can.
-    assert paired_places(np.array([1, 1, 2, 2, 3, 3, 2, 2]), 5).tolist() == [0, 1, 2, 3, 6]
+    assert paired_indices(np.repeat([8, 3, 5], 10), 8).tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
+    assert paired_indices(np.array([4, 9, 9, 4, 7]), 2).tolist() == [1, 2]
+    # Five indices: two of 1, two of 2, and one is left that 3 cannot use alone but 2 can.
+    assert paired_indices(np.array([1, 1, 2, 2, 3, 3, 2, 2]), 5).tolist() == [0, 1, 2, 3, 6]
 
 
 @pytest.mark.parametrize("classes", [4, 5], ids=["as many as rows", "others"])
@@ -54,7 +56,7 @@ def test_one_hot_rows_are_labels_of_one_picture(classes, batched):
     labels = np.array([1, 3, 0, 2, 2, 1])
     images = np.random.default_rng(0).random((6, 4, 2, 3), np.float32)
     dataset = tf.data.Dataset.from_tensor_slices((images, np.eye(classes, dtype=np.float32)[labels]))
-    probe = take_probe(dataset.batch(3) if batched else dataset, 16)
+    probe = Probe(dataset.batch(3) if batched else dataset, limit=16).read()
     np.testing.assert_array_equal(probe.images, images)
     np.testing.assert_array_equal(probe.labels, labels)
 
@@ -70,43 +72,43 @@ def test_a_dataset_is_read_until_there_are_enough_pairs(batched):
 
     spec = tf.TensorSpec((4, 2, 3), tf.float32), tf.TensorSpec((), tf.int64)
     dataset = tf.data.Dataset.from_generator(samples, output_signature=spec)
-    probe = take_probe(dataset.batch(7) if batched else dataset, 8, paired=True)
-    assert probe.places.tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
+    probe = Probe(dataset.batch(7) if batched else dataset, limit=8).read(paired=True)
+    assert probe.indices.tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
     assert probe.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
-    np.testing.assert_array_equal(probe.images[:, 0, 0, 0], probe.places)
+    np.testing.assert_array_equal(probe.images[:, 0, 0, 0], probe.indices)
     assert len(read) < 40
 
 
 def test_a_dataset_without_pairs_is_not_read_to_its_end():
     endless = tf.data.Dataset.counter().map(lambda number: (tf.zeros((4, 2, 3)), number))
     with pytest.raises(ValueError, match=r"Received: 128 pictures of 128 identities"):
-        take_probe(endless, 4, paired=True)
+        Probe(endless, limit=4).read(paired=True)
 
 
 def test_no_more_pictures_than_probes_are_all_taken():
     # Whoever gives few pictures means these; that one of them has no partner is said later.
-    assert take_probe((pictures(4), [1, 2, 2, 2]), 4, paired=True).places.tolist() == [0, 1, 2, 3]
+    assert Probe((pictures(4), [1, 2, 2, 2]), limit=4).read(paired=True).indices.tolist() == [0, 1, 2, 3]
 
 
 def test_without_pairs_the_first_are_taken():
-    probe = take_probe((pictures(9), keras.utils.to_categorical(np.arange(9) % 3)), 4)
-    assert probe.places.tolist() == [0, 1, 2, 3]
+    probe = Probe((pictures(9), keras.utils.to_categorical(np.arange(9) % 3)), limit=4).read()
+    assert probe.indices.tolist() == [0, 1, 2, 3]
     assert probe.labels.tolist() == [0, 1, 2, 0]
 
 
 def test_labels_and_pictures_go_together():
     for count in (5, 9):
         with pytest.raises(ValueError, match=f"one label per picture. Received: {count} labels for 7 pictures"):
-            take_probe((pictures(7), np.arange(count)), 3)
+            Probe((pictures(7), np.arange(count)), limit=3).read()
 
 
-def test_what_comes_with_the_pictures_is_taken_from_their_places():
-    places = np.array([0, 3, 5])
+def test_what_comes_with_the_pictures_is_taken_from_their_indices():
+    indices = np.array([0, 3, 5])
     boxes = [(number, 0, number + 1, 4) for number in range(6)]
-    assert given_regions(boxes, places) == [boxes[0], boxes[3], boxes[5]]
-    shown = given_pictures(pictures(6).astype(np.uint8), places)
+    assert select_regions(boxes, indices) == (boxes[0], boxes[3], boxes[5])
+    shown = select_display_images(pictures(6).astype(np.uint8), indices)
     assert shown[:, 0, 0, 0].tolist() == [0, 3, 5]
-    with pytest.raises(ValueError, match=r"Received: 3 for 6 probes\. The probes are 3 of the pictures given"):
-        given_regions(boxes[:3], places)
-    with pytest.raises(ValueError, match=r"shape \(6, H, W, 3\).*chosen to make pairs; the last is number 5"):
-        given_pictures(pictures(5), places)
+    with pytest.raises(ValueError, match=r"\(3 of the pictures were chosen to make pairs.*Received: 3 for 6 probes\."):
+        select_regions(boxes[:3], indices)
+    with pytest.raises(ValueError, match=r"shape \(6, H, W, 3\).*chosen to make pairs; the last is number 5\)"):
+        select_display_images(pictures(5), indices)

@@ -53,4 +53,4 @@ def _translated(action: Callable[..., Result], *arguments: Any) -> Result:
     try:
         return action(*arguments)
     except tf.errors.OpError as error:
-        raise OSError(error.message) from error
+        raise OSError(f"{type(error).__name__}: {error.message}") from error

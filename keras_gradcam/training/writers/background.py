@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from .base import LogEntry, Run, Summary, Writer
 
-# Records that may wait: when training is faster than drawing, it waits rather than piling up pictures.
+# Entries that may wait: when training is faster than drawing, it waits rather than piling up pictures.
 _WAITING = 2
 
 
@@ -17,6 +17,9 @@ class BackgroundWriter:
     """Writes to ``writer`` from a thread of its own, in order; drawing and encoding leave the training thread free.
 
     An error in the thread is raised by the next call of :meth:`write`, :meth:`summarize` or :meth:`close`.
+
+    Args:
+        writer: Does the work.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -24,13 +27,22 @@ class BackgroundWriter:
         self._executor: ThreadPoolExecutor | None = None
         self._pending: deque[Future[None]] = deque()
 
+    @property
+    def name(self) -> str:
+        """The class of the writer that does the work."""
+        return type(self._writer).__name__
+
     def prepare(self, run: Run) -> None:
+        """Begins a run, once what an interrupted training has left is written."""
+        wait(self._pending)
         self._writer.prepare(run)
 
     def write(self, entry: LogEntry) -> None:
+        """Hands an entry over; waits while too many are not written yet."""
         self._submit(self._writer.write, entry)
 
     def summarize(self, summary: Summary) -> None:
+        """Hands a summary over."""
         self._submit(self._writer.summarize, summary)
 
     def close(self) -> None:
@@ -51,5 +63,6 @@ class BackgroundWriter:
         self._settle(_WAITING)
 
     def _settle(self, waiting: int) -> None:
+        """Raises the error of work that is done, and waits until at most ``waiting`` pieces are left."""
         while self._pending and (len(self._pending) > waiting or self._pending[0].done()):
             self._pending.popleft().result()

@@ -4,110 +4,157 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ...drawing.panels import Filmstrip, Frame
+from ...errors import ArgumentError
 from ...reid.ranking import RankList
+from ...tensorboard_plugin.metadata import RunInfo
 from ..history import EpochRecord, History
+
+#: What every writer can do, in the order in which it is asked to.
+METHODS = ("prepare", "write", "summarize", "close")
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What stays the same over a run.
+    """What stays the same over a training.
 
     Attributes:
+        info: The description: layer, target, methods, class names, and label and region of each probe.
         pictures: uint8 (N, H, W, 3), the probes for display.
-        input_size: Height and width of the model's input.
-        layer: Path of the explained layer, or None.
-        target: What is explained, in words.
-        methods: The maps that are computed.
-        every: Epochs from one logged epoch to the next.
-        labels: int (N,), or None.
-        names: Class number to name.
-        label: What a label is: "class" or "identity".
-        quantity: What the score is, in a word, and what to multiply it with.
-        partners: uint8 (N, H, W, 3), the other pictures where the probes are pairs, or None.
-        regions: One box (x0, y0, x1, y1) in input pixels per probe, the bounds of its region, or None.
+        partner_pictures: uint8 (N, H', W', 3), the other pictures where the probes are pairs, or None.
     """
 
+    info: RunInfo
     pictures: np.ndarray
-    input_size: tuple[int, int]
-    layer: str | None
-    target: str
-    methods: tuple[str, ...]
-    every: int = 1
-    labels: np.ndarray | None = None
-    names: Mapping[int, str] = field(default_factory=dict)
-    label: str = "class"
-    quantity: tuple[str, float] = ("score", 1.0)
-    partners: np.ndarray | None = None
-    regions: tuple[tuple[int, int, int, int], ...] | None = None
+    partner_pictures: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class LogEntry:
-    """All that is known of the probes at one moment of the training.
+    """The probes at one epoch, or before the first one.
 
     Attributes:
-        record: The epoch, its maps and its numbers.
-        frames: One per probe, with full maps, for pictures.
-        title: Names the moment in pictures: "epoch 12", "start".
-        scalars: Tag to value.
+        record: The epoch with its maps and numbers: ``record.epoch`` (None before the first), ``record.maps``,
+            ``record.column("score")`` per probe, ``record.means()`` over the probes, ``record.totals``.
+        frames: One per probe with all its maps and captions; :func:`keras_gradcam.drawing.panels.panel` draws one,
+            :func:`keras_gradcam.drawing.panels.overview` draws all.
         rankings: Ranked lists with maps, where there is a gallery and it was ranked.
-        pictures: Name to uint8 (H, W, 3): other pictures.
+        pictures: Name to uint8 (H, W, 3): other pictures, such as "filters/kernels".
     """
 
     record: EpochRecord
     frames: tuple[Frame, ...]
-    title: str
-    scalars: Mapping[str, float] = field(default_factory=dict)
     rankings: tuple[RankList, ...] = ()
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def start(self) -> bool:
-        """Whether this is the model before its first epoch.
-
-        It has tags of its own, so that writing it again when a training is resumed cannot disturb the epochs.
-        """
-        return self.record.epoch is None
-
-    @property
-    def step(self) -> int:
-        """The absolute epoch as a step; 0 for the start."""
-        return self.record.epoch or 0
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """A look back over the run.
+    """A training in retrospect.
 
     Attributes:
-        step: The last logged epoch.
-        history: Everything that was logged.
-        filmstrips: One per probe, over evenly chosen epochs.
-        report: Markdown.
+        history: Everything that was logged, as arrays.
+        filmstrips: One per probe, over evenly spaced epochs; none without maps.
+        report: Markdown: which probes moved most, when each settled, where predictions flipped.
     """
 
-    step: int
     history: History
     filmstrips: tuple[Filmstrip, ...]
     report: str
 
+    @property
+    def step(self) -> int:
+        """The last logged epoch."""
+        return int(self.history.epochs[-1])
+
 
 class Writer(Protocol):
-    """A destination. Nothing is opened before :meth:`prepare`."""
+    r"""A place that results go to, such as an experiment tracker. Any object with these four methods is one.
+
+    For each training :meth:`prepare` is called once, then :meth:`write` for each logged epoch, :meth:`summarize` once,
+    if any epoch was logged, and :meth:`close`. :meth:`write` and :meth:`summarize` run on a thread that belongs to
+    this writer alone, in order; training waits only when two entries are still to be written. What is handed over must
+    not be changed: other writers get the same objects.
+
+    An exception in any of the methods is warned of once in a training, and both the training and the other writers go
+    on. Only an :class:`~keras_gradcam.errors.ArgumentError` in :meth:`prepare` keeps the training from beginning.
+
+    Example: a writer of one's own, with the means over all probes in a file of comma-separated values.
+
+        >>> import keras, numpy as np, pathlib, tempfile
+        >>> from keras_gradcam import GuidedGradCAMCallback
+        >>> class MeansAsCSV:
+        ...     def __init__(self, path):
+        ...         self.path = pathlib.Path(path)
+        ...     def prepare(self, run):
+        ...         self.path.write_text(f"epoch,name,mean over {len(run.info.probes)} probes\n")
+        ...     def write(self, entry):
+        ...         with self.path.open("a") as file:
+        ...             for name, mean in entry.record.means().items():
+        ...                 file.write(f"{entry.record.title},{name},{mean:.4g}\n")
+        ...     def summarize(self, summary):
+        ...         self.path.with_suffix(".md").write_text(summary.report)
+        ...     def close(self):
+        ...         pass
+        >>> images, labels = np.random.rand(8, 16, 16, 3), np.arange(8) % 2
+        >>> model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3, activation="relu"),
+        ...                           keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> means = MeansAsCSV(folder / "means.csv")
+        >>> callback = GuidedGradCAMCallback((images, labels), folder, writers=[means])
+        >>> _ = model.fit(images, labels, epochs=1, verbose=0, callbacks=[callback])
+        >>> lines = means.path.read_text().splitlines()
+        >>> lines[0], lines[1].split(",")[:2], lines[-1].split(",")[0]
+        ('epoch,name,mean over 8 probes', ['start', 'score'], 'epoch 0')
+
+    A tracker such as Weights & Biases takes the same values: ``wandb.log(entry.record.means())`` and
+    ``wandb.Image(overview(entry.frames))`` in :meth:`write`.
+    """
 
     def prepare(self, run: Run) -> None:
-        """Begins a run. Raises ValueError if nothing can be written there."""
+        """Begins a training; nothing is written before. May be called again after :meth:`close`.
+
+        Raises:
+            ArgumentError: If nothing can be written there, so that the training does not begin in vain.
+        """
 
     def write(self, entry: LogEntry) -> None:
         """Writes one entry, so that it can be read even if the process ends right after."""
 
     def summarize(self, summary: Summary) -> None:
-        """Writes a look back over the run."""
+        """Writes what is known at the end of a training."""
 
     def close(self) -> None:
-        """Ends writing; :meth:`prepare` may be called again later."""
+        """Ends writing."""
+
+
+def check_writers(writers: Any) -> list[Writer]:
+    """Returns the writers that a user gave as a list.
+
+    Raises:
+        ArgumentError: If they are no sequence, or one of them lacks a method.
+
+    Example:
+        >>> check_writers([object()])
+        Traceback (most recent call last):
+            ...
+        keras_gradcam.errors.ArgumentError: `writers` must hold objects with the methods prepare, write, summarize, ...
+    """
+    if not isinstance(writers, (list, tuple)):
+        raise ArgumentError("writers", "be a list of writers", type(writers).__name__, "[writer]")
+    for writer in writers:
+        missing = [name for name in METHODS if not callable(getattr(writer, name, None))]
+        if isinstance(writer, type) or missing:
+            received = f"the class {writer.__name__}" if isinstance(writer, type) else type(writer).__name__
+            raise ArgumentError(
+                "writers",
+                f"hold objects with the methods {', '.join(METHODS)}",
+                f"{received} without {', '.join(missing)}" if missing else received,
+                "a class as keras_gradcam.training.writers.base.Writer describes it",
+            )
+    return list(writers)

@@ -11,7 +11,7 @@ import numpy as np
 from ...drawing.panels import animation, draw_filmstrip, overview
 from ...drawing.pixels import Style, encoded
 from ...errors import ArgumentError
-from ...files import replace_whole
+from ...files import check_writable, replace_whole
 from ...reid.figures import rank_figure
 from .base import LogEntry, Run, Summary
 
@@ -37,25 +37,23 @@ class FolderWriter:
         self._ranked = False
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            attempt = self._directory / ".writable"
-            attempt.touch()
-            attempt.unlink()
+            check_writable(self._directory)
         except OSError as error:
             raise ArgumentError(
                 "save_dir", "be a folder that can be written to", f"{str(self._directory)!r} ({error})"
             ) from error
 
     def write(self, entry: LogEntry) -> None:
-        self._put("overview.png", encoded(overview(entry.frames, entry.title, self._style)))
+        self._put("overview.png", encoded(overview(entry.frames, entry.record.title, self._style)))
         if entry.rankings:
             self._put("ranking.png", encoded(rank_figure(entry.rankings, self._style)))
             self._ranked = True
 
     def summarize(self, summary: Summary) -> None:
         files = {"report.md": summary.report.encode()}
-        for number, filmstrip in enumerate(summary.filmstrips):
-            files[f"filmstrip_{number:02d}.png"] = encoded(draw_filmstrip(filmstrip, self._style))
-            files[f"probe_{number:02d}.gif"] = animation(filmstrip, self._style)
+        for index, filmstrip in enumerate(summary.filmstrips):
+            files[f"filmstrip_{index:02d}.png"] = encoded(draw_filmstrip(filmstrip, self._style))
+            files[f"probe_{index:02d}.gif"] = animation(filmstrip, self._style)
         history = summary.history
         arrays: dict[str, np.ndarray] = {"epochs": history.epochs, **history.numbers, **history.totals}
         if isinstance(history.partner_maps, np.ndarray):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
 import time
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,14 @@ from ...attribution.methods.names import TITLES
 from ...drawing.panels import Frame, draw_filmstrip, overview, panel
 from ...drawing.pixels import Style, encoded, no_larger_than_a_cell, relief
 from ...errors import ArgumentError
+from ...metrics.statistics import mean_of_present
 from ...reid.figures import rank_figure
+from ...tensorboard_plugin import metadata
 from ...tensorboard_plugin import summary as tab
-from ...tensorboard_plugin.metadata import ProbeInfo, RunInfo
+from ..history import AVERAGED, DRIFT_COLUMNS, EpochRecord
 from .base import LogEntry, Run, Summary
+from .records import RecordWriter
+from .storage import Storage, storage_of
 
 # Two files opened within one second must not have one name.
 _numbers = itertools.count()
@@ -32,151 +37,160 @@ _live: weakref.WeakValueDictionary[str, TensorBoardWriter] = weakref.WeakValueDi
 class TensorBoardWriter:
     """Writes an event file of its own in one folder.
 
-    Tags: ``gradcam/probe_00`` ... and ``gradcam/overview``, scalars as named, ``gradcam_ranking/query_00`` ... and
+    Tags (:mod:`keras_gradcam.tensorboard_plugin.metadata` spells them): ``gradcam/probe_00`` ... and
+    ``gradcam/overview``, a scalar per number and probe with its mean, ``gradcam_ranking/query_00`` ... and
     ``gradcam_filters/kernels`` where asked for (all ``gradcam_start...`` before the first epoch),
     ``gradcam_filmstrip/probe_00`` ... and ``gradcam/report`` at the end, and ``gradcam_tab/...`` for the tab. Every
-    entry is flushed to the file when :meth:`write` returns. The file is written with TensorFlow's entry writer rather
-    than ``tf.summary``, whose global state (default writer, ``record_if``) belongs to the user.
+    entry is flushed to the file when :meth:`write` returns. Nothing here needs TensorFlow, nor touches the global state
+    of ``tf.summary`` (default writer, ``record_if``), which belongs to the user.
 
     Args:
-        directory: The run's folder; a sub-run of its own, since two live writers in one folder hide each other.
+        directory: The run's folder, or its URL; a sub-run of its own, since two live writers in one folder hide each
+            other.
         style: How maps are drawn.
     """
 
     def __init__(self, directory: str, style: Style | None = None) -> None:
         self._directory = directory
-        self._folder = os.path.abspath(directory)
+        self._folder = directory if "://" in directory else os.path.abspath(directory)
         self._style = style or Style()
-        self._event_writer: Any = None
+        self._storage: Storage | None = None
+        self._records: RecordWriter | None = None
         self._run: Run | None = None
 
     def prepare(self, run: Run) -> None:
-        from tensorflow import errors, io
-
-        attempt = os.path.join(self._directory, f".writable-{os.getpid()}-{next(_numbers)}")
+        self.close()
+        self._storage = storage_of(self._directory)
         try:
-            io.gfile.makedirs(self._directory)
-            with io.gfile.GFile(attempt, "w") as file:
-                file.write("")
-            io.gfile.remove(attempt)
-        except (OSError, errors.OpError) as error:
+            self._storage.make_folder(self._directory)
+            attempt = self._storage.join(self._directory, f".writable-{os.getpid()}-{next(_numbers)}")
+            self._storage.create(attempt).close()
+            self._storage.remove(attempt)
+        except Exception as error:  # each kind of storage has errors of its own
             raise ArgumentError(
                 "log_dir", "be a folder that can be written to", f"{self._directory!r} ({error})"
             ) from error
-        self.close()
-        other = _live.get(self._folder)
-        if other is not None and other is not self:
+        if _live.get(self._folder) not in (None, self):
             warnings.warn(
                 f"Another GuidedGradCAMCallback still writes to {self._directory!r}; TensorBoard shows one of the two. "
                 "Give each a `log_dir` of its own.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         _live[self._folder] = self
         self._run = run
 
     def write(self, entry: LogEntry) -> None:
         # Numbers first: a picture that cannot be drawn must not take them along.
-        scalars = [_scalar(tag, value) for tag, value in entry.scalars.items()]
-        self._add(entry.step, [*scalars, *_tab_values(entry)])
-        prefix = "gradcam_start" if entry.start else "gradcam"
-        pictures = [_image(f"{prefix}/overview", overview(entry.frames, entry.title, self._style))]
-        for number, frame in enumerate(entry.frames):
-            pictures.append(_image(f"{prefix}/probe_{number:02d}", panel(frame, self._style)))
+        record, start = entry.record, entry.record.is_start
+        has_regions = self._run is not None and any(probe.region is not None for probe in self._run.info.probes)
+        scalars = [_scalar(tag, value) for tag, value in _scalars(record, has_regions).items()]
+        self._add(record.step, [*scalars, *_tab_values(entry)])
+        pictures = [_image(metadata.overview_tag(start), overview(entry.frames, record.title, self._style))]
+        for index, frame in enumerate(entry.frames):
+            pictures.append(_image(metadata.probe_tag(index, start), panel(frame, self._style)))
         for ranking in entry.rankings:
-            pictures.append(_image(f"{prefix}_ranking/query_{ranking.index:02d}", rank_figure(ranking, self._style)))
-        pictures += [_image(f"{prefix}_{name}", picture) for name, picture in entry.pictures.items()]
-        self._add(entry.step, pictures)
+            pictures.append(_image(metadata.query_tag(ranking.index, start), rank_figure(ranking, self._style)))
+        for name, picture in entry.pictures.items():
+            pictures.append(_image(metadata.picture_tag(name, start), picture))
+        self._add(record.step, pictures)
 
     def summarize(self, summary: Summary) -> None:
         values = [
-            _image(f"gradcam_filmstrip/probe_{number:02d}", draw_filmstrip(filmstrip, self._style))
-            for number, filmstrip in enumerate(summary.filmstrips)
+            _image(metadata.filmstrip_tag(index), draw_filmstrip(filmstrip, self._style))
+            for index, filmstrip in enumerate(summary.filmstrips)
         ]
-        self._add(summary.step, [*values, _text("gradcam/report", summary.report)])
+        self._add(summary.step, [*values, _text(metadata.REPORT, summary.report)])
 
     def close(self) -> None:
         if _live.get(self._folder) is self:
             del _live[self._folder]
-        if self._event_writer is not None:
-            self._event_writer.close()
-            self._event_writer = None
+        if self._records is not None:
+            self._records.close()
+            self._records = None
 
     def _add(self, step: int, values: Iterable[Any]) -> None:
         try:
             self._append(step, values)
         except Exception:
-            # What follows a torn entry in a file cannot be read: the next entry begins a new file.
-            self._event_writer = None
+            # What follows a torn record in a file cannot be read: the next entry begins a new file.
+            records, self._records = self._records, None
+            if records is not None:
+                with contextlib.suppress(Exception):
+                    records.close()
             raise
 
     def _append(self, step: int, values: Iterable[Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary as Values
 
-        if self._event_writer is None:
-            self._event_writer = self._opened()
+        if self._records is None:
+            self._records = RecordWriter(self._create())
             now = time.time()
-            self._event_writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
-            self._event_writer.write(tab.session_start(step, now).SerializeToString())
+            self._records.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+            self._records.write(tab.session_start(step, now).SerializeToString())
             if self._run is not None:
-                self._append(0, [tab.run_summary(_run_info(self._run, self._style)), *_tab_pictures(self._run)])
-        # An event per value keeps each entry small, as TensorFlow's own writers do.
+                self._append(0, [tab.run_summary(self._run.info), *_tab_pictures(self._run)])
+        # An event per value keeps each record small, as TensorFlow's own writers do.
         for value in values:
             event = Event(wall_time=time.time(), step=step, summary=Values(value=[value]))
-            self._event_writer.write(event.SerializeToString())
-        self._event_writer.flush()
+            self._records.write(event.SerializeToString())
+        self._records.flush()
 
-    def _opened(self) -> Any:
-        from tensorflow import io
+    def _create(self) -> Any:
+        """Creates an event file, whose name is unlike any other's."""
+        storage = self._storage or storage_of(self._directory)
+        storage.make_folder(self._directory)
+        name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        return storage.create(storage.join(self._directory, f"events.out.tfevents.{name}.gradcam"))
 
-        io.gfile.makedirs(self._directory)
-        unique = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-        return io.TFRecordWriter(os.path.join(self._directory, f"events.out.tfevents.{unique}.gradcam"))
 
-
-def _run_info(run: Run, style: Style) -> RunInfo:
-    labels = [None] * len(run.pictures) if run.labels is None else [int(label) for label in run.labels]
-    regions = run.regions or [None] * len(labels)
-    return RunInfo(
-        input_size=run.input_size,
-        probes=tuple(ProbeInfo(label, region) for label, region in zip(labels, regions, strict=True)),
-        layer=run.layer,
-        target=run.target,
-        quantity=run.quantity,
-        label=run.label,
-        methods=run.methods,
-        colormap=style.colormap,
-        scale=style.scale,
-        class_names=run.names,
-        every=run.every,
-        pairs=run.partners is not None,
-    )
+def _scalars(record: EpochRecord, has_regions: bool) -> dict[str, float]:
+    """Returns by tag what is known per probe, the mean over the probes that have a value, and how many have none."""
+    scalars = {metadata.total_tag(name, record.is_start): value for name, value in record.totals.items()}
+    if record.is_start:
+        return scalars | {metadata.mean_tag(name, start=True): mean for name, mean in record.means().items()}
+    for name in AVERAGED:
+        if name in ("mass_inside", "pointing_game") and not has_regions:
+            continue
+        values = record.column(name)
+        mean, missing = mean_of_present(values)
+        if record.maps is not None and name in DRIFT_COLUMNS:
+            scalars[metadata.missing_tag(name)] = float(missing)
+        if missing < len(values):
+            scalars[metadata.mean_tag(name)] = mean
+        for index in np.flatnonzero(~np.isnan(values)):
+            scalars[metadata.value_tag(name, int(index))] = float(values[index])
+    return scalars
 
 
 def _tab_pictures(run: Run) -> list[Any]:
-    values = [tab.pictures_summary([encoded(picture) for picture in run.pictures])]
-    if run.partners is not None:
-        values.append(tab.partners_summary([encoded(picture) for picture in run.partners]))
+    values = [tab.pictures_summary(_encoded(run.pictures))]
+    if run.partner_pictures is not None:
+        values.append(tab.partners_summary(_encoded(run.partner_pictures)))
     return values
+
+
+def _encoded(pictures: Sequence[np.ndarray] | np.ndarray) -> list[bytes]:
+    return [encoded(picture) for picture in pictures]
 
 
 def _tab_values(entry: LogEntry) -> list[Any]:
     record = entry.record
-    values = [tab.numbers_summary(record.numbers, entry.start)]
+    values = [tab.numbers_summary(record.numbers, record.is_start)]
     if record.maps is not None:
-        values.append(tab.maps_summary(record.maps, entry.start))
+        values.append(tab.maps_summary(record.maps, record.is_start))
     if record.partner_maps is not None:
-        values.append(tab.partner_maps_summary(record.partner_maps, entry.start))
+        values.append(tab.partner_maps_summary(record.partner_maps, record.is_start))
     reliefs = [_guided_picture(frame) for frame in entry.frames]
     guided = [picture for picture in reliefs if picture is not None]
     if guided:
-        values.append(tab.guided_summary(guided, entry.start))
+        values.append(tab.guided_summary(guided, record.is_start))
     return values
 
 
 def _guided_picture(frame: Frame) -> bytes | None:
-    """Guided Grad-CAM, or else the first gradient, of one probe for the tab, small: it is kept for every epoch."""
+    """Encodes guided Grad-CAM of one probe, or else its first gradient, small: the tab keeps it for every epoch."""
     gradient = frame.gradients.get(TITLES["guided_gradcam"], next(iter(frame.gradients.values()), None))
     if gradient is None:
         return None
@@ -209,8 +223,3 @@ def _value(tag: str, content: Any, metadata: Any) -> Any:
     from tensorboard.util.tensor_util import make_tensor_proto
 
     return Values.Value(tag=tag, tensor=make_tensor_proto(content), metadata=metadata)
-
-
-def _group(name: str) -> str:
-    """Where a number of all probes together stands among TensorBoard's scalars."""
-    return "gradcam_pairs" if name.startswith("similarity_") else "gradcam_retrieval"

@@ -1,0 +1,67 @@
+"""Appends records to an event file in the TFRecord framing, without TensorFlow.
+
+A record is its length (uint64, little-endian), the masked checksum of these 8 bytes (uint32), the data, and the masked
+checksum of the data (uint32). The checksum is CRC-32C (Castagnoli).
+
+Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Protocol
+
+import google_crc32c
+
+_MASK_DELTA = 0xA282EAD8
+
+
+class BinaryFile(Protocol):
+    """What a :class:`RecordWriter` needs of a file."""
+
+    def write(self, content: bytes) -> object:
+        """Takes bytes to be appended."""
+
+    def flush(self) -> None:
+        """Makes everything taken so far visible to other processes."""
+
+    def close(self) -> None:
+        """Flushes and releases the file."""
+
+
+def masked_crc32c(data: bytes) -> int:
+    """Returns the checksum of ``data`` as TFRecord files store it: CRC-32C, rotated and shifted by a constant.
+
+    The mask keeps the checksum of data that hold checksums themselves from being degenerate.
+
+    Example:
+        >>> hex(masked_crc32c(b"123456789"))
+        '0xc78ab0e5'
+    """
+    checksum = google_crc32c.value(data)
+    return ((checksum >> 15 | checksum << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+class RecordWriter:
+    """Appends records to a file.
+
+    Args:
+        file: A binary file that was opened for writing.
+    """
+
+    def __init__(self, file: BinaryFile) -> None:
+        self._file = file
+
+    def write(self, record: bytes) -> None:
+        """Appends one record."""
+        length = struct.pack("<Q", len(record))
+        head = length + struct.pack("<I", masked_crc32c(length))
+        self._file.write(head + record + struct.pack("<I", masked_crc32c(record)))
+
+    def flush(self) -> None:
+        """Makes all records so far readable by other processes."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        self._file.close()
