@@ -210,3 +210,14 @@ class ClassToken(L.Layer):
     def call(self, inputs):
         token = keras.ops.broadcast_to(self.token, (keras.ops.shape(inputs)[0], 1, inputs.shape[-1]))
         return keras.ops.concatenate([token, inputs], axis=1)
+
+
+def small_network(pooled=True, positive=False):
+    """Two convolutions of pictures (12, 8, 3) and four classes; with positive weights everything speaks for a class."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((12, 8, 3))
+    x = keras.layers.Conv2D(6, 3, activation="relu")(inputs)
+    x = keras.layers.Conv2D(5, 3, activation="relu", name="last")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x) if pooled else keras.layers.Flatten()(x)
+    initializer = keras.initializers.RandomUniform(0.1, 1) if positive else "glorot_uniform"
+    return keras.Model(inputs, keras.layers.Dense(4, kernel_initializer=initializer)(x))

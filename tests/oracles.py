@@ -185,3 +185,18 @@ def slow_spearman(a, b):
     covariance = sum((x - means[0]) * (y - means[1]) for x, y in zip(first, second, strict=True))
     variances = [sum((x - mean) ** 2 for x in r) for r, mean in zip((first, second), means, strict=True)]
     return covariance / (variances[0] * variances[1]) ** 0.5 if all(variances) else float("nan")
+
+
+_ARRAYS = ("scores", "predictions", "classes", "gradcam", "heatmap", "guided_backprop", "guided_gradcam")
+
+
+def assert_same(actual, expected, tolerance: float = 1e-5):
+    """Checks that two explanations are about the same and equal but for rounding errors."""
+    for name in _ARRAYS:
+        one, other = getattr(actual, name), getattr(expected, name)
+        assert (one is None) == (other is None), name
+        if name == "classes" or other is None or not other.any():
+            np.testing.assert_array_equal(one, other)
+        else:
+            assert_close(one, other, tolerance)
+    assert actual.layer == expected.layer

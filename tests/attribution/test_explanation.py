@@ -1,8 +1,9 @@
-"""Explanations: overlays, captions, in a notebook, in a figure, in a folder."""
+"""Explanations: their samples, overlays, captions, in a notebook, in a figure, in a folder."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -10,10 +11,11 @@ import re
 import keras
 import numpy as np
 import pytest
+from models import CLASSES, convnet, images
 from PIL import Image
 
-from keras_gradcam import Explainer
-from keras_gradcam.attribution.explanation import frames
+from keras_gradcam import Class, Explainer, Explanation, explain
+from keras_gradcam.attribution.explanation import build_frame, frames
 from keras_gradcam.drawing.panels import panel
 from keras_gradcam.drawing.pixels import Style, displayed, overlay
 
@@ -108,3 +110,123 @@ def test_names_are_a_list_or_a_dict(explanation):
     explanation.figure(class_names=["cat", "dog", "cow"])
     with pytest.raises(ValueError, match="`class_names` must be a list of names or a dict"):
         explanation.figure(class_names="cat")
+
+
+def five_samples():
+    """Five samples of two outputs, every number its own."""
+    count = iter(range(100_000))
+
+    def array(*shape):
+        return np.array([next(count) for _ in range(int(np.prod(shape)))], "float32").reshape(shape)
+
+    return Explanation(
+        scores=array(5),
+        predictions={"a": array(5, 2), "b": [array(5, 3), array(5)]},
+        classes=np.arange(5),
+        layer="conv",
+        maps={"gradcam": array(5, 2, 3), "guided_backprop": array(5, 4, 6, 3)},
+        images=array(5, 4, 6, 3),
+    )
+
+
+MASK = np.array([True, False, True, True, False])
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        (0, [0]),
+        (3, [3]),
+        (-1, [4]),
+        (-5, [0]),
+        (np.int64(2), [2]),
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, -2), [4, 2, 0]),
+        (slice(3, 3), []),
+        (MASK, [0, 2, 3]),
+        ([4, 0, 0], [4, 0, 0]),
+        (np.array([1, -1]), [1, 4]),
+    ],
+    ids=str,
+)
+def test_indexing_takes_the_same_samples_everywhere(index, rows):
+    whole, part = five_samples(), five_samples()[index]
+    assert len(part) == len(rows)
+    for name in ("scores", "classes", "gradcam", "heatmap", "guided_backprop"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows])
+    np.testing.assert_array_equal(part.predictions["a"], whole.predictions["a"][rows])
+    np.testing.assert_array_equal(part.predictions["b"][0], whole.predictions["b"][0][rows])
+    np.testing.assert_array_equal(part.predictions["b"][1], whole.predictions["b"][1][rows])
+    assert part.layer == "conv"
+    assert part.guided_gradcam is None
+
+
+@pytest.mark.parametrize("index", [5, -6, np.int32(9)])
+def test_index_out_of_range_is_an_index_error(index):
+    with pytest.raises(IndexError):
+        five_samples()[index]
+
+
+def test_mask_of_another_length_is_an_index_error():
+    with pytest.raises(IndexError):
+        five_samples()[MASK[:3]]
+
+
+def test_iteration_gives_every_sample_in_order():
+    parts = list(five_samples())
+    assert [part.scores.tolist() for part in parts] == [[score] for score in five_samples().scores.tolist()]
+    assert all(len(part) == 1 for part in parts)
+    assert parts[3].gradcam.shape == (1, 2, 3)
+
+
+def test_explanation_is_frozen():
+    result = five_samples()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.scores = None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del result.scores
+
+
+def test_explanation_says_what_it_holds():
+    maps = "layer='conv', gradcam (5, 2, 3), guided_backprop (5, 4, 6, 3)"
+    whole = five_samples()
+    assert repr(whole) == f"Explanation(5 samples, classes 0, 1, 2, 3, 4, {maps})"
+    assert repr(whole[3]) == f"Explanation(1 sample, class 3, {maps})".replace("(5,", "(1,")
+    assert repr(dataclasses.replace(whole, classes=np.full(5, 2))) == f"Explanation(5 samples, class 2, {maps})"
+    assert repr(dataclasses.replace(whole, classes=None)) == f"Explanation(5 samples, {maps})"
+    many = Explanation(np.zeros(20), None, np.arange(20) % 9)
+    assert repr(many) == "Explanation(20 samples, 9 classes, layer=None)"
+
+
+def test_explanation_says_what_was_explained():
+    model = convnet(activation="relu")
+    against = explain(model, images(), target=Class(3) - Class(1), methods="gradcam")
+    assert against.target == "Class(3) - Class(1)"
+    assert repr(against[:2]) == "Explanation(2 samples, target=Class(3) - Class(1), layer='conv2', gradcam (2, 6, 5))"
+    assert "class 2, layer" in repr(explain(model, images(), target=2, methods="gradcam"))
+    one_each = explain(model, images(3), target=Class([3, 0, 1]) - Class([0, 1, 2]), methods="gradcam")
+    assert one_each[0].target == "Class([3, 0, 1]) - Class([0, 1, 2])"
+    long = explain(model, images(40), target=-Class([1] * 40), methods="gradcam")
+    assert len(repr(long)) < 150
+
+
+def test_weights_that_are_not_finite_are_warned_about():
+    model = convnet(activation="relu")
+    model.get_layer("dense").kernel.assign(np.full((5, CLASSES), np.nan))
+    with pytest.warns(RuntimeWarning) as caught:
+        explain(model, images(), target=1)
+    for name, warning in zip(("scores", "gradcam", "guided_backprop"), caught, strict=True):
+        assert f"`{name}` is not finite for 3 of 3 samples" in str(warning.message)
+
+
+def test_a_frame_has_the_first_cam_on_the_picture_and_the_others_beside():
+    picture, cam, slope = np.zeros((8, 8, 3), np.uint8), np.array([[1.0, np.inf], [np.nan, 3.0]]), np.ones((8, 8, 3))
+    maps = {"saliency": slope[..., 0], "layercam": cam, "guided_backprop": slope, "gradcam": 2 * cam}
+    frame = build_frame(maps, picture, caption=["a"], short=["b"], wrong=True)
+    assert (frame.title, frame.vmax, frame.caption, frame.short, frame.wrong) == ("LayerCAM", 3.0, ("a",), ("b",), True)
+    assert frame.gradcam is cam
+    assert list(frame.cam_variants) == ["Grad-CAM"]
+    assert list(frame.gradients) == ["saliency", "guided backprop"]
+    assert build_frame(maps, picture, vmax=7.0).vmax == 7.0
+    without = build_frame({"saliency": slope[..., 0]}, picture)
+    assert (without.gradcam, without.title, without.vmax) == (None, "Grad-CAM", 0.0)

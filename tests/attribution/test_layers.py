@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import keras
-import numpy as np
 import pytest
 from keras import layers as L  # noqa: N812
 from models import SIZE, ConvnetByCall, convnet, convnet_in_sequence, images, nested_convnet
 
 from keras_gradcam import Explainer, LayerCall, explain, list_layers
-from keras_gradcam.attribution.inputs import explained_input, input_shape, input_spec_of, model_input_spec
+from keras_gradcam.attribution.inputs import model_input_spec
 from keras_gradcam.attribution.layers import choose_layer, find_model
 from keras_gradcam.engine import current_engine
 from keras_gradcam.engine.base import LayerOutput
@@ -439,20 +438,3 @@ MAP, VECTOR = (None, 6, 5, 4), (None, 4)
 )
 def test_last_feature_map_is_chosen(calls, chosen):
     assert choose_layer(None, fake(*calls), (6, 5, 3)).info.path == chosen
-
-
-# ----------------------------------------------------------------------------------------------------- grids and inputs
-
-
-def test_input_of_the_highest_rank_is_explained():
-    input_spec = input_spec_of([np.zeros((2, 5)), np.zeros((2, 12, 10, 3)), np.zeros((2, 8, 6, 1))])
-    assert explained_input(input_spec) == 1
-    assert input_shape(input_spec) == (12, 10, 3)
-    assert input_shape(input_spec, 2)[:2] == (8, 6)
-
-
-@pytest.mark.parametrize("which", [3, -1, "images"])
-def test_input_index_out_of_range_is_refused(which):
-    input_spec = input_spec_of([np.zeros((2, 5)), np.zeros((2, 12, 10, 3)), np.zeros((2, 8, 6, 1))])
-    with pytest.raises(ValueError, match=rf"`input_index`.*{which!r}.*0 to 2"):
-        explained_input(input_spec, which)

@@ -12,6 +12,7 @@ from keras import layers as L  # noqa: N812
 from models import ClassToken, images, named, randomised
 
 from keras_gradcam import Explainer, GuidedGradCAMCallback, Norm, explain, list_layers
+from keras_gradcam.grids import token_grid
 
 SIZE, PATCH, GRID = (24, 12), 4, (6, 3)
 CELLS, WIDTH = 18, 4
@@ -181,8 +182,8 @@ def split_heads(x, name):
 def test_map_that_goes_into_a_transformer_is_said_to_and_others_are_proposed(build, layer, candidates):
     model = build()
     assert chosen_and_warned(model) == (layer, candidates)
-    found = Explainer(model, methods="gradcam").at_layers(pictures(), candidates)
-    assert [one.gradcam.shape for one in found.values()] == [(2, *GRID)] * len(candidates)
+    shapes = {call.path: call.output_shape for call in list_layers(model)}
+    assert [token_grid(shapes[candidate], SIZE) for candidate in candidates] == [GRID] * len(candidates)
 
 
 def test_heads_laid_out_by_layers_are_no_maps():
@@ -277,12 +278,14 @@ def test_first_candidate_shows_the_planted_cell_and_nothing_else(read):
 
 
 def test_tokens_after_the_last_attention_are_empty_only_where_a_class_token_is_read():
+    after = ("b1_add1", "b1_norm2", "b1_add2", "final")
     for read, empty in ((from_class_token, True), (mean, False)):
-        model = transformer(read=read)
-        for layer in ("b1_add1", "b1_norm2", "b1_add2", "final"):
-            found = explain(model, pictures(8), layer=layer, methods="hirescam").maps["hirescam"]
-            assert (not found.any()) is empty
-        assert explain(model, pictures(8), layer="b1_norm1", methods="hirescam").maps["hirescam"].any()
+        explainer = Explainer(transformer(read=read), methods="hirescam")
+        explanations = explainer.at_layers(pictures(8), ["b1_norm1", *after])
+        maps = {layer: explanation.maps["hirescam"] for layer, explanation in explanations.items()}
+        assert all(array.shape == (8, *GRID) for array in maps.values())
+        assert maps["b1_norm1"].any()
+        assert [not maps[layer].any() for layer in after] == [empty] * len(after)
 
 
 # ----------------------------------------------------------------------------------------------------- no transformer

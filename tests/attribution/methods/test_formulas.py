@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from models import small_network
 from oracles import assert_close, gradcam_by_hand, guided_gradcam_by_hand
 
-from keras_gradcam import GradCAMResult, gradcam
-from keras_gradcam.attribution.methods.formulas import gradcam_map, guided_gradcam
+from keras_gradcam import GradCAMResult, explain, gradcam
+from keras_gradcam.attribution.methods.formulas import CAM_FORMULAS, gradcam_map, guided_gradcam, saliency_map
+from keras_gradcam.attribution.methods.names import CAMS, METHODS
 
 
 class TorchLike:
@@ -210,3 +213,115 @@ def test_gradcam_map_is_not_negative_and_scales_with_the_gradients(data):
     np.testing.assert_allclose(
         gradcam_map(activations, factor * gradients), factor * result, rtol=1e-9, atol=1e-9 * (1 + size)
     )
+
+
+COUSINS = ["gradcam_plus_plus", "hirescam", "xgradcam", "layercam"]
+
+
+def oracle(name, activations, gradients):
+    """One picture (h, w, channels), as the papers write it, in Python's own numbers."""
+    height, width, channels = activations.shape
+    cells = [(i, j) for i in range(height) for j in range(width)]
+    found = np.zeros((height, width))
+    for k in range(channels):
+        a = {cell: float(activations[(*cell, k)]) for cell in cells}
+        g = {cell: float(gradients[(*cell, k)]) for cell in cells}
+        total = sum(a.values())
+        if name == "gradcam_plus_plus":
+            weight = 0.0
+            for cell in cells:
+                below = 2 * g[cell] ** 2 + total * g[cell] ** 3
+                if below != 0:
+                    weight += g[cell] ** 2 / below * max(0.0, g[cell])
+            weights = dict.fromkeys(cells, weight)
+        elif name == "xgradcam":
+            weights = dict.fromkeys(cells, sum(a[c] / total * g[c] for c in cells) if total != 0 else 0.0)
+        elif name == "layercam":
+            weights = {cell: max(0.0, g[cell]) for cell in cells}
+        else:
+            weights = g
+        for cell in cells:
+            found[cell] += weights[cell] * a[cell]
+    return np.maximum(found, 0)
+
+
+# Multiples of 1/8 up to 4: every product and sum below is exact, and no division is by something tiny.
+numbers = st.integers(-32, 32).map(lambda number: number / 8)
+
+
+shapes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
+
+
+@settings(max_examples=60)
+@given(st.data())
+@pytest.mark.parametrize("name", COUSINS)
+def test_formulas_follow_their_papers(name, data):
+    shape = data.draw(shapes)
+    activations = data.draw(hnp.arrays(float, (2, *shape), elements=numbers.map(abs)))
+    gradients = data.draw(hnp.arrays(float, (2, *shape), elements=numbers))
+    found = CAM_FORMULAS[name](activations, gradients)
+    for one, a, g in zip(found, activations, gradients, strict=True):
+        np.testing.assert_allclose(one, oracle(name, a, g), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CAM_FORMULAS)
+def test_tensors_give_what_arrays_give(name):
+    rng = np.random.default_rng(0)
+    activations, gradients = rng.random((3, 4, 2, 5), np.float32), rng.normal(size=(3, 4, 2, 5)).astype("float32")
+    tensor = CAM_FORMULAS[name](keras.ops.convert_to_tensor(activations), keras.ops.convert_to_tensor(gradients))
+    np.testing.assert_allclose(tensor, CAM_FORMULAS[name](activations, gradients), rtol=2e-5, atol=1e-6)
+    np.testing.assert_array_equal(CAM_FORMULAS[name](np.zeros_like(activations), gradients), 0)
+    np.testing.assert_array_equal(CAM_FORMULAS[name](activations, np.zeros_like(gradients)), 0)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(2).random((5, 12, 8, 3), dtype=np.float32)
+
+
+def test_after_a_mean_over_space_gradients_are_equal_everywhere_and_so_are_the_maps(images):
+    found = explain(small_network(), images, target=1, methods=["gradcam", "hirescam", "xgradcam"]).maps
+    np.testing.assert_allclose(found["hirescam"], found["gradcam"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found["xgradcam"], found["gradcam"], rtol=1e-5, atol=1e-7)
+    # LayerCAM leaves out what speaks against the class: equal where nothing does.
+    assert not np.allclose(
+        explain(small_network(), images, target=1, methods="layercam").cam, found["gradcam"], rtol=1e-2
+    )
+    found = explain(small_network(positive=True), images, target=1, methods=["gradcam", "layercam"]).maps
+    np.testing.assert_allclose(found["layercam"], found["gradcam"], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", COUSINS)
+def test_the_explainer_hands_the_formulas_the_gradient_of_the_layer(images, name):
+    import tensorflow as tf
+
+    model = small_network(pooled=False)
+    features = keras.Model(model.input, model.get_layer("last").output)(images)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        scores = model.layers[-1](model.layers[-2](features))[:, 2]
+    gradients = tape.gradient(scores, features).numpy()
+    result = explain(model, images, target=2, methods=["gradcam", name])
+    expected = np.stack([oracle(name, a, g) for a, g in zip(features.numpy(), gradients, strict=True)])
+    np.testing.assert_allclose(result.maps[name], expected, rtol=2e-4, atol=1e-7)
+    assert list(result.maps) == ["gradcam", name]
+    assert result.cam is result.maps["gradcam"]
+    assert explain(model, images, target=2, methods=name).heatmap.shape == (5, 12, 8)
+
+
+def test_all_methods_together_are_what_each_is_alone(images):
+    model = small_network(pooled=False)
+    together = explain(model, images, methods=METHODS)
+    assert tuple(together.maps) == METHODS
+    for name in METHODS:
+        alone = explain(model, images, methods=name)
+        np.testing.assert_allclose(together.maps[name], alone.maps[name], rtol=1e-4, atol=1e-6, err_msg=name)
+        assert (alone.cam is None) == (name not in CAMS)
+    for one in (together[2], together[[4, 1]]):
+        assert set(one.maps) == set(METHODS)
+        assert all(len(array) == len(one) for array in one.maps.values())
+
+
+def test_saliency_is_the_largest_slope_of_a_pixel():
+    gradients = np.array([[[[1.0, -4.0, 2.0], [0.5, 0.25, 0.0]]]])
+    np.testing.assert_array_equal(saliency_map(gradients), [[[4.0, 0.5]]])

@@ -1,0 +1,157 @@
+"""What a model takes: numbers of all kinds, of any rank, as the model declares them; what does not fit is refused."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers as L  # noqa: N812
+from models import SIZE, convnet, images
+from oracles import assert_same
+
+from keras_gradcam import explain
+from keras_gradcam.attribution.inputs import explained_input, input_shape, input_spec_of
+
+
+@pytest.fixture(scope="module")
+def model():
+    return convnet(activation="relu")
+
+
+INTEGERS = np.random.default_rng(3).integers(0, 256, (3, *SIZE, 3))
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    return explain(model, INTEGERS.astype("float32"), target=1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        INTEGERS.astype("float64"),
+        INTEGERS.astype("float16"),
+        INTEGERS.astype("uint8"),
+        INTEGERS.astype("int32"),
+        INTEGERS.astype("int64"),
+        tf.constant(INTEGERS, "float32"),
+        tf.constant(INTEGERS, "uint8"),
+        tf.Variable(INTEGERS, dtype="float32"),
+        tf.cast(INTEGERS, "bfloat16"),
+        np.ascontiguousarray(INTEGERS[::-1].astype("float32"))[::-1],
+    ],
+    ids=lambda given: f"{type(given).__name__} {getattr(given, 'dtype', '')}",
+)
+def test_numbers_of_all_kinds_are_explained_as_they_are(model, expected, given):
+    assert_same(
+        explain(model, given, target=1), expected, 0.02 if "bfloat16" in str(getattr(given, "dtype", "")) else 1e-5
+    )
+
+
+def test_booleans_are_explained_as_zero_and_one(model):
+    given = INTEGERS > 127
+    assert_same(explain(model, given, target=1), explain(model, given.astype("float32"), target=1))
+
+
+def test_pictures_are_not_modified(model):
+    given = images()
+    given.flags.writeable = False
+    explain(model, given)
+    np.testing.assert_array_equal(given, images())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (images()[0], r"\(None, 12, 10, 3\).*\(12, 10, 3\).*images\[None\]"),
+        (images(channels=1), r"\(None, 12, 10, 3\).*\(3, 12, 10, 1\)"),
+        (images(size=(10, 12)), r"\(None, 12, 10, 3\).*\(3, 10, 12, 3\)"),
+        (images()[:0], r"at least one.*\(0, 12, 10, 3\)"),
+        (np.array(3.0), "must be a batch"),
+        ([], "must be a batch"),
+        ([images(2), images(3)], "same number of samples"),
+        (images().astype("complex64"), "real numbers.*complex64"),
+        (np.array(["cat"]), "real numbers"),
+    ],
+    ids=["single", "channels", "swapped", "empty", "number", "nothing", "lengths", "complex", "strings"],
+)
+def test_wrong_pictures_are_refused_with_their_shape(model, given, message):
+    with pytest.raises(ValueError, match=message):
+        explain(model, given)
+
+
+def test_grey_pictures_without_a_channel_axis_are_explained_as_with_one():
+    inputs = keras.Input((12, 10))
+    x = L.Reshape((12, 10, 1))(inputs)
+    x = L.Conv2D(4, 3, activation="relu", name="conv")(x)
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
+    with_axis = keras.Sequential([keras.Input((12, 10, 1)), *model.layers[2:]])
+    grey = images()[..., 0]
+    flat, full = explain(model, grey, target=1), explain(with_axis, grey[..., None], target=1)
+    assert flat.layer == "conv"
+    for name in ("gradcam", "heatmap"):
+        np.testing.assert_allclose(getattr(flat, name), getattr(full, name), rtol=1e-6)
+    for name in ("guided_backprop", "guided_gradcam"):
+        np.testing.assert_allclose(getattr(flat, name), getattr(full, name)[..., 0], rtol=1e-6)
+
+
+def test_words_are_explained_by_position():
+    model = keras.Sequential(
+        [
+            keras.Input((12,), dtype="int32"),
+            L.Embedding(20, 6),
+            L.Conv1D(4, 3, activation="relu", padding="same", name="conv"),
+            L.GlobalAveragePooling1D(),
+            L.Dense(2),
+        ]
+    )
+    result = explain(model, np.arange(24).reshape(2, 12) % 20, target=0, methods=["gradcam"])
+    assert result.layer == "conv"
+    assert result.heatmap.shape == (2, 12)
+    np.testing.assert_allclose(result.heatmap, result.gradcam)
+
+
+def test_channels_first_is_refused_or_at_least_said():
+    first = keras.Sequential([keras.Input((3, 12, 10)), L.GlobalAveragePooling2D(data_format="channels_first")])
+    with pytest.raises(ValueError, match="channels last"):
+        explain(first, np.zeros((1, 3, 12, 10)))
+    turned = keras.Sequential(
+        [
+            keras.Input((3, 12, 10)),
+            L.Permute((2, 3, 1)),
+            L.Conv2D(4, 3, activation="relu"),
+            L.GlobalAveragePooling2D(),
+            L.Dense(2),
+        ]
+    )
+    with pytest.warns(UserWarning, match="channels came first"):
+        explain(turned, np.zeros((1, 3, 12, 10)))
+
+
+def test_input_of_integers_has_no_guided_gradient():
+    model = keras.Sequential(
+        [
+            keras.Input((12,), dtype="int32"),
+            L.Embedding(10, 4),
+            L.Conv1D(3, 3, activation="relu"),
+            L.GlobalAveragePooling1D(),
+            L.Dense(2),
+        ]
+    )
+    with pytest.raises(ValueError, match=r"must be differentiable.*int32.*methods="):
+        explain(model, np.ones((2, 12), "int32"), layer="conv1d", methods="guided_backprop")
+
+
+def test_input_of_the_highest_rank_is_explained():
+    input_spec = input_spec_of([np.zeros((2, 5)), np.zeros((2, 12, 10, 3)), np.zeros((2, 8, 6, 1))])
+    assert explained_input(input_spec) == 1
+    assert input_shape(input_spec) == (12, 10, 3)
+    assert input_shape(input_spec, 2)[:2] == (8, 6)
+
+
+@pytest.mark.parametrize("which", [3, -1, "images"])
+def test_input_index_out_of_range_is_refused(which):
+    input_spec = input_spec_of([np.zeros((2, 5)), np.zeros((2, 12, 10, 3)), np.zeros((2, 8, 6, 1))])
+    with pytest.raises(ValueError, match=rf"`input_index`.*{which!r}.*0 to 2"):
+        explained_input(input_spec, which)
