@@ -207,7 +207,8 @@ class Explainer:
         """Returns an explainer of the same maps for another target, which shares what was compiled."""
         explainer = copy.copy(self)
         explainer.target = as_target(target)
-        explainer.runner = self.runner.with_target(explainer.target)
+        explainer.runner = copy.copy(self.runner)
+        explainer.runner.target = explainer.target
         return explainer
 
     def __repr__(self) -> str:

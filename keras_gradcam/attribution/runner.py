@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -100,19 +99,13 @@ class Runner:
         self.layer = layer
         self.engine = current_engine()
         self.cache = CompiledCache(model, self.engine)
-        self._target = target
+        self.target = target
         self._methods = tuple(methods)
         self._batch_size = batch_size
         self._layer_call = layer_call
         self._input_index = input_index
         self._before_tokens = ""
         self._warned = False
-
-    def with_target(self, target: Target) -> Runner:
-        """Returns a runner of another target that shares what was compiled."""
-        runner = copy.copy(self)
-        runner._target = target
-        return runner
 
     def outputs(self, images: Structure) -> Outputs:
         """Returns the shapes and final activations of the model's outputs, which are tried on the first sample."""
@@ -133,7 +126,7 @@ class Runner:
         _, input_spec = self._flattened(images)
 
         def cut() -> Split:
-            request = self._request(input_spec, self._target.on_same_output(Norm()), (), self.layer)
+            request = self._request(input_spec, self.target.on_same_output(Norm()), (), self.layer)
             halves = self.engine.split(self.model, input_spec, request)
             self._warn_about_tokens(input_spec)
             return halves
@@ -283,7 +276,7 @@ class Runner:
     def _traced(self, images: Structure) -> Program:
         """Returns the program for these images after running it on the first: errors in its results show only then."""
         inputs, input_spec = self._flattened(images)
-        target = self._target.with_embedded_references(self.embed_references)
+        target = self.target.with_embedded_references(self.embed_references)
         arguments = target.arguments(len(inputs[0]))
         request = self._with_maps(self._request(input_spec, target, arguments))
         program = self._program(input_spec, [request], [self.layer])

@@ -41,7 +41,7 @@ class FrameBuilder:
             self.vmax, self.partner_vmax = before.vmax, before.partner_vmax
 
     def restart(self) -> None:
-        """Forgets the largest values, before a training starts from scratch."""
+        """Resets the largest values, before a training starts from scratch."""
         self.vmax = self.partner_vmax = np.zeros(len(self.run.pictures))
 
     def frames(self, measurement: Measurement, record: EpochRecord) -> tuple[Frame, ...]:

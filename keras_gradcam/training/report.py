@@ -185,5 +185,5 @@ def _number(value: float) -> str:
 
 
 def _cell(text: str) -> str:
-    """Escapes text so that it cannot break out of a table cell."""
+    """Formats text so that it cannot break out of a table cell."""
     return "".join(f"\\{c}" if c in "|\\`*_<>[]" else c if c.isprintable() else " " for c in text)

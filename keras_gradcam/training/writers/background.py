@@ -38,11 +38,11 @@ class BackgroundWriter:
         self._writer.prepare(run)
 
     def write(self, entry: LogEntry) -> None:
-        """Hands an entry over; waits while too many are not written yet."""
+        """Takes an entry; waits while too many are not written yet."""
         self._submit(self._writer.write, entry)
 
     def summarize(self, summary: Summary) -> None:
-        """Hands a summary over."""
+        """Takes a summary."""
         self._submit(self._writer.summarize, summary)
 
     def close(self) -> None:

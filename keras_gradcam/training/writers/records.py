@@ -53,7 +53,7 @@ class RecordWriter:
         self._file = file
 
     def write(self, record: bytes) -> None:
-        """Appends one record."""
+        """Writes one record after those before."""
         length = struct.pack("<Q", len(record))
         head = length + struct.pack("<I", masked_crc32c(length))
         self._file.write(head + record + struct.pack("<I", masked_crc32c(record)))

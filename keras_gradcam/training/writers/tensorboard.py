@@ -138,7 +138,7 @@ class TensorBoardWriter:
         self._records.flush()
 
     def _create(self) -> Any:
-        """Creates an event file, whose name is unlike any other's."""
+        """Opens an event file, whose name is unlike any other's."""
         storage = self._storage or storage_of(self._directory)
         storage.make_folder(self._directory)
         name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
