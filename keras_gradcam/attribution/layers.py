@@ -134,31 +134,6 @@ def check_layer_sees(chosen: LayerOutput, explained: int) -> None:
         )
 
 
-def find_model(model: Any, name: Any) -> Any:
-    """A model within ``model``, by its name, its path or itself; or one made of the same layers.
-
-    Raises:
-        ValueError: If there is none, or several have that name.
-    """
-    import keras
-
-    if isinstance(name, keras.Model) and name.weights:
-        known = {id(weight) for weight in model.weights}
-        if all(id(weight) in known for weight in name.weights):
-            return name
-
-    inner = {path: layer for path, layer in layer_paths(model) if isinstance(layer, keras.Model)}
-    found = [layer for path, layer in inner.items() if layer is name or name in (path, layer.name)]
-    if len({id(layer) for layer in found}) != 1:
-        raise ArgumentError(
-            "branch",
-            "name one model within the model, or be a model made of its layers",
-            f"{described(name)}{', which names several' if found else ''}",
-            f"{_listed(list(inner))}; keras.Model(model.input, model.get_layer('embedding').output)",
-        )
-    return found[0]
-
-
 def _sees(layer_output: LayerOutput, explained: int) -> bool:
     return not layer_output.inputs or explained in layer_output.inputs
 

@@ -9,7 +9,7 @@ from models import SIZE, ConvnetByCall, convnet, convnet_in_sequence, images, ne
 
 from keras_gradcam import Explainer, LayerCall, explain, list_layers
 from keras_gradcam.attribution.inputs import model_input_spec
-from keras_gradcam.attribution.layers import choose_layer, find_model
+from keras_gradcam.attribution.layers import choose_layer
 from keras_gradcam.engine import current_engine
 from keras_gradcam.engine.base import LayerOutput
 
@@ -67,14 +67,6 @@ def test_a_batch_of_fixed_size_is_no_other_axis():
     model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
     assert [call.path for call in list_layers(model)] == ["conv", "last"]
     assert [call.path for call in list_layers(model, images(2, SIZE))] == ["conv", "last"]
-
-
-def test_a_branch_may_be_a_model_of_the_same_layers():
-    model = convnet(lambda position: L.ReLU(name=f"act{position}"))
-    within = keras.Model(model.input, model.get_layer("act2").output)
-    assert find_model(model, within) is within
-    with pytest.raises(ValueError, match=r"`branch` must .*made of its layers.*Candidates: .*get_layer\('embedding'\)"):
-        find_model(model, convnet(lambda position: L.ReLU()))
 
 
 def test_nested_models_are_looked_into():
