@@ -177,8 +177,8 @@ def _digests(module: ModuleType) -> dict[str, str]:
         return {}
     folder, package = os.path.dirname(main), module.__name__.split(".")[0]
     files = {main}
-    for name, other in list(sys.modules.items()):
-        file = vars(other).get("__file__") if isinstance(other, ModuleType) else None
+    for name, loaded in list(sys.modules.items()):
+        file = vars(loaded).get("__file__") if isinstance(loaded, ModuleType) else None
         if isinstance(file, str) and (os.path.dirname(file) == folder or name.startswith(f"{package}.")):
             files.add(file)
     return {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sorted(files) if Path(file).is_file()}

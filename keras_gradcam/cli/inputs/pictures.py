@@ -57,7 +57,7 @@ def digest(content: bytes) -> str:
 def decode(content: bytes, size: tuple[int, int], channels: int, largest: int) -> Picture:
     """Decodes a picture: turned as its camera says, in red, green and blue, transparent parts on white.
 
-    The first frame of an animation is taken; 16 bits are scaled to 8; what has no colour is grey.
+    Of an animation the first frame is decoded; 16 bits are scaled to 8; pictures without colour are grey.
 
     Args:
         content: The file's content.
@@ -67,7 +67,7 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int) -
         largest: The longer side of the picture to draw on, at most.
 
     Raises:
-        PictureError: If it is no picture, or a broken one.
+        PictureError: If the content is no picture, or a broken one.
     """
     if not content:
         raise PictureError("is empty")
