@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_gradcam.training.probe import Probe, paired_indices, select_display_images, select_regions
+from keras_gradcam.training.probe import Probe, display_pictures, paired_indices, select_display_images, select_regions
 
 
 def pictures(count):
@@ -112,3 +112,47 @@ def test_what_comes_with_the_pictures_is_taken_from_their_indices():
         select_regions(boxes[:3], indices)
     with pytest.raises(ValueError, match=r"shape \(6, H, W, 3\).*chosen to make pairs; the last is number 5\)"):
         select_display_images(pictures(5), indices)
+
+
+def test_samples_may_be_dicts_as_tensorflow_datasets_has_them():
+    samples = [{"picture": picture, "class": 5 - number} for number, picture in enumerate(pictures(4))]
+    dataset = tf.data.Dataset.from_tensor_slices({"picture": pictures(4), "class": np.arange(5, 1, -1)})
+    for data in (samples, dataset, dataset.batch(3)):
+        by_key = Probe(data, limit=3, image="picture", label="class").read()
+        by_function = Probe(data, limit=3, image=lambda sample: sample["picture"] / 2, label="class").read()
+        np.testing.assert_array_equal(by_key.images, pictures(3))
+        np.testing.assert_array_equal(by_function.images, pictures(3) / 2)
+        assert by_key.labels.tolist() == by_function.labels.tolist() == [5, 4, 3]
+    with pytest.raises(ValueError, match=r"'image'.*Received: keys 'picture', 'class'"):
+        Probe(samples, image="image", label="class").read()
+
+
+def test_one_probe_serves_several_callbacks():
+    probe = Probe((pictures(6), [5, 1, 2, 3, 1, 5]), limit=4, regions=[(0, 0, 1, row + 1) for row in range(6)])
+    paired, first = probe.read(paired=True), probe.read()
+    assert paired.indices.tolist() == [0, 1, 4, 5]
+    assert first.indices.tolist() == [0, 1, 2, 3]
+    assert [box[3] for box in paired.regions] == [1, 2, 5, 6]
+    assert repr(probe) == "Probe(tuple, limit=4)"
+
+
+@pytest.mark.parametrize("limit", [0, 1.5, True])
+def test_a_limit_is_a_whole_number(limit):
+    with pytest.raises(ValueError, match="`limit` must be a whole number >= 1"):
+        Probe(pictures(3), limit=limit)
+
+
+def test_pictures_are_shown_as_given_and_partners_like_the_probes():
+    images, partners = pictures(3) / 4, pictures(3) / 8
+    shown, _ = display_pictures(images, None, None, None)
+    assert (shown.min(), shown.max()) == (0, 128)  # from 0 to 1 as they are
+    given = np.full((3, 4, 2, 3), 7, np.uint8)
+    shown, of_partners = display_pictures(images, given, images[[1, 2, 0]], np.array([1, 2, 0]))
+    assert (shown == 7).all()
+    assert (of_partners == 7).all()
+    shown, of_partners = display_pictures(images * 400, None, partners * 400, None)
+    alone, _ = display_pictures(partners * 400, None, None, None)
+    assert of_partners.shape == alone.shape
+    np.testing.assert_array_equal(
+        of_partners, display_pictures(np.concatenate([images, partners]) * 400, None, None, None)[0][3:]
+    )
