@@ -16,6 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from keras_gradcam import GuidedGradCAMCallback, Similarity
 from keras_gradcam.reid import Gallery
 from keras_gradcam.tensorboard_plugin import summary
+from keras_gradcam.training.history import compact
 
 PIECES = [(0, 3), (3, 6)]
 
@@ -145,7 +146,7 @@ def test_a_training_that_began_anew_is_alone(tmp_path, capsys):
     writer = tab_runs.write_run(tmp_path, maps=maps[:1], close=False)[1]
     for epoch in (3, 7):  # every fourth epoch: none of the first training is written again until then
         numbers = tab_runs.numbers_for(maps[epoch + 1], maps[epoch], maps[0], [0, 1, 2, 0], epoch)
-        writer.add(epoch, summary.maps_summary(maps[epoch + 1]), summary.numbers_summary(numbers))
+        writer.add(epoch, summary.maps_summary(compact(maps[epoch + 1])), summary.numbers_summary(numbers))
     writer.close()
     assert "2 epochs logged, 3 to 7; 4 probes." in reported(capsys, tmp_path)
 
@@ -185,7 +186,7 @@ def test_a_number_goes_with_the_epoch_it_was_written_with(tmp_path, capsys, agai
     for epoch, totals in ((0, {"mean_ap": 0.25}), (1, {"mean_ap": 0.5}), (1, again)):
         numbers = tab_runs.numbers_for(maps[1], None, maps[0], [0, 1, 2, 0], epoch)
         writer.add(epoch, *scalars(totals))
-        writer.add(epoch, summary.numbers_summary(numbers), summary.maps_summary(maps[epoch + 1]))
+        writer.add(epoch, summary.numbers_summary(numbers), summary.maps_summary(compact(maps[epoch + 1])))
     writer.close()
     assert rows(reported(capsys, tmp_path))["mean ap"][2] == expected
 
