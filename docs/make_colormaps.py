@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 
-from keras_gradcam.drawing.pixels import color_table
+from keras_gradcam.drawing.colormaps import color_table
 
 #: The colour maps that the page offers.
 NAMES = ("inferno", "viridis", "magma", "jet", "gray")
@@ -17,7 +17,7 @@ def javascript() -> str:
     """Returns the text of ``static/colormaps.js``: the tables of the renderer, 256 colours each."""
     lines = [
         "// @ts-check",
-        "// Made by `python docs/make_colormaps.py`; a test holds it to keras_gradcam.drawing.pixels.color_table.",
+        "// Made by `python docs/make_colormaps.py`; a test holds it to keras_gradcam.drawing.colormaps.color_table.",
         "",
         "/** 256 colours each, red, green and blue bytes, base64. @type {Record<string, string>} */",
         "export const COLORMAPS = {",

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_gradcam.drawing.panels import Filmstrip, Frame, draw_filmstrip
+from keras_gradcam.drawing.filmstrips import Filmstrip, draw_filmstrip
+from keras_gradcam.drawing.panels import Frame
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 from train_clever_hans import CLASSES, make_pictures

@@ -14,7 +14,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from keras_gradcam.tensorboard_plugin import summary
-from keras_gradcam.tensorboard_plugin.metadata import COLUMNS, ProbeInfo, RunInfo
+from keras_gradcam.tensorboard_plugin.columns import COLUMNS
+from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
 from keras_gradcam.training.history import compact
 
 NAMES = {0: "cat", 1: "dog", 2: "horse"}

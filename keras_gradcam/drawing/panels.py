@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +11,12 @@ import numpy as np
 from .canvas import FAINT, INK, LINE, WRONG, Canvas, flowed, labelled, shortened
 from .pixels import Style, cell_size, overlay, relief, resized
 
-_GAP, _MARGIN = 6, 8
+_GAP = 6
+#: Space around everything.
+MARGIN = 8
 
 #: Between a picture and its partner.
 _PAIR_GAP = 2
-
-#: Height of the curve at the bottom of a filmstrip.
-_STRIP = 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +48,6 @@ class Frame:
     partner: Frame | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Filmstrip:
-    """One picture with a sequence of maps.
-
-    Attributes:
-        frames: The picture with each map.
-        captions: Short lines below each frame, equally many.
-        similarity: One value from -1 to 1 per frame, drawn as a curve; NaN leaves a gap.
-    """
-
-    frames: tuple[Frame, ...]
-    captions: tuple[tuple[str, ...], ...]
-    similarity: tuple[float, ...]
-
-
 def gradcam_cell(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
     """Draws the overlay of a frame at ``size``, with a note if the map is zero or not finite."""
     assert frame.gradcam is not None
@@ -89,14 +72,14 @@ def _drawn(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
     return resized(frame.picture, size) if frame.gradcam is None else gradcam_cell(frame, size, style)
 
 
-def _title_partner(canvas: Canvas, frame: Frame, y: int, x: int, width: int) -> None:
+def title_partner(canvas: Canvas, frame: Frame, y: int, x: int, width: int) -> None:
     """Writes "partner" above the partner's picture in a cell of ``width`` pixels."""
     if frame.partner is not None:
         left = cell_size(*frame.picture.shape[:2])[1] + _PAIR_GAP
         canvas.text(x + left, y, shortened("partner", width - left), FAINT)
 
 
-def _spacing(frames: Sequence[Frame]) -> tuple[int, int]:
+def spacing(frames: Sequence[Frame]) -> tuple[int, int]:
     """Returns the height above cells and the width between them; cells with partners get a title and a wider gap."""
     return (0, _GAP) if all(frame.partner is None for frame in frames) else (LINE, 4 * _GAP)
 
@@ -116,14 +99,14 @@ def panel(frame: Frame, style: Style | None = None) -> np.ndarray:
     cells = _titled_cells(frame, style or Style())
     height, width = max(len(drawn) for _, drawn in cells), sum(drawn.shape[1] + _GAP for _, drawn in cells) - _GAP
     lines = flowed(frame.caption, width)
-    canvas = Canvas(height + LINE * (1 + len(lines)) + 2 * _MARGIN + 4, width + 2 * _MARGIN)
-    left = _MARGIN
+    canvas = Canvas(height + LINE * (1 + len(lines)) + 2 * MARGIN + 4, width + 2 * MARGIN)
+    left = MARGIN
     for title, drawn in cells:
-        canvas.text(left, _MARGIN, shortened(title, drawn.shape[1]), FAINT)
-        canvas.paste(drawn, _MARGIN + LINE, left)
+        canvas.text(left, MARGIN, shortened(title, drawn.shape[1]), FAINT)
+        canvas.paste(drawn, MARGIN + LINE, left)
         left += drawn.shape[1] + _GAP
     for index, line in enumerate(lines):
-        canvas.text(_MARGIN, _MARGIN + LINE * (1 + index) + height + 4, line)
+        canvas.text(MARGIN, MARGIN + LINE * (1 + index) + height + 4, line)
     if frame.wrong:
         canvas.border(WRONG)
     return canvas.picture()
@@ -162,17 +145,17 @@ def overview(frames: Sequence[Frame], title: str = "", style: Style | None = Non
     """
     cells = [cell(frame, style or Style()) for frame in frames]
     height, width = max(drawn.shape[0] for drawn in cells), max(drawn.shape[1] for drawn in cells)
-    head, gap = _spacing(frames)
+    head, gap = spacing(frames)
     columns = min(max(math.ceil(math.sqrt(len(frames) * height / width)), min(len(frames), 4)), 4096 // (width + gap))
     texts = [[shortened(line, width) for line in frame.short] for frame in frames]
     row = head + height + LINE * max(len(lines) for lines in texts) + _GAP
-    top = _MARGIN + (LINE if title else 0)
+    top = MARGIN + (LINE if title else 0)
     rows = math.ceil(len(frames) / columns)
-    canvas = Canvas(top + rows * row + _MARGIN, 2 * _MARGIN + columns * (width + gap) - gap)
-    canvas.text(_MARGIN, _MARGIN, shortened(title, columns * (width + gap) - gap))
+    canvas = Canvas(top + rows * row + MARGIN, 2 * MARGIN + columns * (width + gap) - gap)
+    canvas.text(MARGIN, MARGIN, shortened(title, columns * (width + gap) - gap))
     for index, (frame, drawn) in enumerate(zip(frames, cells, strict=True)):
-        y, x = top + index // columns * row, _MARGIN + index % columns * (width + gap)
-        _title_partner(canvas, frame, y, x, drawn.shape[1])
+        y, x = top + index // columns * row, MARGIN + index % columns * (width + gap)
+        title_partner(canvas, frame, y, x, drawn.shape[1])
         y += head
         canvas.paste(drawn, y, x)
         if frame.wrong:
@@ -180,52 +163,3 @@ def overview(frames: Sequence[Frame], title: str = "", style: Style | None = Non
         for line, text in enumerate(texts[index]):
             canvas.text(x, y + len(drawn) + 2 + line * LINE, text, WRONG if frame.wrong else INK)
     return canvas.picture()
-
-
-def draw_filmstrip(filmstrip: Filmstrip, style: Style | None = None) -> np.ndarray:
-    """Draws one picture with a sequence of maps in a row, above the curve of their similarity.
-
-    Args:
-        filmstrip: The frames and their captions.
-        style: How maps are drawn.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
-    frames, captions, similarity = filmstrip.frames, filmstrip.captions, filmstrip.similarity
-    cells = [cell(frame, style or Style()) for frame in frames]
-    size = cells[0].shape[:2]
-    rows = max((len(lines) for lines in captions), default=0)
-    head, gap = _spacing(frames)
-    top = _MARGIN + head
-    step, below = size[1] + gap, top + size[0] + 2
-    foot = below + rows * LINE
-    canvas = Canvas(foot + _STRIP + _MARGIN, 2 * _MARGIN + len(frames) * step - gap)
-    points: list[tuple[float, float] | None] = []
-    for index, (frame, lines, value) in enumerate(zip(frames, captions, similarity, strict=True)):
-        x = _MARGIN + index * step
-        _title_partner(canvas, frame, _MARGIN, x, size[1])
-        canvas.paste(cells[index], top, x)
-        if frame.wrong:
-            canvas.border(WRONG, (top, x, *size))
-        for line, text in enumerate(lines):
-            canvas.text(x, below + line * LINE, shortened(text, size[1]), WRONG if frame.wrong and line else INK)
-        height = foot + _STRIP * (1 - np.clip(value, -1, 1)) / 2
-        points.append(None if np.isnan(value) else (x + size[1] / 2, float(height)))
-    canvas.line(points, FAINT)
-    return canvas.picture()
-
-
-def animation(filmstrip: Filmstrip, style: Style | None = None, seconds: float = 0.4) -> bytes:
-    """Encodes a filmstrip as an endless GIF, ``seconds`` per frame."""
-    from PIL import Image
-
-    drawn = [
-        overview([replace(frame, short=tuple(lines))], style=style)
-        for frame, lines in zip(filmstrip.frames, filmstrip.captions, strict=True)
-    ]
-    images = [Image.fromarray(picture).quantize(128) for picture in drawn]
-    buffer = io.BytesIO()
-    duration = int(seconds * 1000)
-    images[0].save(buffer, "gif", save_all=True, append_images=images[1:], duration=duration, loop=0)
-    return buffer.getvalue()

@@ -5,13 +5,13 @@ Pictures are uint8 (H, W, 3). Maps are raw and are scaled here, to a value of th
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import ArgumentError
 from ..grids import upsample
+from .colormaps import color_table
 
 #: The opacity of a map where it is strongest.
 _OPACITY = 0.75
@@ -48,31 +48,6 @@ class Style:
         if self.scale not in ("run", "frame"):
             raise ArgumentError("scale", "be 'run' or 'frame'", repr(self.scale))
         color_table(self.colormap)
-
-
-@functools.lru_cache(maxsize=16)
-def color_table(name: str) -> np.ndarray:
-    """Returns the 256 colours of a matplotlib colormap, uint8 (256, 3).
-
-    Raises:
-        ArgumentError: If matplotlib has no such colormap.
-
-    Example:
-        >>> color_table("gray")[[0, 255]].tolist()
-        [[0, 0, 0], [255, 255, 255]]
-    """
-    import matplotlib
-
-    if name not in matplotlib.colormaps:
-        raise ArgumentError(
-            "colormap",
-            "be one of matplotlib's",
-            repr(name),
-            "'inferno', 'viridis', 'magma', 'cividis', 'turbo', 'jet', ..",
-        )
-    table = np.rint(matplotlib.colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
-    table.flags.writeable = False
-    return table
 
 
 def displayed(images: np.ndarray) -> np.ndarray:

@@ -27,6 +27,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .columns import COLUMNS
+
 PLUGIN_NAME = "gradcam"
 
 #: The number of epochs that TensorBoard keeps for this plugin by default.
@@ -147,27 +149,6 @@ def total_name(tag: str) -> str | None:
     """
     group, _, name = tag.partition("/")
     return name if group in (PAIRS_GROUP, RETRIEVAL_GROUP, START_PREFIX) else None
-
-
-# --- the run --------------------------------------------------------------------------------------------------------
-
-#: The numbers of a probe at an epoch, NaN for a missing value: score and probability of the explained class, the
-#: predicted and the explained class, the confidence (probability of the predicted class), and statistics of the map.
-#: Writers store them in this order; readers take the names from the run, since another version may have others.
-COLUMNS = (
-    "score",
-    "probability",
-    "predicted",
-    "explained",
-    "confidence",
-    "similarity_previous",
-    "similarity_first",
-    "center_shift",
-    "focus",
-    "mass",
-    "mass_inside",
-    "pointing_game",
-)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..tensorboard_plugin import metadata
+from ..tensorboard_plugin.columns import COLUMNS
 from ..tensorboard_plugin.metadata import RunInfo
 from ..tensorboard_plugin.reader import latest
 
@@ -37,7 +38,7 @@ _TAGS = frozenset(
 )
 
 #: Scalars of the model before its first epoch that are means over the probes, and no totals.
-_START_MEANS = frozenset(metadata.mean_tag(column, start=True) for column in metadata.COLUMNS)
+_START_MEANS = frozenset(metadata.mean_tag(column, start=True) for column in COLUMNS)
 
 
 @dataclass(eq=False)

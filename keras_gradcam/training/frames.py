@@ -9,7 +9,8 @@ import numpy as np
 
 from ..attribution.explanation import build_frame
 from ..drawing.class_names import class_name, short_name
-from ..drawing.panels import Filmstrip, Frame
+from ..drawing.filmstrips import Filmstrip
+from ..drawing.panels import Frame
 from .history import EpochRecord
 from .monitor import Measurement
 from .writers.base import Run

@@ -11,7 +11,7 @@ import numpy as np
 from ..metrics.drift import center_shift, rank_correlation
 from ..metrics.regions import Region, mass_inside, pointing_game
 from ..metrics.statistics import focus, mass, mean_of_present
-from ..tensorboard_plugin.metadata import COLUMNS
+from ..tensorboard_plugin.columns import COLUMNS
 from .event_files import LoggedRun, read_run
 
 #: The columns that say something about attention, in the order in which they are reported.
@@ -31,7 +31,7 @@ class EpochRecord:
     Attributes:
         epoch: The absolute epoch; None for the model before its first one.
         maps: (N, h, w), raw Grad-CAM as :func:`compact` keeps it, or None if it was not computed.
-        numbers: float32 (N, columns), NaN where unknown; :data:`keras_gradcam.tensorboard_plugin.metadata.COLUMNS`
+        numbers: float32 (N, columns), NaN where unknown; :data:`keras_gradcam.tensorboard_plugin.columns.COLUMNS`
             names the columns.
         partner_maps: (N, h, w), the maps of the partners where the probes are pairs.
         totals: Name to number, for all probes together: similarities of pairs, "mean_ap" of a gallery.

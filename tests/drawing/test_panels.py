@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
+from drawn_pairs import faint, pair, picture
 
 from keras_gradcam.drawing import panels
 from keras_gradcam.drawing import pixels as render
-from keras_gradcam.drawing.canvas import FAINT, PAPER
-from keras_gradcam.drawing.panels import Filmstrip, Frame
+from keras_gradcam.drawing.canvas import PAPER
+from keras_gradcam.drawing.panels import Frame
 from keras_gradcam.drawing.pixels import Style
 
 RED = np.array([198, 40, 40])
-
-
-def picture(height=30, width=20, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def test_a_zero_map_leaves_the_picture_and_says_so():
@@ -96,17 +90,6 @@ def test_an_overview_of_many_stays_below_4096_pixels():
     assert panels.overview(frames).shape[1] <= 4096
 
 
-def pair(height=64, width=32, partner=32, **options):
-    other = Frame(picture(height, partner, 1), gradcam=np.eye(2), vmax=1.0)
-    return Frame(picture(height, width), gradcam=np.eye(3), vmax=1.0, partner=other, **options)
-
-
-def faint(drawn):
-    """The columns in which something faint is written."""
-    assert drawn.min() >= FAINT[0]
-    return np.flatnonzero((drawn != PAPER).any(-1).any(0))
-
-
 def test_an_overview_says_above_the_right_one_of_a_pair_that_it_is_the_partner():
     frames = [pair(short=("Ann",)), pair(short=("a long name that needs both pictures",)), Frame(picture(64, 32))]
     drawn = panels.overview(frames, "epoch 3")
@@ -123,37 +106,8 @@ def test_an_overview_says_above_the_right_one_of_a_pair_that_it_is_the_partner()
     assert (drawn[300:318] == PAPER).all(-1).mean() > 0.9, "captions stay below"
 
 
-def test_a_filmstrip_says_so_above_each_frame():
-    strip = Filmstrip((pair(), pair(), pair()), (("epoch 0",),) * 3, (np.nan, 0.5, 0.5))
-    drawn = panels.draw_filmstrip(strip)
-    for number, frame in enumerate(strip.frames):
-        x = 8 + number * 282
-        np.testing.assert_array_equal(drawn[26:282, x : x + 258], panels.cell(frame, Style()))
-        words = faint(drawn[8:26, x : x + 264])
-        assert words.min() >= 130
-        assert words.max() < 258
-
-
 def test_the_word_for_a_narrow_partner_is_no_wider_than_it():
     drawn = panels.overview([pair(512, 128, 60), Frame(picture(512, 128))])
     words = faint(drawn[8:26])
     assert words.min() >= 8 + 66
     assert words.max() < 8 + 66 + 30
-
-
-def film(count=3):
-    frames = tuple(Frame(picture(64, 64), gradcam=np.eye(3) * (n + 1), vmax=3.0) for n in range(count))
-    return Filmstrip(frames, tuple((f"epoch {n}", "cat") for n in range(count)), (np.nan, *[0.5] * (count - 1)))
-
-
-def test_a_filmstrip_holds_its_frames_in_a_row():
-    strip = film()
-    drawn = panels.draw_filmstrip(strip)
-    for number, frame in enumerate(strip.frames):
-        x = 8 + number * 262
-        np.testing.assert_array_equal(drawn[8:264, x : x + 256], panels.gradcam_cell(frame, (256, 256), Style()))
-
-
-def test_an_animation_has_a_picture_per_epoch():
-    with Image.open(io.BytesIO(panels.animation(film(5)))) as image:
-        assert image.n_frames == 5

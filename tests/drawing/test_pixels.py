@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from keras_gradcam.drawing import pixels as render
+from keras_gradcam.drawing.colormaps import color_table
 from keras_gradcam.drawing.pixels import Style
 from keras_gradcam.grids import upsample
 
@@ -54,7 +55,7 @@ def test_overlay_is_the_documented_blend(seed):
     gradcam, base = rng.random((3, 2)), picture(seed=seed)
     top = float(rng.uniform(0.2, 2))
     share = np.clip(upsample(gradcam[None], (30, 20))[0] / top, 0, 1)
-    color = render.color_table("inferno")[np.rint(share * 255).astype(int)]
+    color = color_table("inferno")[np.rint(share * 255).astype(int)]
     expected = base * (1 - 0.75 * share[..., None]) + color * 0.75 * share[..., None]
     np.testing.assert_allclose(render.overlay(base, gradcam, top), expected, atol=0.51)
 

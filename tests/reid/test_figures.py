@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_gradcam.drawing.canvas import FAINT, LINK, PAPER, RIGHT, WRONG
-from keras_gradcam.drawing.pixels import Style, cell_size, color_table, overlay, resized
+from keras_gradcam.drawing.colormaps import color_table
+from keras_gradcam.drawing.pixels import Style, cell_size, overlay, resized
 from keras_gradcam.reid import RankList, SimilarityMaps, pair_figure, rank_figure
 from keras_gradcam.reid.figures import _score
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from keras_gradcam.tensorboard_plugin import metadata
-from keras_gradcam.tensorboard_plugin.metadata import COLUMNS, ProbeInfo, RunInfo
+from keras_gradcam.tensorboard_plugin import columns, metadata
+from keras_gradcam.tensorboard_plugin.columns import COLUMNS
+from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
 
 INFO = RunInfo(
     input_size=(32, 48),
@@ -93,9 +94,10 @@ def test_the_name_of_a_total_is_read_out_of_its_tag(name, start):
 
 def test_nothing_but_the_standard_library_is_imported():
     imported = set()
-    for node in ast.walk(ast.parse(Path(metadata.__file__).read_text())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add("." if node.level else node.module.split(".")[0])
-    assert imported <= sys.stdlib_module_names
+    for module in (metadata, columns):
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(f".{node.module}" if node.level else node.module.split(".")[0])
+    assert imported <= {*sys.stdlib_module_names, ".columns"}

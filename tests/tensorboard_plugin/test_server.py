@@ -9,7 +9,7 @@ import tab_runs
 from tab_server import PREFIX, Server, both_loaders, complete
 
 from keras_gradcam.tensorboard_plugin import server as app
-from keras_gradcam.tensorboard_plugin.metadata import COLUMNS
+from keras_gradcam.tensorboard_plugin.columns import COLUMNS
 from keras_gradcam.tensorboard_plugin.reader import START
 from keras_gradcam.tensorboard_plugin.wire import unpack
 

@@ -15,6 +15,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from keras_gradcam.drawing import pixels as render
+from keras_gradcam.drawing.colormaps import color_table
 from keras_gradcam.grids import upsample
 from keras_gradcam.tensorboard_plugin import server as app
 from keras_gradcam.tensorboard_plugin.wire import pack
@@ -57,7 +58,7 @@ def cases(rng):
             for grid, size in grids
         ],
         "overlay": pictures,
-        "tables": {name: render.color_table(name).ravel().tolist() for name in colormaps.NAMES},
+        "tables": {name: color_table(name).ravel().tolist() for name in colormaps.NAMES},
         "spearman": [{"a": a.tolist(), "b": b.tolist(), "result": spearmanr(a, b).statistic} for a, b in pairs],
         "series": {"body": base64.b64encode(body).decode(), "values": [part.ravel().tolist() for part in parts]},
     }  # fmt: skip

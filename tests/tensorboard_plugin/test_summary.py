@@ -8,7 +8,8 @@ from tensorboard.compat.proto import summary_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
 from keras_gradcam.tensorboard_plugin import metadata, summary
-from keras_gradcam.tensorboard_plugin.metadata import COLUMNS, RunInfo
+from keras_gradcam.tensorboard_plugin.columns import COLUMNS
+from keras_gradcam.tensorboard_plugin.metadata import RunInfo
 
 
 def written(tmp_path, *values):

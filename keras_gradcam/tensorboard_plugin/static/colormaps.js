@@ -1,5 +1,5 @@
 // @ts-check
-// Made by `python docs/make_colormaps.py`; a test holds it to keras_gradcam.drawing.pixels.color_table.
+// Made by `python docs/make_colormaps.py`; a test holds it to keras_gradcam.drawing.colormaps.color_table.
 
 /** 256 colours each, red, green and blue bytes, base64. @type {Record<string, string>} */
 export const COLORMAPS = {

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...drawing.panels import Filmstrip, Frame
+from ...drawing.filmstrips import Filmstrip
+from ...drawing.panels import Frame
 from ...errors import ArgumentError
 from ...reid.ranking import RankList
 from ...tensorboard_plugin.metadata import RunInfo

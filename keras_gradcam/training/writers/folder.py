@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...drawing.panels import animation, draw_filmstrip, overview
+from ...drawing.filmstrips import animation, draw_filmstrip
+from ...drawing.panels import overview
 from ...drawing.pixels import Style, encoded
 from ...errors import ArgumentError
 from ...files import check_writable, replace_whole

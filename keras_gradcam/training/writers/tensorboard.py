@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ...attribution.methods.names import TITLES
-from ...drawing.panels import Frame, draw_filmstrip, overview, panel
+from ...drawing.filmstrips import draw_filmstrip
+from ...drawing.panels import Frame, overview, panel
 from ...drawing.pixels import Style, encoded, no_larger_than_a_cell, relief
 from ...errors import ArgumentError
 from ...metrics.statistics import mean_of_present

@@ -9,7 +9,8 @@ import pytest
 from log_entries import RUN, entry, frame
 from PIL import Image
 
-from keras_gradcam.drawing.panels import Filmstrip, overview
+from keras_gradcam.drawing.filmstrips import Filmstrip
+from keras_gradcam.drawing.panels import overview
 from keras_gradcam.errors import ArgumentError
 from keras_gradcam.training.history import Recorder
 from keras_gradcam.training.writers.base import Summary

@@ -18,10 +18,11 @@ from tensorboard.util.tensor_util import make_ndarray
 from trainings import decoded, events, fit, scalar, small_model
 
 from keras_gradcam import GuidedGradCAMCallback, Probe
-from keras_gradcam.drawing.panels import Filmstrip, draw_filmstrip
+from keras_gradcam.drawing.filmstrips import Filmstrip, draw_filmstrip
 from keras_gradcam.drawing.pixels import Style
 from keras_gradcam.errors import ArgumentError
-from keras_gradcam.tensorboard_plugin.metadata import COLUMNS, ProbeInfo, RunInfo
+from keras_gradcam.tensorboard_plugin.columns import COLUMNS
+from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
 from keras_gradcam.tensorboard_plugin.reader import START
 from keras_gradcam.training.history import Recorder
 from keras_gradcam.training.writers.base import Summary
