@@ -1,4 +1,4 @@
-"""What came out of explaining pictures: :class:`Explanation`."""
+"""Explanations: scores, predictions and maps of some samples, as numbers, figures and files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ from ..files import replace_whole
 from ..grids import upsample
 from .methods.names import CAMS, INPUT_MAPS, TITLES
 
-# A target may hold a class for each of a thousand samples.
+# Maximum length of a target's text; a target may hold a class for each of a thousand samples.
 _LONGEST = 60
 
-# Samples shown in a notebook's cell.
+# Maximum number of samples in a notebook's cell, and of classes in the text of an explanation.
 _SHOWN = 8
-# So many classes are listed.
 _LISTED = 8
 
 
@@ -96,9 +95,19 @@ class Explanation:
             style: How the map is drawn. Each map has a scale of its own.
 
         Raises:
-            ValueError: If there is no such map, or what was explained are no pictures.
+            ArgumentError: If there is no such map, or the explained input is no picture.
         """
-        return overlays(self, style)
+        drawn = []
+        for frame in frames(self):
+            if frame.gradcam is None:
+                raise ArgumentError(
+                    "methods",
+                    "name one with a map on the layer's grid, to be laid on pictures",
+                    ", ".join(self.maps),
+                    list(CAMS),
+                )
+            drawn.append(overlay(frame.picture, frame.gradcam, frame.vmax, style))
+        return np.stack(drawn)
 
     def figure(self, class_names: ClassNames = None, style: Style | None = None) -> Any:
         """Draws a matplotlib figure: for each sample the picture and all its maps.
@@ -108,7 +117,7 @@ class Explanation:
             style: How maps are drawn.
 
         Raises:
-            ValueError: If what was explained are no pictures.
+            ArgumentError: If the explained input is no picture.
         """
         return notebook.figure([panel(frame, style) for frame in frames(self, class_names)])
 
@@ -124,9 +133,31 @@ class Explanation:
             The folder, with ``sample_000.png`` ..., ``explanation.npz`` and ``manifest.json``.
 
         Raises:
-            ValueError: If what was explained are no pictures.
+            ArgumentError: If the explained input is no picture.
         """
-        return save(self, directory, class_names, style)
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        files: dict[str, bytes] = {}
+        for index, frame in enumerate(frames(self, class_names)):
+            files[f"sample_{index:03d}.png"] = encoded(panel(frame, style))
+        arrays = {"scores": self.scores, **self.maps}
+        for name in ("classes", "probabilities", "completeness_error"):
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        files["explanation.npz"] = buffer.getvalue()
+        manifest = {
+            "layer": self.layer,
+            "methods": list(self.maps),
+            "scores": [float(score) for score in self.scores],
+            "classes": None if self.classes is None else [int(number) for number in self.classes],
+            "files": sorted(files),
+        }
+        files["manifest.json"] = json.dumps(manifest, indent=1).encode()
+        for name, content in files.items():
+            replace_whole(folder / name, content)
+        return folder
 
     def _repr_html_(self) -> str | None:
         if not drawable(self):
@@ -141,8 +172,8 @@ class Explanation:
     def __getitem__(self, index: Any) -> Explanation:
         if isinstance(index, (int, np.integer)):
             # Through range(), so that an index out of range is an error and the batch axis stays.
-            position = range(len(self))[index]
-            index = slice(position, position + 1)
+            row = range(len(self))[index]
+            index = slice(row, row + 1)
         elif not isinstance(index, (slice, list, np.ndarray)):
             raise TypeError(f"An explanation is indexed by a number, a slice, a list or an array. Received: {index!r}.")
         return replace(
@@ -155,7 +186,7 @@ class Explanation:
         )
 
     def __iter__(self) -> Iterator[Explanation]:
-        return (self[position] for position in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
         maps = [f"{name} {array.shape}" for name, array in self.maps.items()]
@@ -163,17 +194,17 @@ class Explanation:
         return f"Explanation({', '.join([samples, *self._explained(), f'layer={self.layer!r}', *maps])})"
 
     def _explained(self) -> list[str]:
-        """What was explained in these samples, in a few words."""
+        """Returns what was explained in these samples, in a few words."""
         if self.classes is None:
             return [] if self.target is None else [f"target={shortened(self.target)}"]
-        found = list(dict.fromkeys(np.asarray(self.classes).tolist()))
-        if len(found) > _LISTED:
-            return [f"{len(found)} classes"]
-        return [f"class{'' if len(found) == 1 else 'es'} {', '.join(map(str, found))}"] if found else []
+        classes = list(dict.fromkeys(np.asarray(self.classes).tolist()))
+        if len(classes) > _LISTED:
+            return [f"{len(classes)} classes"]
+        return [f"class{'' if len(classes) == 1 else 'es'} {', '.join(map(str, classes))}"] if classes else []
 
 
 def shortened(text: str) -> str:
-    """A text of one line, without its middle where it is long."""
+    """Returns a text as one line, without its middle where it is long."""
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 13]} ... {text[-8:]}"
 
@@ -202,22 +233,22 @@ def joined(parts: Sequence[Structure]) -> Structure:
 
 
 def frames(explanation: Explanation, class_names: ClassNames = None) -> list[Frame]:
-    """One frame per sample with all its maps, each map on a scale of its own.
+    """Returns one frame per sample with all its maps, each map on a scale of its own.
 
     Raises:
-        ValueError: If what was explained are no pictures.
+        ArgumentError: If the explained input is no picture.
     """
     images = explanation.images
     if images is None or not drawable(explanation):
         shape = None if images is None else images.shape
-        raise ArgumentError("explanation", "be one of pictures, (N, H, W, C), to be drawn", str(shape))
+        raise ArgumentError("explanation", "be one of pictures, (N, H, W, C), to be drawn", f"shape {shape}")
     pictures = displayed(np.asarray(images))
     names = names_by_number(class_names)
-    return [_frame(explanation, number, picture, names) for number, picture in enumerate(pictures)]
+    return [_frame(explanation, index, picture, names) for index, picture in enumerate(pictures)]
 
 
 def drawable(explanation: Explanation) -> bool:
-    """Whether pictures were explained, not series or volumes."""
+    """Returns whether pictures were explained, not series or volumes."""
     cam, images = explanation.cam, explanation.images
     return images is not None and images.ndim in (3, 4) and (cam is None or cam.ndim == 3)
 
@@ -279,61 +310,6 @@ def build_frame(
         vmax=vmax,
         wrong=wrong,
     )
-
-
-def overlays(explanation: Explanation, style: Style | None = None) -> np.ndarray:
-    """The first map on each picture, uint8 (N, H, W, 3), each on a scale of its own.
-
-    Raises:
-        ValueError: If there is no such map, or no picture.
-    """
-    drawn = []
-    for frame in frames(explanation):
-        if frame.gradcam is None:
-            raise ArgumentError(
-                "methods",
-                "name one with a map on the layer's grid, to be laid on pictures",
-                ", ".join(explanation.maps),
-                ", ".join(CAMS),
-            )
-        drawn.append(overlay(frame.picture, frame.gradcam, frame.vmax, style))
-    return np.stack(drawn)
-
-
-def save(
-    explanation: Explanation,
-    directory: str | Path,
-    class_names: ClassNames = None,
-    style: Style | None = None,
-) -> Path:
-    """Writes a panel per sample, the raw maps and, last, a manifest.
-
-    Returns:
-        The folder, with ``sample_000.png`` ..., ``explanation.npz`` and ``manifest.json``.
-    """
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    files: dict[str, bytes] = {}
-    for number, frame in enumerate(frames(explanation, class_names)):
-        files[f"sample_{number:03d}.png"] = encoded(panel(frame, style))
-    arrays = {"scores": explanation.scores, **explanation.maps}
-    for name in ("classes", "probabilities", "completeness_error"):
-        if getattr(explanation, name) is not None:
-            arrays[name] = getattr(explanation, name)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    files["explanation.npz"] = buffer.getvalue()
-    manifest = {
-        "layer": explanation.layer,
-        "methods": list(explanation.maps),
-        "scores": [float(score) for score in explanation.scores],
-        "classes": None if explanation.classes is None else [int(one) for one in explanation.classes],
-        "files": sorted(files),
-    }
-    files["manifest.json"] = json.dumps(manifest, indent=1).encode()
-    for name, content in files.items():
-        replace_whole(folder / name, content)
-    return folder
 
 
 def warn_about_infinities(arrays: Mapping[str, np.ndarray | None]) -> None:

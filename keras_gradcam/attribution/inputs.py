@@ -14,7 +14,7 @@ from ..errors import ArgumentError
 
 
 def input_spec_of(images: Structure) -> InputSpec:
-    """Shapes and dtypes of a batch of inputs."""
+    """Returns shapes and dtypes of a batch of inputs."""
     import keras
 
     flat = keras.tree.flatten(images)
@@ -23,10 +23,10 @@ def input_spec_of(images: Structure) -> InputSpec:
 
 
 def model_input_spec(model: Any) -> InputSpec:
-    """Shapes and dtypes of what ``model`` takes.
+    """Returns shapes and dtypes of what ``model`` takes.
 
     Raises:
-        ValueError: If the model does not know them.
+        ArgumentError: If the model does not know them.
     """
     import keras
 
@@ -42,28 +42,28 @@ def model_input_spec(model: Any) -> InputSpec:
     return input_spec_of(flat[0] if len(flat) == 1 and isinstance(model, keras.Sequential) else model.input)
 
 
-def explained_input(input_spec: InputSpec, which: int | None = None) -> int:
-    """The position, in flat order, of the input that is explained: by default the first of the highest rank."""
+def explained_input(input_spec: InputSpec, index: int | None = None) -> int:
+    """Returns the index, in flat order, of the explained input: by default the first of the highest rank."""
     ranks = [len(shape) for shape, _ in input_spec.leaves]
-    if which is None:
+    if index is None:
         return ranks.index(max(ranks))
-    if which not in range(len(ranks)):
+    if index not in range(len(ranks)):
         raise ArgumentError(
-            "input_index", "be the position of one of the model's inputs", repr(which), f"0 to {len(ranks) - 1}"
+            "input_index", "be that of one of the model's inputs", repr(index), f"0 to {len(ranks) - 1}"
         )
-    return which
+    return index
 
 
-def input_shape(input_spec: InputSpec, which: int | None = None) -> tuple[int, ...]:
-    """The shape of the explained input without the batch, ``(H, W, C)`` for pictures."""
-    return input_spec.leaves[explained_input(input_spec, which)][0]
+def input_shape(input_spec: InputSpec, index: int | None = None) -> tuple[int, ...]:
+    """Returns the shape of the explained input without the batch, ``(H, W, C)`` for pictures."""
+    return input_spec.leaves[explained_input(input_spec, index)][0]
 
 
 def standardized(images: Structure, model: Any) -> Structure:
-    """``images`` as NumPy arrays of the dtypes that an engine takes, checked against each other and the model.
+    """Returns ``images`` as NumPy arrays of the dtypes an engine takes, checked against each other and the model.
 
     Raises:
-        ValueError: If there is nothing to explain, or shapes do not fit.
+        ArgumentError: If there is nothing to explain, or shapes do not fit.
     """
     import keras
 
@@ -83,8 +83,10 @@ def standardized(images: Structure, model: Any) -> Structure:
             "images",
             f"hold one array for each of the model's {len(expected)} inputs",
             f"{len(flat)} arrays",
-            "the pictures alone, np.stack(images) for a list of them; where pictures come with labels, a tuple "
-            "`(images, labels)`",
+            [
+                "the pictures alone",
+                "np.stack(images) for a list of them; where pictures come with labels, a tuple `(images, labels)`",
+            ],
         )
     if expected:
         for array, shape in zip(flat, expected, strict=True):
@@ -113,21 +115,21 @@ def _standardized_leaf(array: Any) -> np.ndarray:
 
 
 def flattened(inputs: Structure) -> tuple[list[np.ndarray], InputSpec]:
-    """The arrays in flat order, and their shapes and dtypes."""
+    """Returns the arrays in flat order, and their shapes and dtypes."""
     import keras
 
     return keras.tree.flatten(inputs), input_spec_of(inputs)
 
 
 def floating(array: np.ndarray) -> np.ndarray:
-    """The array as floating point."""
+    """Returns the array as floating point."""
     import keras
 
     return array if array.dtype.kind == "f" else array.astype(keras.config.floatx())
 
 
 def check_channels_last(model: Any, shape: Sequence[int]) -> None:
-    """Raises ValueError for a model with its channels first; warns of an input that looks like it."""
+    """Raises ArgumentError for a model with its channels first; warns of an input that looks like it."""
     first = [layer for layer in model._flatten_layers() if getattr(layer, "data_format", None) == "channels_first"]
     if first:
         raise ArgumentError(

@@ -1,4 +1,4 @@
-"""Layers: list them, choose one, find one by name."""
+"""Layers: lists those with a feature map, chooses the one to explain, finds one by name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from ..engine.model import declared_inputs, layer_paths
 from ..errors import ArgumentError
 from ..grids import spatial_size
 from .inputs import input_shape, input_spec_of, model_input_spec
-from .tokens import _attends, _candidates, _is_per_sample, _tokens
+from .tokens import is_attention, is_per_sample, token_candidates, token_outputs
 
 #: What a function that takes a layer understands: a name, a path, a layer, or None for the automatic choice.
 LayerLike = Union[str, Any, None]
 
-# A number of samples that is no usual extent of a map, so that a batch can be told from other axes.
+# An unusual batch size, so that the batch axis cannot be mistaken for a spatial axis.
 _SAMPLES = 13
+
+# Maximum number of layers that an error proposes.
+_MAX_LISTED = 8
 
 
 def list_layers(model: Any, images: Structure | None = None) -> list[LayerCall]:
@@ -49,16 +52,17 @@ def list_layers(model: Any, images: Structure | None = None) -> list[LayerCall]:
 
     input_spec = model_input_spec(model) if images is None else input_spec_of(images)
     layer_outputs = sampled_calls(model, input_spec, 0 if images is None else len(keras.tree.flatten(images)[0]))
-    return [one.info for one in _feature_maps(layer_outputs, input_shape(input_spec)) if _is_per_sample(one)]
+    maps = _feature_maps(layer_outputs, input_shape(input_spec))
+    return [layer_output.info for layer_output in maps if is_per_sample(layer_output)]
 
 
 def sampled_calls(model: Any, input_spec: InputSpec, samples: int = 0) -> list[LayerOutput]:
-    """All layer calls for a number of samples, by which one sees whether outputs keep the batch.
+    """Returns all layer calls for a batch of fixed size, by which one sees whether outputs keep the batch axis.
 
     Args:
         model: Any Keras model.
         input_spec: Of its inputs.
-        samples: How many; where they are fewer than two, as many as the model's inputs are declared for, or any.
+        samples: The batch size; if below two, that for which the model's inputs are declared, or any.
     """
     fixed = {leaf.shape[0] for leaf in declared_inputs(model)} - {None}
     count = samples if samples > 1 else next(iter(fixed), _SAMPLES)
@@ -90,15 +94,15 @@ def choose_layer(
             call says nothing about the picture of another.
 
     Raises:
-        ValueError: If there is no such layer, several have that name, or its output is no feature map.
+        ArgumentError: If there is no such layer, several have that name, or its output is no feature map.
     """
     maps = _feature_maps(layer_outputs, shape)
     if layer is None:
         if layer_call is not None:
             raise ArgumentError("layer_call", "come with `layer`", f"layer=None, layer_call={layer_call!r}")
         return _last_feature_map([layer_output for layer_output in maps if _sees(layer_output, explained)], shape)
-    wanted = {id(found) for found in _find(model, layer, maps)}
-    calls = [layer_output for layer_output in layer_outputs if id(layer_output.layer) in wanted]
+    named = {id(named_layer) for named_layer in _find(model, layer, maps)}
+    calls = [layer_output for layer_output in layer_outputs if id(layer_output.layer) in named]
     if not calls:
         raise _not_found(
             f"{described(layer)}, which the model does not call where its result could be seen "
@@ -139,12 +143,12 @@ def _sees(layer_output: LayerOutput, explained: int) -> bool:
 
 
 def _feature_maps(layer_outputs: Sequence[LayerOutput], shape: Sequence[int]) -> list[LayerOutput]:
-    """The layer_outputs whose outputs are maps over the input."""
+    """Returns the calls whose outputs are feature maps over the input."""
     # Within attention, the axes of what looks like a map are heads and tokens: (batch, tokens, heads, ...).
     attentions = tuple(
         layer_output.info.path + "/"
         for layer_output in layer_outputs
-        if _attends(layer_output) and len(layer_output.info.output_shape) == 3
+        if is_attention(layer_output) and len(layer_output.info.output_shape) == 3
     )
     maps, counts = [], set()
     for layer_output in layer_outputs:
@@ -171,48 +175,52 @@ def _in_proportion(extents: Sequence[int | None], size: Sequence[int]) -> bool:
 
 
 def _last_feature_map(maps: Sequence[LayerOutput], shape: Sequence[int]) -> LayerOutput:
+    """Chooses the last feature map that influences the score, without tokens."""
     # A nested model and its last layer return the very same tensor, and so does a layer that does nothing at
-    # inference (dropout): the first to return it is the one that made it.
-    made: dict[int, LayerOutput] = {}
+    # inference (dropout): the first to return a tensor is the layer that computed it.
+    first_with_output: dict[int, LayerOutput] = {}
     for layer_output in maps:
-        # Not tokens: which block of a transformer says something cannot be told from shapes.
+        # Not tokens: which block of a transformer is informative cannot be told from shapes.
         if layer_output.influences_score and len(layer_output.info.output_shape) > len(shape):
-            made.setdefault(id(layer_output.output), layer_output)
-    inner = [layer_output for layer_output in made.values() if not layer_output.is_model_output]
+            first_with_output.setdefault(id(layer_output.output), layer_output)
+    inner = [layer_output for layer_output in first_with_output.values() if not layer_output.is_model_output]
     unpooled = [layer_output for layer_output in inner if "Pooling" not in layer_output.info.layer_type]
     for choice in (unpooled, inner):
         if choice:
             return choice[-1]
-    tokens = _tokens(maps, shape)
-    candidates = _candidates(tokens, maps) if tokens else [layer_output.info.path for layer_output in maps]
+    tokens = token_outputs(maps, shape)
+    candidates = token_candidates(tokens, maps) if tokens else [layer_output.info.path for layer_output in maps]
     raise ArgumentError(
         "layer",
         "be named for a model in which no layer's output has the spatial axes of the input and influences the target",
         f"None, for an input of shape {tuple(shape)}",
-        str(_listed(candidates)),
+        _listed(candidates),
+        values=candidates[:_MAX_LISTED],
     )
 
 
 def _find(model: Any, layer: LayerLike, maps: Sequence[LayerOutput]) -> list[Any]:
-    """The layers of ``model`` that ``layer`` names: one, perhaps reachable by several paths."""
+    """Returns the layers of ``model`` that ``layer`` names: one, perhaps reachable by several paths."""
     paths = layer_paths(model)
     if not isinstance(layer, str):
-        if all(layer is not known for _, known in paths):
+        if all(layer is not own_layer for _, own_layer in paths):
             raise _not_found(described(layer), layer, maps)
         return [layer]
     # Names may hold backslashes themselves, so a name as it stands comes before one with escapes.
     for name in (layer, _unescaped(layer)):
         for matches in (lambda path, name=name: path == name, lambda path, name=name: path.endswith("/" + name)):
-            found = {id(known): (path, known) for path, known in paths if matches(path)}
-            if len(found) > 1:
+            matching = {id(own_layer): (path, own_layer) for path, own_layer in paths if matches(path)}
+            if len(matching) > 1:
+                candidates = [path for path, _ in matching.values()]
                 raise ArgumentError(
                     "layer",
                     "name one layer",
-                    f"{layer!r}, which names {len(found)}",
-                    _listed([path for path, _ in found.values()]),
+                    f"{layer!r}, which names {len(matching)}",
+                    _listed(candidates),
+                    values=candidates[:_MAX_LISTED],
                 )
-            if found:
-                return [known for _, known in found.values()]
+            if matching:
+                return [own_layer for _, own_layer in matching.values()]
     raise _not_found(repr(layer), layer, maps)
 
 
@@ -221,25 +229,28 @@ def _unescaped(name: str) -> str:
 
 
 def described(layer: LayerLike) -> str:
-    """A layer in words: what the user has called it, or its class and name."""
+    """Describes a layer: by what the user has called it, or its class and name."""
     return repr(layer) if isinstance(layer, str) else f"{type(layer).__name__} {getattr(layer, 'name', layer)!r}"
 
 
-def _not_found(received: str, layer: LayerLike, maps: Sequence[LayerOutput]) -> ValueError:
+def _not_found(received: str, layer: LayerLike, maps: Sequence[LayerOutput]) -> ArgumentError:
+    """Returns an error that proposes the layers with the nearest names, or the last ones where none is near."""
     paths = list(dict.fromkeys(layer_output.info.path for layer_output in maps))
     name = layer if isinstance(layer, str) else getattr(layer, "name", "")
-    # Nearest by the whole path and by its last name; the last layers, which one mostly wants, where nothing is near.
     by_name = {path.rsplit("/", 1)[-1]: path for path in paths}
-    near = [by_name[found] for found in difflib.get_close_matches(name.rsplit("/", 1)[-1], by_name, 5, 0.5)]
-    near += [found for found in difflib.get_close_matches(name, paths, 5, 0.5) if found not in near]
+    near = [by_name[match] for match in difflib.get_close_matches(name.rsplit("/", 1)[-1], by_name, 5, 0.5)]
+    near += [path for path in difflib.get_close_matches(name, paths, 5, 0.5) if path not in near]
+    candidates = near or paths[-5:]
     return ArgumentError(
         "layer",
         "name a layer of the model whose output has spatial extent",
-        str(received),
-        str(_listed(near or paths[-5:])),
+        received,
+        _listed(candidates),
+        values=candidates[:_MAX_LISTED],
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:8])) or "none"
-    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def _listed(paths: Sequence[str]) -> list[str]:
+    """Returns paths as candidates of an error, the last one with the number of those left out."""
+    shown, more = [repr(path) for path in paths[:_MAX_LISTED]] or ["none"], len(paths) - _MAX_LISTED
+    return [*shown[:-1], f"{shown[-1]} and {more} more"] if more > 0 else shown

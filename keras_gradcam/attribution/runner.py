@@ -125,13 +125,14 @@ class Runner:
         """Cuts the model in two at the layer, for inputs of this shape: up to it, and from it to the embedding."""
         _, input_spec = self._flattened(images)
 
+        target = self.target.on_same_output(Norm())
+
         def cut() -> Split:
-            request = self._request(input_spec, self.target.on_same_output(Norm()), (), self.layer)
-            halves = self.engine.split(self.model, input_spec, request)
+            halves = self.engine.split(self.model, input_spec, self._request(input_spec, target, ()))
             self._warn_about_tokens(input_spec)
             return halves
 
-        return self.cache.get(input_spec, "split", cut)
+        return self.cache.get(input_spec, ("split", target.cache_key()), cut)
 
     def embed_references(self, pictures: Structure) -> Outputs:
         """Runs the model on reference pictures; a single picture for all samples needs no batch axis."""

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from ..engine.base import LayerOutput
 from ..grids import token_grid
 
-# A grid of fewer tokens shows nothing, and a handful of vectors may look like one.
-_FEWEST_TOKENS = 9
+# Minimum number of tokens: a grid of fewer shows nothing, and a handful of vectors may look like one.
+_MIN_TOKENS = 9
 
-# So many layers of tokens are named as candidates.
-_CANDIDATES = 3
+# Maximum number of layers that are named as candidates.
+_MAX_CANDIDATES = 3
 
-# Layers that only lay out anew what they are given.
+# Layers that rearrange their input and compute nothing.
 _LAYOUTS = ("Reshape", "Permute", "Flatten")
 
 
@@ -37,9 +37,10 @@ class Tokens:
 def tokens_after(
     chosen: LayerOutput, layer_outputs: Sequence[LayerOutput], shape: Sequence[int], explained: int = 0
 ) -> Tokens | None:
-    """What a transformer makes of the feature map that :func:`choose_layer` chose by itself, or None without one.
+    """Finds the tokens that a transformer makes of the automatically chosen feature map; None without a transformer.
 
-    Its choice is then a patch embedding, or the features that a convolutional stem hands to the transformer.
+    With a transformer, :func:`keras_gradcam.attribution.layers.choose_layer` has chosen a patch embedding, or the
+    features that a convolutional stem hands to the transformer.
 
     Candidates are the last normalisations before an attention, where every token still counts. A score that is read
     from a class token depends on no other token after the last attention, so that maps are empty there.
@@ -52,74 +53,85 @@ def tokens_after(
     """
     computed = [layer_output for layer_output in layer_outputs if explained in layer_output.inputs]
     following = computed[computed.index(chosen) + 1 :] if chosen in computed else []
-    # Where the map is pooled into a vector it ends; what looks like tokens after that are parts of the vector.
-    way = list(itertools.takewhile(lambda layer_output: not _is_vector(layer_output), following))
-    tokens = [layer_output for layer_output in _tokens(way, shape) if layer_output.inputs == (explained,)]
-    # Cells that are laid out anew, or of which each is seen by itself (a dense layer), are still those of the map.
-    attended = any(_attends(layer_output) and layer_output.inputs == (explained,) for layer_output in way)
-    learned = any(_learns(layer_output) and not _holds(layer_output, chosen) for layer_output in tokens)
-    if not attended and not (learned and sum(_normalizes(layer_output) for layer_output in tokens) > 1):
+    # The map ends where it is pooled into a vector; what looks like tokens after that are parts of the vector.
+    path = list(itertools.takewhile(lambda layer_output: not _is_vector(layer_output), following))
+    tokens = [layer_output for layer_output in token_outputs(path, shape) if layer_output.inputs == (explained,)]
+    # Cells that are rearranged, or transformed one by one (by a dense layer), are still the cells of the map.
+    attended = any(is_attention(layer_output) and layer_output.inputs == (explained,) for layer_output in path)
+    learned = any(_learns(layer_output) and not _contains(layer_output, chosen) for layer_output in tokens)
+    if not attended and not (learned and sum(_is_normalization(layer_output) for layer_output in tokens) > 1):
         return None
-    candidates = _candidates(tokens, way)
+    candidates = token_candidates(tokens, path)
     return Tokens(len(tokens), candidates) if candidates else None
 
 
-def _attends(layer_output: LayerOutput) -> bool:
+def is_attention(layer_output: LayerOutput) -> bool:
+    """Returns whether the layer is an attention, by the name of its class."""
     return "attention" in layer_output.info.layer_type.lower()
 
 
-def _normalizes(layer_output: LayerOutput) -> bool:
-    kind = layer_output.info.layer_type.lower()
-    return "norm" in kind and "batch" not in kind
-
-
-def _is_per_sample(layer_output: LayerOutput) -> bool:
+def is_per_sample(layer_output: LayerOutput) -> bool:
+    """Returns whether the first axis is the batch, and no other axis is laid into it."""
     return layer_output.info.output_shape[:1] == (None,)
 
 
+def token_outputs(layer_outputs: Sequence[LayerOutput], shape: Sequence[int]) -> list[LayerOutput]:
+    """Returns the calls that made tokens which lie on a grid over the input and influence the score.
+
+    Args:
+        layer_outputs: Layer calls, in the order of execution.
+        shape: Shape of the explained input without the batch.
+    """
+    first_with_output: dict[int, LayerOutput] = {}
+    for layer_output in layer_outputs:
+        is_grid = _count_tokens(layer_output, shape) >= _MIN_TOKENS
+        if is_grid and layer_output.influences_score and is_per_sample(layer_output):
+            first_with_output.setdefault(id(layer_output.output), layer_output)
+    return list(first_with_output.values())
+
+
+def token_candidates(tokens: Sequence[LayerOutput], path: Sequence[LayerOutput]) -> tuple[str, ...]:
+    """Returns the paths of the tokens to explain, best first: the last normalisations before the last attentions.
+
+    Args:
+        tokens: Calls that made tokens.
+        path: All calls from the feature map to the score, in the order of execution.
+    """
+    attentions = [layer_output for layer_output in path if is_attention(layer_output)]
+    # An attention may be a layer around another one.
+    innermost = [outer for outer in attentions if not any(_contains(outer, inner) for inner in attentions)]
+    changed = [layer_output for layer_output in tokens if layer_output.info.layer_type not in _LAYOUTS]
+    outside = [token for token in changed if not any(_contains(attention, token) for attention in innermost)]
+    norms = [layer_output for layer_output in outside if _is_normalization(layer_output)]
+    candidates = []
+    for attention in innermost:
+        before = [token for token in outside if path.index(token) < path.index(attention)]
+        candidates += ([token for token in before if token in norms] or before)[-1:]
+    # Attention that goes by another name: each block has two normalisations, and another one may stand at the end.
+    candidates = candidates or norms[-3::-2][::-1] or (norms or outside or changed)[:1]
+    return tuple(dict.fromkeys(layer_output.info.path for layer_output in reversed(candidates)))[:_MAX_CANDIDATES]
+
+
+def _is_normalization(layer_output: LayerOutput) -> bool:
+    layer_type = layer_output.info.layer_type.lower()
+    return "norm" in layer_type and "batch" not in layer_type
+
+
 def _learns(layer_output: LayerOutput) -> bool:
-    return bool(getattr(layer_output.layer, "weights", ())) and not _normalizes(layer_output)
+    return bool(getattr(layer_output.layer, "weights", ())) and not _is_normalization(layer_output)
 
 
-def _holds(outer: LayerOutput, inner: LayerOutput) -> bool:
+def _contains(outer: LayerOutput, inner: LayerOutput) -> bool:
     return inner.info.path.startswith(outer.info.path + "/")
 
 
 def _is_vector(layer_output: LayerOutput) -> bool:
-    """Whether it is a vector for each picture, on the way to the score."""
+    """Returns whether the output is one vector per sample, on the way to the score."""
     return len(layer_output.info.output_shape) < 3 and layer_output.influences_score
 
 
-def _tokens(layer_outputs: Sequence[LayerOutput], shape: Sequence[int]) -> list[LayerOutput]:
-    """Those that made tokens which lie on a grid and influence the score."""
-    made: dict[int, LayerOutput] = {}
-    for layer_output in layer_outputs:
-        if (
-            _cells(layer_output, shape) >= _FEWEST_TOKENS
-            and layer_output.influences_score
-            and _is_per_sample(layer_output)
-        ):
-            made.setdefault(id(layer_output.output), layer_output)
-    return list(made.values())
-
-
-def _candidates(tokens: Sequence[LayerOutput], way: Sequence[LayerOutput]) -> tuple[str, ...]:
-    """Paths of the tokens to explain, best first: the last normalisations before the last attentions."""
-    attentions = [layer_output for layer_output in way if _attends(layer_output)]
-    # An attention may be a layer around another one.
-    inmost = [one for one in attentions if not any(_holds(one, other) for other in attentions)]
-    changed = [layer_output for layer_output in tokens if layer_output.info.layer_type not in _LAYOUTS]
-    outside = [layer_output for layer_output in changed if not any(_holds(one, layer_output) for one in inmost)]
-    norms = [layer_output for layer_output in outside if _normalizes(layer_output)]
-    before = [[layer_output for layer_output in outside if way.index(layer_output) < way.index(one)] for one in inmost]
-    found = [([one for one in earlier if one in norms] or earlier)[-1] for earlier in before if earlier]
-    # Attention that goes by another name: each block has two normalisations, and another one may stand at the end.
-    found = found or norms[-3::-2][::-1] or (norms or outside or changed)[:1]
-    return tuple(dict.fromkeys(layer_output.info.path for layer_output in reversed(found)))[:_CANDIDATES]
-
-
-def _cells(layer_output: LayerOutput, shape: Sequence[int]) -> int:
-    """How many tokens lie on a grid; 0 if none do."""
+def _count_tokens(layer_output: LayerOutput, shape: Sequence[int]) -> int:
+    """Counts the tokens that lie on a grid over the input; 0 if none do."""
     grid = token_grid(layer_output.info.output_shape, shape[:-1])
     return 0 if grid is None else math.prod(grid)
 

@@ -1,4 +1,4 @@
-"""Formulas: activations and gradients in, maps out. No model and no input or output is known here.
+"""Formulas: functions of activations and gradients that give maps, independent of any model.
 
 Arrays are channels last with the batch first, ``(N, *space, channels)``, for any number of spatial axes (series,
 pictures, volumes). NumPy arrays are computed with NumPy; tensors of the Keras backend stay tensors.
@@ -13,6 +13,7 @@ import numpy as np
 from ...engine.base import Tensor
 from ...errors import ArgumentError
 from ...grids import upsample
+from ..batches import as_numpy
 
 
 class GradCAMResult(NamedTuple):
@@ -55,12 +56,13 @@ def gradcam(conv_activations: Any, conv_gradients: Any, guided_backprop: Any = N
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391.
     """
-    activations, gradients = _as_numpy(conv_activations), _as_numpy(conv_gradients)
+    activations, gradients = _as_floating(conv_activations), _as_floating(conv_gradients)
     if activations.ndim not in (3, 4, 5) or activations.shape != gradients.shape:
-        raise ValueError(
-            "`conv_activations` and `conv_gradients` must have one shape, (h, w, channels) or (N, h, w, channels). "
-            f"Received: {activations.shape} and {gradients.shape}. "
-            "Candidates: add a channel axis, or take both from the same layer."
+        raise ArgumentError(
+            "conv_activations",
+            "have one shape with `conv_gradients`, (h, w, channels) or (N, h, w, channels)",
+            f"{activations.shape} and {gradients.shape}",
+            ["both with a channel axis", "both from the same layer"],
         )
     single = activations.ndim == 3
     if single:
@@ -68,13 +70,13 @@ def gradcam(conv_activations: Any, conv_gradients: Any, guided_backprop: Any = N
     maps = gradcam_map(activations, gradients)
     guided, weighted = None, None
     if guided_backprop is not None:
-        guided = _as_numpy(guided_backprop)
+        guided = _as_floating(guided_backprop)
         batched = guided[None] if single else guided
         if batched.ndim != activations.ndim or len(batched) != len(maps):
             raise ArgumentError(
                 "guided_backprop",
                 "be the gradient for the same pictures, channels last",
-                f"{guided.shape} beside activations {_as_numpy(conv_activations).shape}",
+                f"{guided.shape} beside activations {_as_floating(conv_activations).shape}",
                 "(H, W, C) beside (h, w, channels), (N, H, W, C) beside (N, h, w, channels)",
             )
         weighted = guided_gradcam(batched, upsample(maps, batched.shape[1:-1]))
@@ -83,7 +85,7 @@ def gradcam(conv_activations: Any, conv_gradients: Any, guided_backprop: Any = N
 
 
 def gradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Grad-CAM of a batch: max(0, sum_k mean_space(dY/dA_k) A_k).
+    """Computes Grad-CAM of a batch: max(0, sum_k mean_space(dY/dA_k) A_k).
 
     Args:
         activations: Feature maps, ``(N, *space, channels)``.
@@ -105,7 +107,7 @@ def gradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def gradcam_plus_plus_map(activations: Tensor, gradients: Tensor) -> Tensor:
-    r"""Grad-CAM++ of a batch: positive gradients weighted so that several instances of an object count alike.
+    r"""Computes Grad-CAM++ of a batch: positive gradients weighted so that several instances of an object count alike.
 
     .. math::
         a_{ijk} = \frac{g_{ijk}^2}{2 g_{ijk}^2 + g_{ijk}^3 \sum_{ab} A_{abk}} \qquad
@@ -137,7 +139,7 @@ def gradcam_plus_plus_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def hirescam_map(activations: Tensor, gradients: Tensor) -> Tensor:
-    r"""HiResCAM of a batch: :math:`\max(0, \sum_k g_{ijk} A_{ijk})`, each cell with its own gradient.
+    r"""Computes HiResCAM of a batch: :math:`\max(0, \sum_k g_{ijk} A_{ijk})`, each cell with its own gradient.
 
     Args:
         activations: Feature maps, ``(N, *space, channels)``.
@@ -159,7 +161,7 @@ def hirescam_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def xgradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
-    r"""XGrad-CAM of a batch: gradients averaged with the activations as weights.
+    r"""Computes XGrad-CAM of a batch: gradients averaged with the activations as weights.
 
     .. math:: w_k = \sum_{ij} \frac{A_{ijk}}{\sum_{ab} A_{abk}} g_{ijk} \qquad L = \max\Bigl(0, \sum_k w_k A_k\Bigr)
 
@@ -188,7 +190,7 @@ def xgradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def layercam_map(activations: Tensor, gradients: Tensor) -> Tensor:
-    r"""LayerCAM of a batch: :math:`\max(0, \sum_k \max(0, g_{ijk}) A_{ijk})`, fine enough for early layers.
+    r"""Computes LayerCAM of a batch: :math:`\max(0, \sum_k \max(0, g_{ijk}) A_{ijk})`, fine enough for early layers.
 
     Args:
         activations: Feature maps, ``(N, *space, channels)``.
@@ -208,7 +210,7 @@ def layercam_map(activations: Tensor, gradients: Tensor) -> Tensor:
     return xp.maximum(xp.sum(xp.maximum(gradients, 0) * activations, axis=-1), 0)
 
 
-#: The formulas of activations and gradients, by the names in :mod:`keras_gradcam.methods`.
+#: The formulas of activations and gradients, by the names of the methods.
 CAM_FORMULAS = {
     "gradcam": gradcam_map,
     "gradcam_plus_plus": gradcam_plus_plus_map,
@@ -219,7 +221,7 @@ CAM_FORMULAS = {
 
 
 def saliency_map(gradients: Tensor) -> Tensor:
-    r"""Saliency of a batch: the largest :math:`|\partial Y / \partial X|` over the channels.
+    r"""Computes saliency of a batch: the largest :math:`|\partial Y / \partial X|` over the channels.
 
     Args:
         gradients: Ordinary gradients with respect to the input, ``(N, *size, channels)``.
@@ -239,7 +241,7 @@ def saliency_map(gradients: Tensor) -> Tensor:
 
 
 def guided_gradcam(guided_backprop: Tensor, heatmap: Tensor) -> Tensor:
-    """Guided Grad-CAM: the guided gradient times the Grad-CAM map at the same size.
+    """Computes guided Grad-CAM: the guided gradient times the Grad-CAM map at the same size.
 
     Args:
         guided_backprop: Guided gradients with respect to the input, ``(N, *size, channels)``, or ``(N, *size)`` for an
@@ -268,9 +270,7 @@ def array_namespace(array: Tensor) -> Any:
     return ops
 
 
-def _as_numpy(array: Any) -> np.ndarray:
-    """A NumPy view or copy of an array of any framework, floating point."""
-    if hasattr(array, "detach"):  # a torch tensor that may need gradients or live on an accelerator
-        array = array.detach().cpu()
-    array = np.asarray(array)
+def _as_floating(array: Any) -> np.ndarray:
+    """Returns an array of any framework as NumPy, floating point."""
+    array = as_numpy(array)
     return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float32)

@@ -89,8 +89,8 @@ class Output(Target):
             choices: dict[Any, Any] = {name: name for name in structure}
             choices.update(enumerate(structure))
         elif isinstance(structure, (list, tuple)):
-            choices = {position: position for position in range(len(structure))}
-            choices.update({name: position for position, name in enumerate(outputs.names)})
+            choices = {index: index for index in range(len(structure))}
+            choices.update({name: index for index, name in enumerate(outputs.names)})
         else:
             if self.which in (0, *outputs.names):
                 return outputs
