@@ -20,6 +20,8 @@ from models import randomised
 
 from keras_gradcam import Explainer
 from keras_gradcam.cli import console
+from keras_gradcam.cli.errors import CommandError
+from keras_gradcam.cli.inputs.models import load
 
 FAST = ("--method", "gradcam", "--format", "npz", "--preprocess", "none")
 CODE = """
@@ -144,17 +146,28 @@ PARTS = {
 
 @pytest.mark.parametrize("kind", ["keras", "h5"])
 @pytest.mark.parametrize("name", PARTS)
-def test_what_a_model_is_made_of(folder, own, capsys, name, kind):
+def test_what_a_model_is_made_of(folder, own, name, kind):
     make, unknown = PARTS[name]
     model = make(own)
     path = saved(model, folder / f"m.{kind}")
+    with pytest.raises(CommandError) as error:
+        load(path)
+    assert str(error.value) == (
+        f"MODEL is made of {unknown}. Candidates: --import FILE.py (or a module), where it is defined."
+    )
+    given = taken(folder / "pictures" / "p0.png")
+    loaded = load(path, ["own.py"])
+    np.testing.assert_allclose(loaded.keras_model(given), model(given), rtol=1e-5)
+    assert list(loaded.imports) == [str(folder / "own.py")]
+
+
+def test_a_model_of_own_layers_is_explained(folder, own, capsys):
+    model = network(own.Unknown(2.0), own.Known(0.5), activation=own.bent)
+    path = saved(model, folder / "m.keras")
     capsys.readouterr()
     assert run("explain", path, "pictures", *FAST) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == (
-        f"keras-gradcam: error: MODEL is made of {unknown}. "
-        "Candidates: --import FILE.py (or a module), where it is defined."
-    )
+    assert line.startswith("keras-gradcam: error: MODEL is made of ")
     assert run("explain", path, "pictures", *FAST, "--import", "own.py") == 0
     captured = capsys.readouterr()
     assert captured.out == f"2 explained at layer last. See {os.path.join('gradcam_out', 'manifest.json')}\n"
