@@ -70,6 +70,11 @@ def run(options: argparse.Namespace) -> int:
     gallery = query
     if not os.path.samefile(options.query, options.gallery):
         gallery = _embed("gallery", files["gallery"], explainer, spec, options, failures)
+    if (query.cameras is None) != (gallery.cameras is None):
+        raise CommandError(
+            "--pattern must find cameras in all names of both folders, or none. "
+            f"Received: cameras of the {'gallery' if query.cameras is None else 'query'} alone."
+        )
     query_entries = query.with_identities(query.embeddings)
     # One object for both sides where the gallery is the query's folder: no picture is to be found again in itself.
     gallery_entries = query_entries if gallery is query else gallery.with_identities(gallery.embeddings)

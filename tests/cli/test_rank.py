@@ -146,6 +146,10 @@ def test_a_folder_ranked_in_itself(people, tmp_path):
         (["--pattern", r"(\d+)"], "must have a group 'id'"),
         (["--pattern", r"(?P<id>[a-z]+)"], "must find numbers"),
         (["--pattern", r"person(?P<id>\d+)"], "in whose name --pattern finds no identity"),
+        (
+            ["--query", "other", "--pattern", r"(?P<id>\d+)(_c(?P<camera>\d+))?"],
+            "Received: cameras of the gallery alone",
+        ),
         (["--query", "nowhere"], "--query must be a folder"),
         (["--query", "empty"], "holds no pictures"),
         (["--query", "broken"], "--query must hold pictures. Received: none that could be read"),
@@ -161,6 +165,7 @@ def test_wrong_words_for_rank(people, tmp_path, capsys, monkeypatch, words, mess
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "0001_c1.jpg").write_bytes(b"broken")
     (tmp_path / "file").touch()
+    png(tmp_path / "other" / "0001.png")
     given = {"--query": folder / "query", "--gallery": folder / "gallery", "--preprocess": "none", "--out": "out"}
     given.update(zip(words[::2], words[1::2], strict=True))
     assert run("rank", folder / "reid.keras", *(part for pair in given.items() for part in pair)) == 2

@@ -84,7 +84,9 @@ def prepare(options: argparse.Namespace) -> Job:
         CommandError: If they do not fit, or there is no such model.
         ValueError: Likewise, from the package.
     """
-    methods = method_names([name.strip() for text in options.method or () for name in text.split(",")] or DEFAULT_METHODS)
+    methods = method_names(
+        [name.strip() for text in options.method or () for name in text.split(",")] or DEFAULT_METHODS
+    )
     style = Style(colormap=options.colormap)
     labels = Labels() if options.labels in (None, "imagenet") else read_labels(options.labels)
     network = load(options.model, options.imports)
