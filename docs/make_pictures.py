@@ -30,7 +30,7 @@ RUNS = {"with_mark": "trained with the mark", "without_mark": "trained without"}
 
 
 def strip(run: Path, words: str, picture: np.ndarray, label: int) -> np.ndarray:
-    """The probe over the run, the untrained model first."""
+    """Draws the probe over the run, the untrained model first."""
     with np.load(run / "run.npz") as stored:
         maps, epochs = stored["maps"][:, PROBE], stored["epochs"]
         similarity, start = stored["similarity_previous"][:, PROBE], stored["start_maps"][PROBE]
@@ -40,11 +40,11 @@ def strip(run: Path, words: str, picture: np.ndarray, label: int) -> np.ndarray:
     captions = [(words, f"truth: {CLASSES[label]}"), ("before training", "")]
     line = [np.nan, np.nan]
     for epoch in EPOCHS:
-        at = int(np.flatnonzero(epochs == epoch)[0])
-        wrong = predicted[at] != label
-        frames.append(Frame(picture, gradcam=maps[at].astype(np.float32), vmax=vmax, wrong=bool(wrong)))
-        captions.append((f"after epoch {epoch}", f"{CLASSES[predicted[at]]} {confidence[at]:.2f}"))
-        line.append(float(similarity[at]))
+        row = int(np.flatnonzero(epochs == epoch)[0])
+        wrong = predicted[row] != label
+        frames.append(Frame(picture, gradcam=maps[row].astype(np.float32), vmax=vmax, wrong=bool(wrong)))
+        captions.append((f"after epoch {epoch}", f"{CLASSES[predicted[row]]} {confidence[row]:.2f}"))
+        line.append(float(similarity[row]))
     return draw_filmstrip(Filmstrip(tuple(frames), tuple(captions), tuple(line)))
 
 
@@ -55,7 +55,7 @@ def save(image: Image.Image, name: str, share: float) -> None:
 
 
 def screenshot(logs: Path, address: str) -> Image.Image:
-    """The tab at an address, in headless Chromium."""
+    """Takes a picture of the tab at an address, in headless Chromium."""
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service
@@ -83,17 +83,17 @@ def screenshot(logs: Path, address: str) -> Image.Image:
 
 
 def reid(logs: Path) -> Image.Image:
-    """Two queries in both networks, and a pair as the first one matches it."""
+    """Joins ranked lists of two queries in both networks, and a pair as the first network matches it."""
     lists = [Image.open(logs / run / "rank_list_own.png") for run in ("clean", "leaky")]
     halves = [image.crop((0, 0, image.width, image.height // 2)) for image in lists]
     pairs = Image.open(logs / "clean" / "pair.png")
     pairs = pairs.crop((0, 0, pairs.width, pairs.height // 2))
     shown = [*halves, pairs]
-    drawn = Image.new("RGB", (sum(one.width for one in shown), max(one.height for one in shown)), "white")
+    drawn = Image.new("RGB", (sum(image.width for image in shown), max(image.height for image in shown)), "white")
     left = 0
-    for one in shown:
-        drawn.paste(one, (left, 0))
-        left += one.width
+    for image in shown:
+        drawn.paste(image, (left, 0))
+        left += image.width
     return drawn
 
 

@@ -34,9 +34,9 @@ def main() -> None:
     if options.weights == "imagenet":
         rows = keras.applications.mobilenet_v2.decode_predictions(np.eye(1000), top=1)
         names = {number: row[0][1] for number, row in enumerate(rows)}
-    for place, result in enumerate(best, start=1):
-        folder = result.save(options.out / f"place_{place}", names)
-        print(f"place {place}: {[names.get(int(one), int(one)) for one in result.classes]}, see {folder}")
+    for rank, explanation in enumerate(best, start=1):
+        folder = explanation.save(options.out / f"rank_{rank}", names)
+        print(f"rank {rank}: {[names.get(number, number) for number in explanation.classes.tolist()]}, see {folder}")
 
 
 if __name__ == "__main__":

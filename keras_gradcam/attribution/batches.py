@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -85,8 +85,8 @@ def read_batches(
     """
     selectors = (image, label, extra)
     if image is None and (label is not None or extra is not None):
-        given = "label" if label is not None else "extra"
-        raise ArgumentError("image", f"say what the pictures are, beside `{given}`", "None", ["a key", "a function"])
+        beside = "label" if label is not None else "extra"
+        raise ArgumentError("image", f"say what the pictures are, beside `{beside}`", "None", ["a key", "a function"])
     if not endless and _is_endless(data):
         raise ArgumentError(
             name,
@@ -137,7 +137,9 @@ def _is_arrays(data: Any) -> bool:
         # A list of pictures or of samples is read one by one; a list of batches is what a model with several inputs
         # takes.
         return not all(isinstance(sample, (tuple, dict)) or np.ndim(sample) == 3 for sample in data)
-    return (hasattr(data, "shape") and hasattr(data, "ndim")) or isinstance(data, (list, tuple, dict))
+    # A table of samples has a shape too, but no type of its numbers.
+    is_array = hasattr(data, "shape") and (hasattr(data, "ndim") or hasattr(data, "dtype"))
+    return is_array or isinstance(data, (list, tuple, dict))
 
 
 def _is_endless(data: Any) -> bool:
@@ -184,8 +186,8 @@ def _split(name: str, sample: Any, selectors: Sequence[Selector], from_torch: bo
 def _selected(name: str, sample: Any, selector: Selector) -> Any:
     if selector is None or callable(selector):
         return None if selector is None else selector(sample)
-    if not isinstance(sample, dict) or selector not in sample:
-        received = f"keys {', '.join(map(repr, sample))}" if isinstance(sample, dict) else type(sample).__name__
+    if not isinstance(sample, Mapping) or selector not in sample:
+        received = f"keys {', '.join(map(repr, sample))}" if isinstance(sample, Mapping) else type(sample).__name__
         raise ArgumentError(name, f"hold dicts with the key {selector!r}", received, "a function of a sample")
     return sample[selector]
 
@@ -204,17 +206,23 @@ def _check_lengths(name: str, batch: Batch) -> int:
     """Raises ArgumentError unless all parts have one length, which is returned."""
     import keras
 
-    lengths = {len(leaf) if np.ndim(leaf) else 0 for leaf in keras.tree.flatten(batch.images)}
+    lengths = {_length(leaf) for leaf in keras.tree.flatten(batch.images)}
     if len(lengths) != 1 or 0 in lengths:
         received = ", ".join(map(str, sorted(lengths))) or "none"
         raise ArgumentError(name, "hold at least one picture, and as many for every input", received)
     (count,) = lengths
     for part, word in ((batch.labels, "label"), (batch.extra, "entry of what comes third")):
-        length = count if part is None else len(part) if np.ndim(part) else 1
+        length = count if part is None else _length(part)
         if length != count:
             received = f"{length} {word}s" if word == "label" else str(length)
             raise ArgumentError(name, f"have one {word} per picture", f"{received} for {count} pictures")
     return count
+
+
+def _length(array: Any) -> int:
+    """Returns the number of samples in an array of any framework; 0 in a single value."""
+    shape = array.shape if hasattr(array, "shape") else np.shape(array)
+    return int(shape[0]) if len(shape) else 0
 
 
 def _slices(name: str, whole: Batch, batch_size: int | None) -> Iterator[Batch]:

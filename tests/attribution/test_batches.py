@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import UserDict
+
 import keras
 import numpy as np
 import pytest
@@ -84,6 +86,12 @@ class Samples:
         return self.sample(range(11)[index])
 
 
+class Table(Samples):
+    """Knows how many rows and columns it has."""
+
+    shape = (11, 2)
+
+
 FORMS = {
     "array": lambda: PICTURES,
     "array and labels": lambda: (PICTURES, LABELS),
@@ -104,6 +112,7 @@ FORMS = {
     "DataLoader": lambda: DataLoader(PICTURES, LABELS),
     "DataLoader of single samples": lambda: DataLoader(PICTURES, LABELS, batch_size=None),
     "DataLoader of pictures": lambda: DataLoader(PICTURES),
+    "variable": lambda: tf.Variable(PICTURES),
     "tensors": lambda: [Tensor(picture) for picture in PICTURES],
     "samples by index": lambda: Samples(lambda index: (PICTURES[index], LABELS[index])),
 }
@@ -117,6 +126,7 @@ SELECTED = {
     "generator of batched dicts": lambda: (({"x": PICTURES[at], "y": LABELS[at]} for at in ROWS), "x", "y"),
     "functions of pairs": lambda: (DataLoader(LABELS, PICTURES), lambda pair: pair[1], lambda pair: pair[0]),
     "samples by index": lambda: (Samples(lambda at: {"x": PICTURES[at], "y": LABELS[at]}), "x", "y"),
+    "a table": lambda: (Table(lambda at: UserDict(x=PICTURES[at], y=LABELS[at])), "x", "y"),
 }
 ROWS = [slice(0, 5), slice(5, 11)]
 
@@ -255,7 +265,7 @@ WRONG = {
     "a path": (lambda: "pictures", "must hold pictures.*Received: str"),
     "single values": (lambda: iter([1, 2]), "must hold pictures.*single values"),
     "other labels": (lambda: (PICTURES, LABELS[:5]), "one label per picture. Received: 5 labels for 11 pictures"),
-    "one label": (lambda: (PICTURES, 3), "one label per picture. Received: 1 labels for 11 pictures"),
+    "one label": (lambda: (PICTURES, 3), "one label per picture. Received: 0 labels for 11 pictures"),
     "other labels in a batch": (lambda: iter([(PICTURES, LABELS[:9])]), "one label per picture. Received: 9 labels"),
     "other weights": (lambda: (PICTURES, LABELS, LABELS[:2]), "one entry of what comes third per picture"),
 }

@@ -79,9 +79,9 @@ class Class(Target):
         output = self._output(outputs)
         index = self.classes(outputs, arguments)
         if output.shape[1] == 1:
-            one = output[:, 0]
-            zero = -one if self.logits else 1 - one
-            return ops.where(index == 1, one, zero)
+            class_one = output[:, 0]
+            class_zero = -class_one if self.logits else 1 - class_one
+            return ops.where(index == 1, class_one, class_zero)
         # Selecting by `where` rather than by a product keeps a logit of -inf in another class from giving NaN.
         chosen = ops.arange(output.shape[1], dtype="int32")[None, :] == index[:, None]
         return ops.sum(ops.where(chosen, output, ops.zeros_like(output)), axis=1)
@@ -314,8 +314,9 @@ def class_probabilities(predictions: Any, final_activation: str) -> Any:
     if final_activation == "log_softmax":
         return xp.exp(values)
     if values.shape[1] == 1:
-        one = values if final_activation == "sigmoid" else xp.exp(-xp.logaddexp(xp.zeros_like(values), -values))
-        return xp.concatenate([1 - one, one], axis=1)
+        # The sigmoid of a logit, without overflow.
+        class_one = values if final_activation == "sigmoid" else xp.exp(-xp.logaddexp(xp.zeros_like(values), -values))
+        return xp.concatenate([1 - class_one, class_one], axis=1)
     if final_activation:
         return values
     # Row by row, so that no picture depends on the others of its batch.
