@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from ..errors import ArgumentError
 
@@ -71,7 +72,7 @@ def describe(error: Exception) -> str:
         "--layer must name a layer. Received: 'conv9'. Candidates: 'conv1', 'conv2'."
     """
     if isinstance(error, ArgumentError):
-        candidates = ", ".join(map(str, error.values or error.candidates))
+        candidates = ", ".join([shlex.quote(str(value)) for value in error.values] or error.candidates)
         sentences = [
             f"{OPTIONS.get(error.name, f'`{error.name}`')} must {error.requirement}",
             f"Received: {error.received}",

@@ -55,9 +55,10 @@ def test_an_error_of_the_package_may_be_reworded(workplace, capsys, monkeypatch,
 
 
 def test_plain_values_stand_for_candidates_in_python():
-    error = ArgumentError("output", "name one", "Class()", ["Output('a', Class())"], values=["a"])
-    assert str(error).endswith("Candidates: Output('a', Class()).")
-    assert describe(error) == "--output must name one. Received: Class(). Candidates: a."
+    candidates = ["Output('a', Class())", "Output('b c', Class())"]
+    error = ArgumentError("output", "name one", "Class()", candidates, values=["a", "b c"])
+    assert str(error).endswith("Candidates: Output('a', Class()), Output('b c', Class()).")
+    assert describe(error) == "--output must name one. Received: Class(). Candidates: a, 'b c'."
 
 
 def test_other_errors():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,8 +115,8 @@ def _try(explainer: Explainer, blank: np.ndarray, output: str | None) -> tuple[i
     except ArgumentError as error:
         if error.name == "output":
             received = "none" if output is None else output
-            named = [f"--output {value}" for value in error.values]
-            raise ArgumentError(error.name, error.requirement, received, named or error.candidates) from error
+            options = [f"--output {shlex.quote(str(value))}" for value in error.values]
+            raise ArgumentError(error.name, error.requirement, received, options or error.candidates) from error
         if error.name == "target":  # the predicted class is explained here, so that the model has none
             raise CommandError(
                 f"MODEL must have classes. Received: {error.received.removeprefix(f'{Class()!r} for ')}. "

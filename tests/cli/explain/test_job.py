@@ -33,7 +33,7 @@ from keras_gradcam import Explainer
         (["--labels", "gone.txt"], "No such file.*'gone.txt'"),
         (["--labels", "short.txt"], "3 classes, 0 to 2. .*: 2 names"),
         (["--class", "3"], "Received: 3. Candidates: 0 to 2"),
-        (["--layer", "lsat"], "--layer must name a layer .* Received: 'lsat'. Candidates: 'last'"),
+        (["--layer", "lsat"], "--layer must name a layer .* Received: 'lsat'. Candidates: last"),
         (["--layer", "mean"], "Received: 'mean', whose output"),
         (["--output", "second"], "--output must name one of the model's outputs. Received: second. Cand"),
         (["--size", "32"], "--size must be what the model takes, 16x12"),
