@@ -15,6 +15,11 @@ def check_gradcam(result, features, head, pictures, tolerance=1e-5):
     assert_close(result.heatmap, upsample_by_hand(expected.gradcam, result.heatmap.shape[1:]), tolerance)
 
 
+def predictions(model, inputs):
+    """What ``model.predict`` returns, without the time that it takes to compile."""
+    return keras.tree.map_structure(np.asarray, model(inputs, training=False))
+
+
 def mean(x):
     return keras.ops.mean(x, axis=tuple(range(1, x.shape.rank - 1)))
 

@@ -46,6 +46,7 @@ from rectifiers import (
     check_the_oracle_differs_from_plain_backpropagation,
 )
 from snapshots import unchanged
+from tapes import predictions
 
 from keras_gradcam import Explainer, explain
 from keras_gradcam.engine.base import Request
@@ -87,7 +88,7 @@ def test_one_pass_gives_scores_maps_and_gradients(engine, slope):
     assert_close(result.cams["plain"], gradcam_by_hand(features, gradients))
     assert_close(result.cams["minimum"], gradients.min(axis=-1))
     np.testing.assert_array_equal(result.classes, classes)
-    np.testing.assert_allclose(result.predictions, model.predict(images(), verbose=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result.predictions, predictions(model, images()), rtol=1e-5, atol=1e-6)
     assert result.arguments is None
     (layer,) = program.layers
     assert (layer.path, layer.layer_type, layer.output_shape, layer.call) == ("conv2", "Conv2D", (None, 6, 5, 5), 0)
@@ -101,8 +102,8 @@ def test_what_is_not_asked_for_is_none(engine):
     alone = answer(engine, model, images(), ask(features=True))
     assert (alone.predictions, alone.scores, alone.classes) == (None, None, None)
     assert alone.features.shape == (3, 6, 5, 5)
-    predictions = answer(engine, model, images(), ask())
-    np.testing.assert_allclose(predictions.predictions, model.predict(images(), verbose=0), rtol=1e-5, atol=1e-6)
+    nothing = answer(engine, model, images(), ask())
+    np.testing.assert_allclose(nothing.predictions, predictions(model, images()), rtol=1e-5, atol=1e-6)
 
 
 def test_arguments_are_resolved_where_that_is_wanted(engine):
@@ -300,11 +301,11 @@ def test_what_stands_before_the_end_of_a_model(engine, end):
 
     requests = [ask(Look(part)) for part in ("predictions", "logits", "pre_normalization")]
     program = engine.trace(model, spec_of(images()), requests)
-    predictions, logits, embedding = (result.scores for result in run(program, images(), *requests))
+    score, logit, embedding = (result.scores for result in run(program, images(), *requests))
     dense = np.asarray(keras.Model(inputs, before)(images()))[:, 1]
-    final = model.predict(images(), verbose=0)[:, 1]
-    np.testing.assert_allclose(predictions, final, rtol=1e-5)
-    np.testing.assert_allclose(logits, dense if has_logits else final, rtol=1e-5)
+    final = predictions(model, images())[:, 1]
+    np.testing.assert_allclose(score, final, rtol=1e-5)
+    np.testing.assert_allclose(logit, dense if has_logits else final, rtol=1e-5)
     np.testing.assert_allclose(embedding, dense if has_embedding else final, rtol=1e-5)
     assert program.outputs.final_activations == name
     for shape in (program.outputs.predictions, program.outputs.logits, program.outputs.pre_normalization):
@@ -321,7 +322,7 @@ def test_outputs_keep_the_structure_and_the_names(engine):
     assert program.outputs.final_activations == {"kind": "softmax", "age": ""}
     assert sorted(program.outputs.names) == ["age", "kind"]
     (result,) = program([images()], [()])
-    for name, expected in model.predict(images(), verbose=0).items():
+    for name, expected in predictions(model, images()).items():
         np.testing.assert_allclose(result.predictions[name], expected, rtol=1e-5)
 
 

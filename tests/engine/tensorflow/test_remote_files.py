@@ -16,9 +16,9 @@ def test_schemes():
 
 def test_a_file_can_be_read_after_each_flush_and_removed():
     storage = TensorFlowStorage()
-    storage.make_folder("ram://logs/run1")
-    path = storage.join("ram://logs/run1/", "events")
-    assert path == "ram://logs/run1/events"
+    storage.make_folder("ram://remote_files/run1")
+    path = storage.join("ram://remote_files/run1/", "events")
+    assert path == "ram://remote_files/run1/events"
     file = storage.create(path)
     for content, expected in ((b"one \x00", b"one \x00"), (b"two", b"one \x00two")):
         file.write(content)
@@ -34,6 +34,6 @@ def test_what_goes_wrong_is_an_error_of_the_operating_system(tmp_path):
     """Callers need no TensorFlow to catch it."""
     storage = TensorFlowStorage()
     with pytest.raises(OSError, match="NotFoundError"):
-        storage.remove("ram://logs/nothing")
+        storage.remove("ram://remote_files/nothing")
     with pytest.raises(OSError, match="NotFoundError.*missing"):
         storage.create(str(tmp_path / "missing" / "events"))
