@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from log_entries import tensors
 
 N = 24
 
@@ -36,9 +36,7 @@ def fit(model, data, callback, epochs=2, **options):
 
 
 def events(log_dir):
-    accumulator = EventAccumulator(str(Path(log_dir) / "gradcam"), size_guidance={"tensors": 0})
-    accumulator.Reload()
-    return {tag: accumulator.Tensors(tag) for tag in accumulator.Tags()["tensors"]}
+    return tensors(Path(log_dir) / "gradcam")
 
 
 def decoded(event):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import posixpath
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -132,8 +133,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         _check_alone(explainer, layer=layer, target=target, methods=methods)
         requested = as_target(target) if explainer is None else explainer.target
         self._samples = as_probe(probe).read(paired=lacks_reference(requested))
-        asked_for_nothing = target is None if explainer is None else repr(requested) == repr(as_target(None))
-        if asked_for_nothing and self._samples.labels is not None:
+        has_default_target = target is None if explainer is None else repr(requested) == repr(as_target(None))
+        if has_default_target and self._samples.labels is not None:
             requested = Class(self._samples.labels)
         self._target, self._pairs = make_pairs(requested, self._samples)
         self._own_explainer = explainer
@@ -143,7 +144,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._class_names = names_by_number(class_names)
         self._style = style or Style()
         self._every, self._logs_prefix, self._on_error = int(every), logs_prefix, on_error
-        built_in: list[Writer] = [TensorBoardWriter(os.path.join(os.fspath(log_dir), "gradcam"), self._style)]
+        built_in: list[Writer] = [TensorBoardWriter(posixpath.join(os.fspath(log_dir), "gradcam"), self._style)]
         if save_dir is not None:
             built_in.append(FolderWriter(os.fspath(save_dir), self._style))
         self._writers = [BackgroundWriter(writer) for writer in (*built_in, *check_writers(writers))]

@@ -295,7 +295,7 @@ def test_an_explainer_brings_its_own_layer_methods_and_batches(data, tmp_path):
 
 def test_an_explainer_keeps_its_target(data, tmp_path):
     model = small_model()
-    explainer = Explainer(model, target=Unit(2), methods="gradcam")
+    explainer = Explainer(model, target=Class(2), methods="gradcam")
     callback = GuidedGradCAMCallback(Probe(data, limit=2), tmp_path, explainer=explainer, on_error="raise")
     fit(model, data, callback, epochs=1)
     assert (callback.history.numbers["explained"] == 2).all()

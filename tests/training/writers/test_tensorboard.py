@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_made_is_refused_and_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("url", ["ram://logs/run1", "memory://logs/run1"])
+@pytest.mark.parametrize("url", ["ram://tensorboard/run1", "memory://tensorboard/run1"])
 def test_a_url_is_written_through_tensorflow_or_fsspec(tmp_path, url):
     if url.startswith("memory"):
         pytest.importorskip("fsspec")
