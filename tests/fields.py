@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers as L  # noqa: N812
 
 # ---------------------------------------------------------------------------------------------------------- brute force
@@ -37,6 +37,10 @@ def layer_function(model, name: str):
         return outputs[-1]
 
     def features(pictures):
+        if keras.config.backend() != "tensorflow":
+            return np.asarray(call(pictures))
+        import tensorflow as tf
+
         eagerly = tf.config.functions_run_eagerly()
         tf.config.run_functions_eagerly(True)  # the layers of a model whose call is a tf.function are seen, too
         try:

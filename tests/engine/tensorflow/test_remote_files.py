@@ -35,5 +35,5 @@ def test_what_goes_wrong_is_an_error_of_the_operating_system(tmp_path):
     storage = TensorFlowStorage()
     with pytest.raises(OSError, match="NotFoundError"):
         storage.remove("ram://remote_files/nothing")
-    with pytest.raises(OSError, match="NotFoundError.*missing"):
+    with pytest.raises(OSError, match=r"NotFoundError.*missing"):
         storage.create(str(tmp_path / "missing" / "events"))
