@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .tensorflow.log import is_quiet, quiet_log
+from .tensorflow.quiet_log import is_quiet, quiet_log
 
 if TYPE_CHECKING:
     from .base import Engine

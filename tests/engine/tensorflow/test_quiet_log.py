@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from keras_gradcam.engine.tensorflow.log import is_quiet, quiet_log
+from keras_gradcam.engine.tensorflow.quiet_log import is_quiet, quiet_log
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
