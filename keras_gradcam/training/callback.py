@@ -55,15 +55,15 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
 
     Args:
         probe: The pictures: an array, ``(images, labels)``, a ``tf.data.Dataset``, a ``PyDataset`` or any other data
-            set of either, of which 16 are taken; or a :class:`keras_gradcam.Probe`, which says how many, where
-            attention should be and how pictures are shown. Labels are class numbers or one-hot.
+            set of either, of which the first 16 are explained; or a :class:`keras_gradcam.Probe`, which says how many,
+            where attention should be and how pictures are shown. Labels are class numbers or one-hot.
         log_dir: The folder that TensorBoard watches, local or a URL (``gs://``, ``s3://``, ...) that TensorFlow or
             fsspec can open; written is its sub-run ``gradcam``.
-        explainer: How to explain: a :class:`keras_gradcam.Explainer` of the model in training, or of a model within it
-            or made of its layers. Takes the place of ``layer``, ``target`` and ``methods``, and reaches what they do
-            not: which call of a shared layer (``layer_call``), which input, batch sizes. Of a siamese model,
-            ``Explainer(model.get_layer("backbone"))`` explains the network that embeds each picture, and the probe is
-            what that one takes. An explainer without a target explains the labels, where the probe has labels.
+        explainer: A :class:`keras_gradcam.Explainer` of the model in training, or of a model within it or made of its
+            layers. It replaces ``layer``, ``target`` and ``methods``, and has more options: which call of a shared
+            layer (``layer_call``), which input, the batch size. Of a siamese model,
+            ``Explainer(model.get_layer("backbone"))`` explains the network that embeds each picture; the probe is then
+            what this network takes. An explainer without a target explains the labels, if the probe has labels.
         layer: The feature map to explain; by default the last one with spatial extent. See
             :func:`keras_gradcam.list_layers`.
         target: What to explain: anything that :class:`keras_gradcam.Explainer` takes. By default the label where the
@@ -78,7 +78,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         filters: True to log the learned filters of the first convolution too, or a
             :class:`keras_gradcam.filters.Filters` that says which, and with which pictures to find what excites them.
         class_names: Names of the classes, or of the identities, by number.
-        every: Log every so many epochs; the last one is always logged.
+        every: Number of epochs from one logged epoch to the next; the last epoch is always logged.
         style: Colours and scale of the maps.
         save_dir: A folder for ``overview.png`` of the latest logged epoch and, at the end, filmstrips, animated GIFs
             and all raw maps; see :class:`keras_gradcam.training.writers.folder.FolderWriter`.
@@ -257,13 +257,13 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             self._guarded(writer.summarize, summary, source=writer)
 
     def _add_to_logs(self, logs: dict[str, Any], record: EpochRecord) -> None:
-        """Puts the means into Keras' logs. Never as NaN: EarlyStopping would take the first one for its best."""
+        """Puts the means into Keras' logs. Never as NaN: EarlyStopping would keep a first NaN as its best value."""
         named = {f"{self._logs_prefix}{name}": value for name, value in (record.means() | dict(record.totals)).items()}
-        taken = sorted(set(named) & set(logs))
-        if taken and "logs_prefix" not in self._warned:
+        present = sorted(set(named) & set(logs))
+        if present and "logs_prefix" not in self._warned:
             self._warned.add("logs_prefix")
             warnings.warn(
-                f"{taken[0]!r} is in the logs already, likely from another GuidedGradCAMCallback. Give one of them "
+                f"{present[0]!r} is in the logs already, likely from another GuidedGradCAMCallback. Give one of them "
                 "another `logs_prefix`.",
                 UserWarning,
                 stacklevel=3,
@@ -304,7 +304,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             return None
 
     def _handle(self, error: Exception, source: BackgroundWriter | None) -> None:
-        """Raises an error, or warns of the first one of each source in a training."""
+        """Raises an error, or warns of the first error of each source in a training."""
         if self._on_error == "raise":
             raise error
         if source not in self._warned:

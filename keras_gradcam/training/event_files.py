@@ -124,7 +124,7 @@ def read_events(folder: str, files: Sequence[str]) -> dict[str, list[Datum]]:
                     is_total = _total_name(value.tag) is not None and value.tensor.dtype == DT_FLOAT
                     if value.tag in _TAGS or is_total:
                         events[value.tag].append(Datum(event.step, event.wall_time, make_ndarray(value.tensor)))
-        except Exception as error:  # whatever a broken file makes TensorBoard raise
+        except Exception as error:  # a broken file makes TensorBoard raise errors of any kind
             warnings.warn(f"{path!r} can be read in part only: {error}", UserWarning, stacklevel=2)
     return events
 
@@ -228,10 +228,10 @@ def _begin_of_probes(events: Events, info: RunInfo) -> float:
 
 def _has_probes(described: Datum, info: RunInfo) -> bool:
     try:
-        other = RunInfo.from_json(text_of(described))
+        logged = RunInfo.from_json(text_of(described))
     except ValueError:
         return False
-    return (other.probes, other.columns) == (info.probes, info.columns)
+    return (logged.probes, logged.columns) == (info.probes, info.columns)
 
 
 def _start_numbers(events: Events, info: RunInfo) -> Datum | None:

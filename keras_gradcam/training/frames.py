@@ -73,8 +73,8 @@ class FrameBuilder:
     def filmstrip_caption(self, record: EpochRecord, index: int) -> tuple[str, ...]:
         """Returns the lines below a frame of a filmstrip, without a similarity that is unknown."""
         similarity = record.column("similarity_previous")[index]
-        known = () if np.isnan(similarity) else (f"map similarity {similarity:.2f}",)
-        return (record.title, *self._short(record, index), *known)
+        last_line = () if np.isnan(similarity) else (f"map similarity {similarity:.2f}",)
+        return (record.title, *self._short(record, index), *last_line)
 
     def prediction(self, record: EpochRecord, index: int) -> tuple[str, bool]:
         """Returns the predicted class with its probability, "" for a model without classes, and whether it is wrong."""

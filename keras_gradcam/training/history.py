@@ -17,7 +17,7 @@ from .event_files import LoggedRun, read_run
 #: The columns that say something about attention, in the order in which they are reported.
 DRIFT_COLUMNS = COLUMNS[5:]
 
-#: Those of them that compare a map with an earlier one.
+#: The drift columns that compare a map with an earlier one.
 COMPARED = ("similarity_previous", "similarity_first", "center_shift")
 
 #: The columns that are worth a mean over the probes.

@@ -35,7 +35,7 @@ _LONGEST_TARGET = 80
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """The probes with the weights of one moment.
+    """What was measured with the weights at the end of one epoch.
 
     Attributes:
         explanation: Of the probes.
