@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from .attribution.targets.outputs import Output
     from .drawing.pixels import Style
     from .engine.base import LayerCall
+    from .errors import ArgumentError
     from .training.callback import GuidedGradCAMCallback
+    from .training.history import History
     from .training.probe import Probe
 
 # Public name -> module. Modules are imported when a name is first used: TensorBoard imports this package to find its
 # tab, on machines where TensorFlow and Keras may be slow to import, broken or absent.
 _MODULES = {
+    "ArgumentError": "errors",
     "Class": "attribution.targets.classes",
     "Distance": "attribution.targets.embeddings",
     "Dot": "attribution.targets.embeddings",
@@ -32,6 +35,7 @@ _MODULES = {
     "Explanation": "attribution.explanation",
     "GradCAMResult": "attribution.methods.formulas",
     "GuidedGradCAMCallback": "training.callback",
+    "History": "training.history",
     "IntegratedGradients": "attribution.methods.sampling",
     "LayerCall": "engine.base",
     "Norm": "attribution.targets.embeddings",
@@ -51,6 +55,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "ArgumentError",
     "Class",
     "Distance",
     "Dot",
@@ -58,6 +63,7 @@ __all__ = [
     "Explanation",
     "GradCAMResult",
     "GuidedGradCAMCallback",
+    "History",
     "IntegratedGradients",
     "LayerCall",
     "Norm",

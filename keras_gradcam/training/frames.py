@@ -1,4 +1,4 @@
-"""Turns measurements into frames with captions, and epochs into filmstrips, on one scale of colours."""
+"""Turns measurements into frames, and epochs into filmstrips, on one scale of colours."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..attribution.explanation import build_frame
-from ..drawing.class_names import class_name, short_name
 from ..drawing.filmstrips import Filmstrip
 from ..drawing.panels import Frame
+from .captions import Captions
 from .history import EpochRecord
 from .monitor import Measurement
 from .writers.base import Run
@@ -37,6 +37,7 @@ class FrameBuilder:
 
     def __init__(self, run: Run, before: FrameBuilder | None = None) -> None:
         self.run = run
+        self._captions = Captions(run.info)
         self.vmax = self.partner_vmax = np.zeros(len(run.pictures))
         if before is not None:
             self.vmax, self.partner_vmax = before.vmax, before.partner_vmax
@@ -64,25 +65,11 @@ class FrameBuilder:
         return tuple(
             Filmstrip(
                 tuple(self._small_frame(record, index) for record in shown),
-                tuple(self.filmstrip_caption(record, index) for record in shown),
+                tuple(self._captions.filmstrip(record, index) for record in shown),
                 tuple(float(record.column("similarity_previous")[index]) for record in shown),
             )
             for index in range(len(self.run.pictures))
         )
-
-    def filmstrip_caption(self, record: EpochRecord, index: int) -> tuple[str, ...]:
-        """Returns the lines below a frame of a filmstrip, without a similarity that is unknown."""
-        similarity = record.column("similarity_previous")[index]
-        last_line = () if np.isnan(similarity) else (f"map similarity {similarity:.2f}",)
-        return (record.title, *self._short(record, index), *last_line)
-
-    def prediction(self, record: EpochRecord, index: int) -> tuple[str, bool]:
-        """Returns the predicted class with its probability, "" for a model without classes, and whether it is wrong."""
-        predicted, confidence = record.column("predicted")[index], record.column("confidence")[index]
-        if np.isnan(predicted):
-            return "", False
-        label = self._label(index)
-        return f"{self._name(predicted)} {confidence:.2f}", label is not None and int(predicted) != label
 
     @property
     def _per_frame(self) -> bool:
@@ -96,28 +83,15 @@ class FrameBuilder:
         return peaks if self._per_frame else np.maximum(vmax, peaks)
 
     def _frame(self, index: int, measurement: Measurement, record: EpochRecord) -> Frame:
+        """Builds a frame with all maps of a probe."""
         explanation, vmax = measurement.explanation, float(self.vmax[index])
-        prediction, wrong = self.prediction(record, index)
-        caption = []
-        label = self._label(index)
-        if label is not None:
-            caption.append(f"truth: {self._name(label)}" if self.run.info.label == "class" else self._name(label))
-        if prediction:
-            caption.append(f"predicted: {prediction}")
-        explained = record.column("explained")[index]
-        caption.append(f"explained: {self.run.info.target if np.isnan(explained) else self._name(explained)}")
-        caption += [record.title, self._score(explanation.scores[index])]
-        if explanation.cam is not None:
-            caption.append(f"top {vmax:.3g}{' (this frame)' if self._per_frame else ''}")
-        if wrong:
-            caption.append("wrong")
         return build_frame(
             {method: maps[index] for method, maps in explanation.maps.items()},
             self.run.pictures[index],
-            caption=caption,
-            short=self._short(record, index),
+            caption=self._captions.panel(record, index, None if explanation.cam is None else vmax),
+            short=self._captions.cell(record, index),
             vmax=vmax,
-            wrong=wrong,
+            wrong=self._captions.is_wrong(record, index),
         )
 
     def _small_frame(self, record: EpochRecord, index: int) -> Frame:
@@ -129,7 +103,7 @@ class FrameBuilder:
             self.run.pictures[index],
             gradcam=gradcam,
             vmax=vmax,
-            wrong=self.prediction(record, index)[1],
+            wrong=self._captions.is_wrong(record, index),
             partner=self._partner(record, index),
         )
 
@@ -140,22 +114,3 @@ class FrameBuilder:
             return None
         gradcam = None if maps is None else maps[index].astype(np.float32)
         return Frame(pictures[index], gradcam=gradcam, vmax=float(self.partner_vmax[index]))
-
-    def _short(self, record: EpochRecord, index: int) -> tuple[str, ...]:
-        """Returns the caption of a small cell: what was predicted, and the truth where that was wrong."""
-        prediction, wrong = self.prediction(record, index)
-        label = self._label(index)
-        if prediction:
-            return (f"{prediction} (truth: {self._name(label)})",) if wrong and label is not None else (prediction,)
-        score = self._score(record.column("score")[index])
-        return (score,) if label is None or self.run.info.label == "class" else (self._name(label), score)
-
-    def _score(self, score: float) -> str:
-        name, factor = self.run.info.quantity
-        return f"{name} {factor * score + 0.0:.3g}"  # zero, not minus zero
-
-    def _label(self, index: int) -> int | None:
-        return self.run.info.probes[index].label
-
-    def _name(self, number: float) -> str:
-        return short_name(class_name(number, self.run.info.class_names, self.run.info.label))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
-import time
 
+import google_crc32c
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -84,14 +83,6 @@ def test_what_is_torn_ends_where_it_was_torn(records, tmp_path):
         next(dataset)
 
 
-def test_hundreds_of_megabytes_are_no_burden(tmp_path):
-    """Python alone computes checksums at 2.5 MB/s; a panel of every epoch would hold up the training."""
-    record = os.urandom(1 << 20)
-    with open(tmp_path / "large", "wb") as file:
-        writer = RecordWriter(file)
-        began = time.perf_counter()
-        for _ in range(50):
-            writer.write(record)
-        writer.flush()
-        seconds = time.perf_counter() - began
-    assert 50 / seconds > 50
+def test_checksums_are_computed_by_compiled_code():
+    """Python alone computes them at 2.5 MB/s; the panels of an epoch would hold up the training."""
+    assert google_crc32c.implementation in ("c", "cext")
