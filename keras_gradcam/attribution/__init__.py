@@ -1,1 +1,1 @@
-"""attribution."""
+"""Explains what a model looks at: targets, layers, methods, and the explanations they give."""

@@ -30,8 +30,8 @@ class Explainer:
 
     One forward pass serves all methods: CAMs take the ordinary gradient with respect to the feature map, guided
     backpropagation the guided gradient with respect to the input; only SmoothGrad and integrated gradients take many
-    passes. Weights are read at every call; only a model whose layers, activations or variables were replaced
-    is compiled anew.
+    passes. Weights are read at every call; a model is compiled again only if its layers, activations or variables were
+    replaced.
 
     Args:
         model: Any Keras model: functional, sequential or subclassed, with nested models, several inputs or outputs.
@@ -41,11 +41,10 @@ class Explainer:
             it, so name a layer of tokens there. See :func:`keras_gradcam.list_layers`.
         target: What to explain: a class, labels (class numbers or one-hot rows, one per sample), a target such as
             ``Class(3) - Class(5)``, a function of the outputs, or None for the predicted class.
-        methods: What to compute, of :data:`keras_gradcam.methods.METHODS`: "gradcam", "gradcam_plus_plus", "hirescam",
-            "xgradcam", "layercam" on the layer's grid; "guided_backprop", "guided_gradcam", "saliency",
-            "input_x_gradient", "smoothgrad", "integrated_gradients" at the size of the input. The last two also as
-            objects with options: ``["gradcam", SmoothGrad(samples=50), IntegratedGradients(steps=64)]``. Only what is
-            needed is computed.
+        methods: What to compute. On the layer's grid: "gradcam", "gradcam_plus_plus", "hirescam", "xgradcam",
+            "layercam"; at the size of the input: "guided_backprop", "guided_gradcam", "saliency", "input_x_gradient",
+            "smoothgrad", "integrated_gradients". The last two also as objects with options:
+            ``["gradcam", SmoothGrad(samples=50), IntegratedGradients(steps=64)]``. Only what is needed is computed.
         batch_size: How many samples go through the model at once.
         layer_call: Which call of a layer that the model calls several times (0 first, -1 last).
         input_index: Which of several inputs to explain, in flat order; by default the first of the highest rank, or the
@@ -130,7 +129,7 @@ class Explainer:
             count: How many classes.
 
         Returns:
-            One :class:`Explanation` of all N samples for each place.
+            One :class:`Explanation` of all N samples for each rank.
 
         Raises:
             ValueError: As calling the explainer does, and if the model has fewer classes.

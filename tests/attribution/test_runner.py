@@ -13,7 +13,7 @@ from keras import layers as L  # noqa: N812
 from models import CLASSES, SIZE, ConvnetByCall, called, convnet, convnet_in_sequence, images, randomised, small_network
 from oracles import assert_close, assert_same
 
-from keras_gradcam import Class, Explainer, explain
+from keras_gradcam import Class, Explainer, Norm, Output, explain
 from keras_gradcam.engine.tensorflow.engine import TensorFlowEngine
 
 
@@ -283,3 +283,27 @@ def test_several_layers_share_one_forward_pass(pictures):
 def test_there_are_no_more_places_than_classes(pictures):
     with pytest.raises(ValueError, match="0 to 3"):
         Explainer(small_network()).top_classes(pictures, 5)
+
+
+def test_an_explainer_of_another_target_shares_what_was_compiled(counted):
+    explainer = Explainer(counted, target=1)
+    first = explainer(images())
+    other = explainer.with_target(2)
+    assert_same(other(images()), explain(counted, images(), target=2))
+    Counter.calls = 0
+    assert_same(explainer(images()), first)
+    assert (repr(explainer.target), repr(other.target), Counter.calls) == ("Class(1)", "Class(2)", 0)
+    assert other.runner.cache is explainer.runner.cache
+    assert len(explainer.runner.cache) == 1
+
+
+def test_a_model_is_split_for_the_output_that_the_target_names():
+    inputs = keras.Input((*SIZE, 3))
+    pooled = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, name="conv")(inputs))
+    model = keras.Model(inputs, {"small": L.Dense(2, name="a")(pooled), "large": L.Dense(5, name="b")(pooled)})
+    explainer = Explainer(model, target=Output("small", Norm()), methods="gradcam")
+    for _ in range(2):
+        assert explainer.runner.split(images()).body([images()])[1].shape == (3, 2)
+        large = explainer.with_target(Output("large", Norm()))
+        assert large.runner.split(images()).body([images()])[1].shape == (3, 5)
+    assert len(explainer.runner.cache) == 2

@@ -1,1 +1,1 @@
-"""attribution.methods."""
+"""Methods: how a score is explained, by formulas of gradients and by sampling."""

@@ -1,1 +1,1 @@
-"""attribution.targets."""
+"""Targets: what is explained, as one score per sample made from a model's outputs."""

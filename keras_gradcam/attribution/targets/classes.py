@@ -118,7 +118,7 @@ class Class(Target):
 
 
 class TopClass(Target):
-    """The score of the class at some place of each sample's prediction: ``TopClass(0)`` is the predicted one.
+    """The score of the class with some rank in each sample's prediction: ``TopClass(0)`` is the predicted one.
 
     Args:
         rank: Counted from 0, the class with the highest score.
