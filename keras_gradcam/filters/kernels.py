@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.batches import Selector
+from ..attribution.data_sets import Selector
 from ..attribution.inputs import model_input_spec
 from ..attribution.layers import LayerLike
 from ..drawing.canvas import FAINT, INK, LINE, Canvas, flowed, shortened

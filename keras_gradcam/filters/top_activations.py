@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..attribution.batches import Selector, read_batches
+from ..attribution.data_sets import Selector, read_batches
 from ..attribution.explainer import Explainer
 from ..attribution.layers import LayerLike
 from ..drawing.canvas import FAINT, INK, LINE, Canvas, flowed, shortened

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.batches import Batch, Selector, read_batches
+from ..attribution.data_sets import Batch, Selector, read_batches
 from ..attribution.explainer import Explainer
 from ..engine.base import Structure
 from ..errors import ArgumentError
@@ -24,7 +24,7 @@ class LabelledPictures:
     Attributes:
         name: "query" or "gallery", for errors.
         data: ``(pictures, identities, cameras)`` or ``(pictures, identities)`` as arrays, or anything else that
-            :func:`~keras_gradcam.attribution.batches.read_batches` reads.
+            :func:`~keras_gradcam.attribution.data_sets.read_batches` reads.
         image: What the pictures are in a sample of a data set, a key or a function. Arrays are taken as they are.
         label: The same for identities.
         camera: The same for cameras.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.batches import Selector
+from ..attribution.data_sets import Selector
 from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.targets.embeddings import SelfSimilarity
 from ..errors import ArgumentError, check_whole_number

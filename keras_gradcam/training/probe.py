@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.batches import Batch, Selector, join_batches, read_batches
+from ..attribution.data_sets import Batch, Selector, join_batches, read_batches
 from ..attribution.targets.classes import class_numbers
 from ..drawing.pixels import displayed, no_larger_than_a_cell
 from ..engine.base import Structure

@@ -13,7 +13,7 @@ import numpy as np
 from ...engine.base import Tensor
 from ...errors import ArgumentError
 from ...grids import upsample
-from ..batches import as_numpy
+from ..data_sets import as_numpy
 
 
 class GradCAMResult(NamedTuple):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from spelling import spelled
 from target_outputs import BINARY, LOGITS, PROBABILITIES, SIGMOID, Z, evaluate, outputs
 
 from keras_gradcam import Class, Output, Unit
@@ -43,7 +44,7 @@ ROWS = np.arange(3)
         (Output("species", 2), LOGITS[:, 2]),
         (Output(0, Class(1, logits=False)), PROBABILITIES[:, 1]),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_scores(target, scores):
     np.testing.assert_allclose(evaluate(target)[0], scores, rtol=1e-6)
@@ -63,7 +64,7 @@ def test_scores(target, scores):
         (Unit(1), None),
         (lambda predictions: predictions[:, 0], None),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_explained_class(target, classes):
     actual = evaluate(target)[1]
@@ -85,7 +86,7 @@ def test_explained_class(target, classes):
         (-Class(1), -Z[:, 0], None),
         (Class(1) - Class(0), 2 * Z[:, 0], None),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_one_unit_has_two_classes(target, scores, classes):
     actual = evaluate(target, BINARY)
@@ -102,7 +103,7 @@ def test_infinite_logit_of_another_class_does_not_spoil_the_score():
 # --------------------------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("index", [-1, 1.0, 1.5, True, "cat", np.inf], ids=repr)
+@pytest.mark.parametrize("index", [-1, 1.0, 1.5, True, "cat", np.inf], ids=spelled)
 @pytest.mark.parametrize("target", [Class, Unit])
 def test_index_must_be_a_whole_number(target, index):
     with pytest.raises(ValueError, match=r"`index` must be a whole number >= 0") as caught:
@@ -111,7 +112,7 @@ def test_index_must_be_a_whole_number(target, index):
 
 
 @pytest.mark.parametrize(
-    "index", [[], [1, -1], [1.0, 2.0], [[1, 2]], [[0, 1]], [True, False], np.array([0.5])], ids=repr
+    "index", [[], [1, -1], [1.0, 2.0], [[1, 2]], [[0, 1]], [True, False], np.array([0.5])], ids=spelled
 )
 def test_units_must_be_whole_numbers(index):
     with pytest.raises(ValueError, match=r"`index` must be a whole number >= 0") as caught:
@@ -138,7 +139,7 @@ NO_LABELS = [
 ]
 
 
-@pytest.mark.parametrize("index", NO_LABELS, ids=repr)
+@pytest.mark.parametrize("index", NO_LABELS, ids=spelled)
 def test_what_are_no_labels_is_refused(index):
     with pytest.raises(ValueError, match=r"^`index` must be "):
         Class(index)
@@ -217,7 +218,7 @@ def test_one_class_per_sample_must_match_the_number_of_samples(target, count):
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4, 5), (3,), (3, 2, 2)])
-@pytest.mark.parametrize("target", [Class(0), Unit(0)], ids=repr)
+@pytest.mark.parametrize("target", [Class(0), Unit(0)], ids=spelled)
 def test_output_that_is_no_table_of_classes_is_refused(target, shape):
     with pytest.raises(ValueError, match=r"`target` must") as caught:
         target.check(outputs(np.zeros(shape, "float32")))

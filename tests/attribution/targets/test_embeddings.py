@@ -13,6 +13,7 @@ from keras import layers as L  # noqa: N812
 from models import images, randomised
 from oracles import assert_close, gradcam_by_hand, plain_gradcam
 from oracles_reid import Affine, cosine, distance, dot, length, numeric_gradient
+from spelling import spelled
 
 from keras_gradcam import (
     Class,
@@ -538,7 +539,7 @@ def nothing(head):
 @pytest.mark.parametrize(
     "target",
     [Similarity(np.ones(D)), Dot(np.ones(D)), Distance(np.ones(D)), Triplet(np.ones(D), -np.ones(D)), Norm()],
-    ids=repr,
+    ids=spelled,
 )
 def test_embeddings_of_zero_give_finite_maps_of_zero(target):
     result = explain(nothing(dense), PICTURES, target=target, methods="gradcam")
@@ -655,7 +656,7 @@ def test_embeddings_given_once_do_not_follow_the_weights():
 @pytest.mark.parametrize(
     "reference",
     ["abc", [], [[1.0, 2.0], [3.0]], 1.0, object(), iter([1.0]), np.array([1j]), np.zeros((0, 4)), [None, None]],
-    ids=repr,
+    ids=spelled,
 )
 @pytest.mark.parametrize("make", [Similarity, Dot, Distance, lambda r: Triplet(r, [1.0]), lambda r: Triplet([1.0], r)])
 def test_references_that_are_no_numbers_are_refused(make, reference):
@@ -698,7 +699,7 @@ def test_references_that_do_not_fit_are_refused(explainer, reference, message):
         explainer.score(PICTURES, Similarity(reference))
 
 
-@pytest.mark.parametrize("target", [Similarity(np.ones(D)), SelfSimilarity(), Norm(), Distance(OTHERS)], ids=repr)
+@pytest.mark.parametrize("target", [Similarity(np.ones(D)), SelfSimilarity(), Norm(), Distance(OTHERS)], ids=spelled)
 def test_one_of_several_outputs_must_be_named(two_headed, target):
     with pytest.raises(ValueError, match=r"Output\('embedding', "):
         explain(two_headed, PICTURES, target=target)

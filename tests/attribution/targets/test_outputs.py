@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 import pytest
+from spelling import spelled
 from target_outputs import KEYED, LISTED, LOGITS, PROBABILITIES, SIGMOID, SOFTMAX, Z, evaluate
 
 from keras_gradcam import Class, Output, Unit
@@ -30,7 +31,7 @@ ROWS = np.arange(3)
         (2 * Output("alive", 1), 2 * Z[:, 0], [1, 1, 1]),
         (-2 * Output("alive", 1), -2 * Z[:, 0], None),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_outputs_by_name_and_position(of, target, scores, classes):
     actual = evaluate(target, of)
@@ -43,13 +44,13 @@ def test_function_sees_the_structure_the_model_returns():
     np.testing.assert_allclose(evaluate(target, KEYED)[0], PROBABILITIES[:, 0] + SIGMOID[:, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, True, "cat", [], [0.5, 2.0], Class, object(), {"a": 1}], ids=repr)
+@pytest.mark.parametrize("value", [-1, 1.5, True, "cat", [], [0.5, 2.0], Class, object(), {"a": 1}], ids=spelled)
 def test_what_is_no_target_is_refused(value):
     with pytest.raises(ValueError, match=r"`target` must"):
         as_target(value)
 
 
-@pytest.mark.parametrize("target", [Class(1), Class(), Unit(0), Class(1) - Class(0)], ids=repr)
+@pytest.mark.parametrize("target", [Class(1), Class(), Unit(0), Class(1) - Class(0)], ids=spelled)
 def test_several_outputs_need_output(target):
     with pytest.raises(ValueError, match=r"several.*Output\('species', .*Output\('alive', "):
         target.check(LISTED)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_gradcam.attribution.batches import as_numpy, join_batches, read_batches
+from keras_gradcam.attribution.data_sets import as_numpy, join_batches, read_batches
 
 PICTURES = np.arange(11 * 4 * 3 * 2, dtype="float32").reshape(11, 4, 3, 2)
 LABELS = np.arange(11) % 3
