@@ -31,5 +31,5 @@ def layers():
 def embedding_model():
     keras.utils.set_random_seed(3)
     model = keras.Sequential([keras.Input((20, 12, 3)), *layers()])
-    model.compile(keras.optimizers.Adam(0.01), Contrastive())
+    model.compile(keras.optimizers.SGD(0.1), Contrastive())
     return model

@@ -11,7 +11,7 @@ from log_entries import tensors
 N = 24
 
 
-def small_model(compiled=True, **options):
+def small_model(compiled=True, optimizer="sgd", **options):
     keras.utils.set_random_seed(3)
     model = keras.Sequential(
         [
@@ -26,7 +26,7 @@ def small_model(compiled=True, **options):
         ]
     )
     if compiled:
-        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], **options)
+        model.compile(optimizer, "sparse_categorical_crossentropy", **options)
     return model
 
 
