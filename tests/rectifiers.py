@@ -63,7 +63,7 @@ OPTIONS = {
 }
 
 #: However they are called, these end in the operations of `layers.ReLU`, of which every option is tried.
-FEW = {name: OPTIONS[name] for name in ("plain", "max 6", "slope and threshold", "all three")}
+FEW = {name: OPTIONS[name] for name in ("plain", "all three")}
 
 CASES = {
     **{f"layers.ReLU, {name}": relu_layer(**options) for name, options in OPTIONS.items()},
@@ -94,7 +94,6 @@ CASES = {
     ),
     "ops.maximum(x, 0)": Case(lambda: called(ConvnetByCall(lambda x: keras.ops.maximum(x, 0))), rectifier()),
     "ops.maximum(0, x)": Case(lambda: called(ConvnetByCall(lambda x: keras.ops.maximum(0.0, x))), rectifier()),
-    "ops.maximum, functional": Case(lambda: convnet(lambda position: lambda x: keras.ops.maximum(x, 0)), rectifier()),
     "ops.where(x > 0, x, 0)": Case(
         lambda: called(ConvnetByCall(lambda x: keras.ops.where(x > 0, x, 0.0))), rectifier()
     ),

@@ -55,8 +55,8 @@ class Captions:
     def filmstrip(self, record: EpochRecord, index: int) -> tuple[str, ...]:
         """Returns the lines below a frame of a filmstrip, without a similarity that is unknown."""
         similarity = record.column("similarity_previous")[index]
-        known = () if np.isnan(similarity) else (f"map similarity {similarity:.2f}",)
-        return (record.title, *self.cell(record, index), *known)
+        similarity_line = () if np.isnan(similarity) else (f"map similarity {similarity:.2f}",)
+        return (record.title, *self.cell(record, index), *similarity_line)
 
     def prediction(self, record: EpochRecord, index: int) -> str:
         """Returns the predicted class with its probability, "" for a model without classes."""

@@ -105,8 +105,8 @@ def _total_rows(history: History) -> list[str]:
     rows = []
     for name, over_time in history.totals.items():
         start = float("nan") if history.start is None else history.start.totals.get(name, float("nan"))
-        known = np.flatnonzero(~np.isnan(over_time))
-        ends = [_dated(history, over_time, known[end], end) for end in (0, -1)] if len(known) else ["-", "-"]
+        present = np.flatnonzero(~np.isnan(over_time))
+        ends = [_dated(history, over_time, present[end], end) for end in (0, -1)] if len(present) else ["-", "-"]
         rows.append(f"| {' | '.join([name.replace('_', ' '), _number(start), *ends])} | - |")
     return rows
 
@@ -170,9 +170,9 @@ def _flips(history: History, index: int) -> str:
     if np.isnan(predicted).all():
         return "no classes"
     before = predicted[:1] if history.start is None else history.start.column("predicted")[index : index + 1]
-    known = ~np.isnan(predicted)
-    changes = np.concatenate([before, predicted[known]])
-    flips = history.epochs[known][changes[1:] != changes[:-1]]
+    present = ~np.isnan(predicted)
+    changes = np.concatenate([before, predicted[present]])
+    flips = history.epochs[present][changes[1:] != changes[:-1]]
     if not len(flips):
         return "never"
     shown = ", ".join(str(epoch) for epoch in flips[-5:])

@@ -741,7 +741,7 @@ def test_training_goes_on_as_if_nothing_had_been_explained():
 
         callback = keras.callbacks.LambdaCallback(on_epoch_end=at_epoch_end)
         history = model.fit(
-            images(12), np.arange(12) % CLASSES, epochs=3, batch_size=4, verbose=0, callbacks=[callback]
+            images(12), np.arange(12) % CLASSES, epochs=2, batch_size=4, verbose=0, callbacks=[callback]
         )
         return [*model.get_weights(), history.history["loss"]]
 
@@ -760,7 +760,8 @@ def gated():
 
 def test_threads_explain_one_model_at_once(gated):
     targets = [0, 1, 2, 3]
-    expected = [explain(gated, images(), target=target) for target in targets]
+    alone = Explainer(gated)
+    expected = [alone(images(), target) for target in targets]
     Gate.visit = staticmethod(lambda: time.sleep(0.05))
     barrier = threading.Barrier(len(targets))
 
@@ -769,17 +770,18 @@ def test_threads_explain_one_model_at_once(gated):
         return explain(gated, images(), target=target)
 
     workers = [Worker(lambda target=target: work(target)) for target in targets]
-    for worker, alone in zip(workers, expected, strict=True):
+    for worker, one in zip(workers, expected, strict=True):
         result = worker.result()
         assert result.layer == "conv"
-        np.testing.assert_allclose(result.gradcam, alone.gradcam, rtol=1e-5, atol=1e-7)
-        np.testing.assert_allclose(result.guided_backprop, alone.guided_backprop, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(result.gradcam, one.gradcam, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(result.guided_backprop, one.guided_backprop, rtol=1e-5, atol=1e-7)
     assert all("call" not in vars(layer) for layer in gated._flatten_layers())
 
 
 def test_threads_share_one_explainer(gated):
     explainer = Explainer(gated, batch_size=2)
-    expected = {target: explain(gated, images(5), target=target) for target in range(4)}
+    alone = Explainer(gated)
+    expected = {target: alone(images(5), target) for target in range(4)}
     barrier = threading.Barrier(4)
 
     def work(target):

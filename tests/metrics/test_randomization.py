@@ -33,9 +33,10 @@ from keras_gradcam.metrics.randomization import Randomization, learned_layers, r
 
 def test_gradcam_changes_where_guided_backpropagation_barely_does():
     pictures, _, _ = shapes(32, seed=1)
+    explainers = {name: Explainer(trained(), methods=name) for name in ("gradcam", "guided_backprop")}
     gradcam, guided = (
-        np.mean([randomization_check(trained(), pictures, method=name, depth=3, seed=seed).mean for seed in (0, 1)], 0)
-        for name in ("gradcam", "guided_backprop")
+        np.mean([randomization_check(one, pictures, method=name, depth=3, seed=seed).mean for seed in (0, 1)], 0)
+        for name, one in explainers.items()
     )
     # Down to the classes, the hidden layer and the last convolution.
     assert (guided > 0.7).all(), guided
@@ -53,8 +54,12 @@ def by_hand(model, method, order, seed=0, target=None):
     copy.set_weights(model.get_weights())
     predicted = model.predict(images(), verbose=0).argmax(axis=1) if target is None else target
 
+    explainer = Explainer(copy, target=predicted, methods=method)
+
     def maps():
-        return Explainer(copy, target=predicted, methods=method)(images()).maps[method]
+        # Explained anew each time by the cheapest method, lest both sides read weights that are no longer there.
+        anew = Explainer(copy, target=predicted, methods=method) if method == "gradcam" else explainer
+        return anew(images()).maps[method]
 
     original, rows = maps(), []
     for position, name in enumerate(names):
@@ -256,7 +261,6 @@ def test_shuffling_keeps_the_values_and_changes_their_order(values, seed):
     ("build", "order"),
     [
         (convnet, "cascading"),
-        (convnet, "independent"),
         (lambda: transfer(frozen=True), "cascading"),
         (nested_convnet, "independent"),
     ],
@@ -292,10 +296,16 @@ def test_every_bit_comes_back(dtype):
     assert np.array(keras.ops.convert_to_numpy(variable)).tobytes() == before
 
 
+@pytest.fixture(scope="module")
+def explainer():
+    """One explainer, whose model is as before after each test."""
+    return Explainer(convnet(activation="relu"), methods="gradcam")
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("at", [0, 1, 2, 3])
-def test_weights_come_back_after_an_error(error, at, monkeypatch):
-    model, calls = convnet(activation="relu"), []
+def test_weights_come_back_after_an_error(explainer, error, at, monkeypatch):
+    model, calls = explainer.model, []
     explain = Explainer.__call__
 
     def failing(self, *given):
@@ -306,7 +316,7 @@ def test_weights_come_back_after_an_error(error, at, monkeypatch):
 
     monkeypatch.setattr(Explainer, "__call__", failing)
     with unchanged(model), pytest.raises(error, match="in the middle"):
-        randomization_check(model, images())
+        randomization_check(explainer, images())
 
 
 def test_weights_come_back_when_shuffling_itself_fails(monkeypatch):

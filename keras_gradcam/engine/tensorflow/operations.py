@@ -267,11 +267,11 @@ def moved(reader: Reader, op: tf.Operation, inputs: list[Reach | None]) -> list[
 
 def _moved_lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None], arguments: dict[str, Any]) -> Lines:
     """Returns the lines of what an operation of :func:`moved` gives."""
-    known = [reach for reach in inputs if reach]
-    rank = len(known[0].shape)
+    reaches = [reach for reach in inputs if reach]
+    rank = len(reaches[0].shape)
     if op.type == "ConcatV2":
         axis = int(arguments["axis"]) % rank - rank
-        joined = joined_lines(known, reader.shape(op.outputs[0]))
+        joined = joined_lines(reaches, reader.shape(op.outputs[0]))
         return tuple(line if line and line.axis != axis else None for line in joined)  # type: ignore[return-value]
 
     def follow(line: Line | None) -> Line | None:
@@ -283,7 +283,7 @@ def _moved_lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None], a
         if op.type == "Transpose":
             return None if line.held else replace(line, axis=list(arguments["perm"]).index(axis) - rank)
         if op.type == "StridedSlice":
-            return _sliced(line, known[0].shape, op.outputs[0].shape.rank, arguments)
+            return _sliced(line, reaches[0].shape, op.outputs[0].shape.rank, arguments)
         if op.type in ("Split", "SplitV"):
             return line if int(arguments["axis"]) % rank != axis and not line.held else None
         if op.type == "Slice":
@@ -297,7 +297,7 @@ def _moved_lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None], a
             return replace(line, held=()).cut(int(arguments["crops"][axis - 1][0]))
         return None
 
-    return follow(known[0].lines[0]), follow(known[0].lines[1])
+    return follow(reaches[0].lines[0]), follow(reaches[0].lines[1])
 
 
 def _sliced(line: Line, shape: tuple[int, ...], rank: int, arguments: dict[str, Any]) -> Line | None:

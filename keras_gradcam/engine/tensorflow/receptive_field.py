@@ -174,31 +174,31 @@ class GraphReader:
     def _step(self, op: tf.Operation) -> None:
         """Notes the reach of an operation's results, where they depend on the picture."""
         inputs = [self._reaches.get(tensor.name) for tensor in op.inputs]
-        known = [reach for reach in inputs if reach]
-        if not known or op.type in _NO_CONTENT:
+        reaches = [reach for reach in inputs if reach]
+        if not reaches or op.type in _NO_CONTENT:
             return
         results = self._results(op, inputs)
         if results is None:
             # Nothing can see more than everything.
-            if not all(reach.sees_all(self._size) for reach in known):
+            if not all(reach.sees_all(self._size) for reach in reaches):
                 raise ArgumentError(
                     "layer",
                     "be computed by operations of which it is known what they see",
                     f"{self._layer!r}, computed through {op.type} (operation {op.name!r})",
                     "a layer before it",
                 )
-            whole = kept(known[0].values).reshape(4, -1)[:, 0]
+            whole = kept(reaches[0].values).reshape(4, -1)[:, 0]
             results = [Reach(np.broadcast_to(_column(whole, out), (4, *out))) for out in map(self.shape, op.outputs)]
         self._reaches.update({tensor.name: reach for tensor, reach in zip(op.outputs, results, strict=False) if reach})
 
     def _results(self, op: tf.Operation, inputs: list[Reach | None]) -> list[Reach | None] | None:
         """Returns the reach of every output, or None if it is not known."""
-        known = [reach for reach in inputs if reach]
+        reaches = [reach for reach in inputs if reach]
         if op.type == "IdentityN":
             return inputs
         if op.type in _ELEMENTWISE:
             shape = self.shape(op.outputs[0])
-            return [united(self._without_gates(known, shape), shape)]
+            return [united(self._without_gates(reaches, shape), shape)]
         if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
             return [multiplied(op, inputs, self.shape(op.outputs[0]))]
         if op.type == "Einsum":
@@ -206,11 +206,11 @@ class GraphReader:
         if op.type in _MOVES:
             return moved(self, op, inputs)
         content = 2 if op.type == "Conv2DBackpropInput" else 0
-        if len(known) != 1 or inputs[content] is None:  # a kernel or an axis that depends on the picture
+        if len(reaches) != 1 or inputs[content] is None:  # a kernel or an axis that depends on the picture
             return None
         for types, handler in _HANDLERS:
             if op.type in types:
-                result = handler(self, op, known[0])
+                result = handler(self, op, reaches[0])
                 return None if result is None else [result]
         return None
 
