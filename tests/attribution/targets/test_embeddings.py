@@ -242,24 +242,25 @@ def test_maps_of_all_targets_equal_finite_differences(name):
 
 
 @pytest.mark.parametrize("name", ["Similarity", "SelfSimilarity"])
-@pytest.mark.parametrize("head", [name for name in HEADS if name != "batch norm neck"])
+@pytest.mark.parametrize("head", [name for name in HEADS if name not in ("batch norm neck", "dense")])
 def test_maps_behind_all_heads_equal_finite_differences(head, name):
     assert_finite_differences_agree(tiny(HEADS[head]), FACTORS[head], name)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_maps_in_sixteen_bits_are_near_those_in_thirty_two(policy):
+def test_maps_in_sixteen_bits_are_near_those_in_thirty_two():
     def head(x):
         return L.UnitNormalization(dtype="float32")(neck(x))
 
-    full, half = tiny(head), tiny(head, policy=policy)
-    half.set_weights(full.get_weights())
+    full = tiny(head)
     pictures, others = images(3, TINY), images(3, TINY, seed=2)
     target = Similarity(others) + SelfSimilarity()
-    expected, result = (explain(model, pictures, target=target, methods="gradcam") for model in (full, half))
-    tolerance = 0.01 if policy == "mixed_float16" else 0.08
-    assert_close(result.scores, expected.scores, tolerance)
-    assert_close(result.gradcam, expected.gradcam, tolerance)
+    expected = explain(full, pictures, target=target, methods="gradcam")
+    for policy, tolerance in (("mixed_float16", 0.01), ("mixed_bfloat16", 0.08)):
+        half = tiny(head, policy=policy)
+        half.set_weights(full.get_weights())
+        result = explain(half, pictures, target=target, methods="gradcam")
+        assert_close(result.scores, expected.scores, tolerance)
+        assert_close(result.gradcam, expected.gradcam, tolerance)
 
 
 # ----------------------------------------------------------------------------------- gradients by a tape, large network
@@ -486,8 +487,7 @@ def test_embedding_and_class_are_explained_together(two_headed):
     explainer = Explainer(two_headed, methods="gradcam")
     similarity, of_class = Output("embedding", Similarity(OTHERS)), Output("classes", Class(2))
     both = explainer(PICTURES, similarity - 0.5 * of_class)
-    parts = explainer(PICTURES, similarity), explainer(PICTURES, of_class)
-    assert_close(both.scores, parts[0].scores - 0.5 * parts[1].scores)
+    assert_close(both.scores, explainer.score(PICTURES, similarity) - 0.5 * explainer.score(PICTURES, of_class))
 
 
 def test_the_embedding_of_the_named_output_is_returned(two_headed):
@@ -774,12 +774,18 @@ AFTER = {
 }
 
 
-@pytest.mark.parametrize("after", AFTER)
-def test_a_normalisation_is_found_behind_what_keeps_its_length(after):
+@pytest.fixture(scope="module")
+def unit_length():
+    """A network that ends in a normalisation, and the map of its length."""
     plain = tiny(HEADS["UnitNormalization"])
+    return plain, explain(plain, PICTURES, target=SelfSimilarity(), methods="gradcam").gradcam
+
+
+@pytest.mark.parametrize("after", AFTER)
+def test_a_normalisation_is_found_behind_what_keeps_its_length(unit_length, after):
+    plain, expected = unit_length
     model = keras.Model(plain.input, AFTER[after](plain.output))
-    expected, result = (explain(one, PICTURES, target=SelfSimilarity(), methods="gradcam") for one in (plain, model))
-    assert_close(result.gradcam, expected.gradcam)
+    assert_close(explain(model, PICTURES, target=SelfSimilarity(), methods="gradcam").gradcam, expected)
 
 
 def test_parts_that_are_each_of_length_one_have_a_map_or_a_warning():
@@ -895,11 +901,10 @@ class Learned(L.Layer):
 
 
 @pytest.mark.filterwarnings("ignore:All embeddings have one length")
-def test_a_normalisation_is_found_behind_a_learned_factor():
-    plain = tiny(HEADS["UnitNormalization"])
+def test_a_normalisation_is_found_behind_a_learned_factor(unit_length):
+    plain, expected = unit_length
     model = keras.Model(plain.input, Learned()(plain.output))
-    expected, result = (explain(one, PICTURES, target=SelfSimilarity(), methods="gradcam") for one in (plain, model))
-    assert_close(result.gradcam, expected.gradcam)
+    assert_close(explain(model, PICTURES, target=SelfSimilarity(), methods="gradcam").gradcam, expected)
 
 
 def test_similarity_and_distance_agree_on_what_is_the_same_picture():
