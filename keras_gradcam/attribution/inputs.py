@@ -77,7 +77,19 @@ def standardized(images: Structure, model: Any) -> Structure:
         )
     if not len(flat[0]):
         raise ArgumentError("images", "hold at least one sample", f"shape {flat[0].shape}")
-    expected = [tuple(leaf.shape) for leaf in declared_inputs(model, images)]
+    declared = declared_inputs(model, images)
+    if isinstance(images, dict) and not declared and declared_inputs(model):
+        # What Keras itself would refuse, in words that name neither.
+        raise ArgumentError(
+            "images",
+            "have the model's inputs as keys where they are a dict",
+            f"the keys {', '.join(map(repr, images))}",
+            [
+                *(repr(leaf.name) for leaf in declared_inputs(model)),
+                "image='image', label='label' where samples of a data set are dicts, as in Probe(data, image='image')",
+            ],
+        )
+    expected = [tuple(leaf.shape) for leaf in declared]
     if expected and len(expected) != len(flat):
         raise ArgumentError(
             "images",

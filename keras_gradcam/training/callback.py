@@ -17,7 +17,7 @@ import keras
 
 from ..attribution.explainer import Explainer
 from ..attribution.layers import LayerLike
-from ..attribution.methods.names import DEFAULT_METHODS, MethodsLike
+from ..attribution.methods.names import DEFAULT_METHODS, MethodsLike, method_names
 from ..attribution.targets.base import TargetLike
 from ..attribution.targets.classes import Class
 from ..attribution.targets.outputs import as_target
@@ -139,6 +139,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._target, self._pairs = make_pairs(requested, self._samples)
         self._own_explainer = explainer
         self._layer, self._methods = layer, DEFAULT_METHODS if methods is None else methods
+        method_names(self._methods)  # raises now rather than when training begins
         self._gallery = gallery if gallery is None or isinstance(gallery, Gallery) else Gallery(gallery)
         self._filters = Filters() if filters is True else filters or None
         self._class_names = names_by_number(class_names)

@@ -261,7 +261,7 @@ def select_regions(
         raise ArgumentError(
             "regions",
             f"hold one box or mask per picture of the probe's data{_explained(indices)}",
-            f"{len(regions)} for {max(indices) + 1} probes",
+            f"{len(regions)} for {max(indices) + 1} pictures",
         )
     return tuple(regions[index] for index in indices)
 

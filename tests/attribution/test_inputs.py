@@ -11,7 +11,7 @@ from models import SIZE, convnet, images
 from oracles import assert_same
 
 from keras_gradcam import explain
-from keras_gradcam.attribution.inputs import explained_input, input_shape, input_spec_of
+from keras_gradcam.attribution.inputs import explained_input, input_shape, input_spec_of, standardized
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +155,9 @@ def test_input_index_out_of_range_is_refused(which):
     input_spec = input_spec_of([np.zeros((2, 5)), np.zeros((2, 12, 10, 3)), np.zeros((2, 8, 6, 1))])
     with pytest.raises(ValueError, match=rf"`input_index`.*{which!r}.*0 to 2"):
         explained_input(input_spec, which)
+
+
+def test_a_dict_of_samples_is_told_from_inputs_by_name():
+    model = convnet(activation="relu")
+    with pytest.raises(ValueError, match=r"(?s)`images` must have the model's inputs as keys.*'label'.*image='image'"):
+        standardized({"image": images(2), "label": np.arange(2)}, model)

@@ -103,8 +103,8 @@ class ReferenceTarget(Target):
         if "softmax" in str(outputs.final_activations):
             return (
                 f"The model ends in a softmax, so that {type(self).__name__} compares class probabilities. Explain the "
-                "model that ends in the embedding: keras.Model(model.input, model.get_layer('embedding').output), in a "
-                "callback as `branch`."
+                "model that ends in the embedding, keras.Model(model.input, model.get_layer('embedding').output); in a "
+                "callback with `explainer=Explainer(...)` of that model."
             )
         return self._warning_of_likeness(scores, outputs)
 

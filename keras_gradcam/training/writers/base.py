@@ -156,6 +156,6 @@ def check_writers(writers: Any) -> list[Writer]:
                 "writers",
                 f"hold objects with the methods {', '.join(METHODS)}",
                 f"{received} without {', '.join(missing)}" if missing else received,
-                "a class as keras_gradcam.training.writers.base.Writer describes it",
+                "an object of a class as keras_gradcam.training.writers.base.Writer describes it, not the class itself",
             )
     return list(writers)
