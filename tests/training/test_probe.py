@@ -108,7 +108,9 @@ def test_what_comes_with_the_pictures_is_taken_from_their_indices():
     assert select_regions(boxes, indices) == (boxes[0], boxes[3], boxes[5])
     shown = select_display_images(pictures(6).astype(np.uint8), indices)
     assert shown[:, 0, 0, 0].tolist() == [0, 3, 5]
-    with pytest.raises(ValueError, match=r"\(3 of the pictures were chosen to make pairs.*Received: 3 for 6 pictures\."):
+    with pytest.raises(
+        ValueError, match=r"\(3 of the pictures were chosen to make pairs.*Received: 3 for 6 pictures\."
+    ):
         select_regions(boxes[:3], indices)
     with pytest.raises(ValueError, match=r"shape \(6, H, W, 3\).*chosen to make pairs; the last is number 5\)"):
         select_display_images(pictures(5), indices)
