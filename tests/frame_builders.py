@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_gradcam.attribution.explanation import Explanation
 from keras_gradcam.attribution.targets.base import Target
-from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
+from keras_gradcam.tensorboard_plugin.metadata import ExplainedInfo, ProbeInfo, RunInfo
 from keras_gradcam.training.frames import FrameBuilder
 from keras_gradcam.training.history import Recorder
 from keras_gradcam.training.monitor import Measurement
@@ -21,8 +21,7 @@ def builder(labels=None, names=None, per_frame=False, target=None):
     info = RunInfo(
         (4, 4),
         probes,
-        target="Unit(3)",
-        quantity=Target.quantity if target is None else target.quantity,
+        explained=ExplainedInfo(None, "Unit(3)", Target.quantity if target is None else target.quantity),
         label="class" if target is None else "identity",
         scale="frame" if per_frame else "run",
         class_names=names or {},

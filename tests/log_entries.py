@@ -6,12 +6,12 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from keras_gradcam.drawing.panels import Frame
-from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
+from keras_gradcam.tensorboard_plugin.metadata import ExplainedInfo, ProbeInfo, RunInfo
 from keras_gradcam.training.history import Recorder
 from keras_gradcam.training.writers.base import LogEntry, Run
 
 RUN = Run(
-    RunInfo((300, 200), (ProbeInfo(),), layer="conv", target="Class()", methods=("gradcam",)),
+    RunInfo((300, 200), (ProbeInfo(),), explained=ExplainedInfo("conv", "Class()", methods=("gradcam",))),
     np.zeros((1, 300, 200, 3), np.uint8),
 )
 

@@ -15,7 +15,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from keras_gradcam.tensorboard_plugin import summary
 from keras_gradcam.tensorboard_plugin.columns import COLUMNS
-from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
+from keras_gradcam.tensorboard_plugin.metadata import ExplainedInfo, ProbeInfo, RunInfo
 from keras_gradcam.training.history import compact
 
 NAMES = {0: "cat", 1: "dog", 2: "horse"}
@@ -125,15 +125,13 @@ def _correlation(a, b):
     return np.corrcoef(a.ravel(), b.ravel())[0, 1]
 
 
-def run_info(probes=4, size=(96, 96), names=NAMES, regions=False, labels=None, **options):
+def run_info(probes=4, size=(96, 96), names=NAMES, regions=False, labels=None, quantity=("score", 1.0), **options):
     labels = [number % 3 for number in range(probes)] if labels is None else labels
     box = (24.0, 24.0, 72.0, 80.0) if regions else None
     return RunInfo(
         input_size=size,
         probes=tuple(ProbeInfo(label, box) for label in labels),
-        layer="block5_conv",
-        target="Class()",
-        methods=("gradcam", "guided_gradcam"),
+        explained=ExplainedInfo("block5_conv", "Class()", quantity, ("gradcam", "guided_gradcam")),
         class_names=names,
         **options,
     )

@@ -59,7 +59,6 @@ def explained_lists(
                 maps=maps[1],
                 similarities=ranking.similarities[number, : len(indices)],
                 identities=gallery.identities[indices],
-                correct=ranking.correct[number, : len(indices)],
                 form="exact" if is_exact else "gradient",
                 metric=metric,
             )

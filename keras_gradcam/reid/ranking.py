@@ -28,7 +28,6 @@ class RankList:
         maps: float32 (k, h, w), what makes each match the query.
         similarities: float32 (k,), the cosine, or the distance with a minus sign.
         identities: int (k,).
-        correct: bool (k,), whether the identity is that of the query.
         form: "exact" if the maps sum to the cosine similarity, "gradient" if they are Grad-CAM of the score; see
             :func:`keras_gradcam.reid.similarity_maps`.
         metric: "cosine" or "euclidean".
@@ -42,9 +41,13 @@ class RankList:
     maps: np.ndarray
     similarities: np.ndarray
     identities: np.ndarray
-    correct: np.ndarray
     form: str
     metric: str = "cosine"
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether the identity is that of the query, bool (k,)."""
+        return self.identities == self.identity
 
     def __repr__(self) -> str:
         return f"RankList(query {self.index}, identity {self.identity}, {self.correct.sum()} of {len(self.correct)})"

@@ -165,21 +165,36 @@ class ProbeInfo:
 
 
 @dataclass(frozen=True)
+class ExplainedInfo:
+    """The description of what is explained.
+
+    Attributes:
+        layer: Path of the explained layer.
+        target: The explained score, in words.
+        quantity: The name of the score, and the factor to show it with: a distance is logged with a minus sign.
+        methods: Names of the maps that are computed.
+    """
+
+    layer: str | None = None
+    target: str = ""
+    quantity: tuple[str, float] = ("score", 1.0)
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """The description of a run, known before its first epoch.
 
-    The JSON is an object with a key per attribute and ``version``; tuples are lists, the numbers of classes are
-    strings, a probe is an object with ``label`` and ``region``. Keys may be added, and readers ignore keys that they do
-    not know. ``input_size`` and ``probes`` are required, the others have the defaults below.
+    The JSON is an object with a key per attribute, those of ``explained`` among them, and ``version``; tuples are
+    lists, the numbers of classes are strings, a probe is an object with ``label`` and ``region``. Keys may be added;
+    readers ignore keys that they do not know. ``input_size`` and ``probes`` are required, the others have the defaults
+    below.
 
     Attributes:
         input_size: Height and width of the model's input, in whose pixels the regions are given.
         probes: One per picture.
-        layer: Path of the explained layer.
-        target: The explained score, in words.
-        quantity: The name of the score, and the factor to show it with: a distance is logged with a minus sign.
+        explained: Layer, target, kind of score and methods.
         label: What a label is: "class" or "identity".
-        methods: Names of the maps that are computed.
         colormap: The colour map that the user chose.
         scale: The scale that the user chose: "run" or "frame", see :class:`keras_gradcam.Style`.
         class_names: Number to name of the classes or identities; may be empty.
@@ -195,11 +210,8 @@ class RunInfo:
 
     input_size: tuple[int, int]
     probes: tuple[ProbeInfo, ...]
-    layer: str | None = None
-    target: str = ""
-    quantity: tuple[str, float] = ("score", 1.0)
+    explained: ExplainedInfo = ExplainedInfo()
     label: str = "class"
-    methods: tuple[str, ...] = ()
     colormap: str = "inferno"
     scale: str = "run"
     class_names: Mapping[int, str] = field(default_factory=dict)
@@ -212,11 +224,11 @@ class RunInfo:
         return json.dumps(
             {
                 "version": VERSION,
-                "layer": self.layer,
-                "target": self.target,
-                "quantity": list(self.quantity),
+                "layer": self.explained.layer,
+                "target": self.explained.target,
+                "quantity": list(self.explained.quantity),
                 "label": self.label,
-                "methods": list(self.methods),
+                "methods": list(self.explained.methods),
                 "input_size": list(self.input_size),
                 "colormap": self.colormap,
                 "scale": self.scale,
@@ -245,11 +257,8 @@ class RunInfo:
             info = cls(
                 input_size=_size(stored["input_size"]),
                 probes=tuple(_probe(probe) for probe in stored["probes"]),
-                layer=None if stored.get("layer") is None else str(stored["layer"]),
-                target=str(stored.get("target") or ""),
-                quantity=_quantity(*stored.get("quantity", ("score", 1.0))),
+                explained=_explained(stored),
                 label=str(stored.get("label") or "class"),
-                methods=tuple(str(method) for method in stored.get("methods", ())),
                 colormap=str(stored.get("colormap", "inferno")),
                 scale=str(stored.get("scale", "run")),
                 class_names={int(index): str(name) for index, name in stored.get("class_names", {}).items()},
@@ -264,6 +273,15 @@ class RunInfo:
                 f"The run was written by a later version of keras_gradcam (format {version}, this one reads {VERSION})."
             )
         return info
+
+
+def _explained(stored: Mapping[str, Any]) -> ExplainedInfo:
+    return ExplainedInfo(
+        layer=None if stored.get("layer") is None else str(stored["layer"]),
+        target=str(stored.get("target") or ""),
+        quantity=_quantity(*stored.get("quantity", ("score", 1.0))),
+        methods=tuple(str(method) for method in stored.get("methods", ())),
+    )
 
 
 def _quantity(name: Any, factor: Any) -> tuple[str, float]:

@@ -34,7 +34,7 @@ class Captions:
         if prediction:
             lines.append(f"predicted: {prediction}")
         explained = record.column("explained")[index]
-        lines.append(f"explained: {self._info.target if np.isnan(explained) else self._name(explained)}")
+        lines.append(f"explained: {self._info.explained.target if np.isnan(explained) else self._name(explained)}")
         lines += [record.title, self._score(record, index)]
         if vmax is not None:
             lines.append(f"top {vmax:.3g}{' (this frame)' if self._info.scale == 'frame' else ''}")
@@ -69,7 +69,7 @@ class Captions:
         return label is not None and not np.isnan(predicted) and int(predicted) != label
 
     def _score(self, record: EpochRecord, index: int) -> str:
-        name, factor = self._info.quantity
+        name, factor = self._info.explained.quantity
         return f"{name} {factor * record.column('score')[index] + 0.0:.3g}"  # zero, not minus zero
 
     def _label(self, index: int) -> int | None:

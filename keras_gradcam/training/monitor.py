@@ -21,7 +21,7 @@ from ..filters.top_activations import top_activations
 from ..metrics.regions import bounds, region_mask
 from ..reid.ranking import RankList
 from ..reid.retrieval import Gallery, check_gallery, rank_gallery
-from ..tensorboard_plugin.metadata import ProbeInfo, RunInfo
+from ..tensorboard_plugin.metadata import ExplainedInfo, ProbeInfo, RunInfo
 from .pairs import Pairs, separation
 from .probe import ProbeSamples, display_pictures, explained_pictures
 from .writers.base import Run
@@ -130,11 +130,13 @@ class ProbeMonitor:
         info = RunInfo(
             input_size=(images.shape[1], images.shape[2]),
             probes=tuple(ProbeInfo(label, box) for label, box in zip(labels, boxes, strict=True)),
-            layer=self._explainer.explained_layer(samples.images),
-            target=_in_words(target, self._pairs),
-            quantity=target.quantity,
+            explained=ExplainedInfo(
+                self._explainer.explained_layer(samples.images),
+                _in_words(target, self._pairs),
+                target.quantity,
+                self._explainer.methods,
+            ),
             label="identity" if target.is_embedding else "class",
-            methods=self._explainer.methods,
             colormap=style.colormap,
             scale=style.scale,
             class_names=class_names,

@@ -32,7 +32,6 @@ def ranked(correct=(True, False, True), size=(64, 32), grid=(4, 2), maps=None, s
         maps=rng.normal(size=(count, *grid)).astype("float32") if maps is None else np.asarray(maps, "float32"),
         similarities=np.linspace(0.9, 0.1, count).astype("float32") if similarities is None else similarities,
         identities=np.where(correct, 7, 8),
-        correct=np.array(correct),
         form="exact",
     )
 

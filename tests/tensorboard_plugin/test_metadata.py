@@ -9,16 +9,13 @@ import pytest
 
 from keras_gradcam.tensorboard_plugin import columns, metadata
 from keras_gradcam.tensorboard_plugin.columns import COLUMNS
-from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
+from keras_gradcam.tensorboard_plugin.metadata import ExplainedInfo, ProbeInfo, RunInfo
 
 INFO = RunInfo(
     input_size=(32, 48),
     probes=(ProbeInfo(3, (1.0, 2.0, 10.5, 20.0)), ProbeInfo()),
-    layer="conv",
-    target="Class()",
-    quantity=("distance", -0.5),
+    explained=ExplainedInfo("conv", "Class()", ("distance", -0.5), ("gradcam",)),
     label="identity",
-    methods=("gradcam",),
     colormap="viridis",
     scale="frame",
     class_names={3: '<img src=x onerror="alert(1)">', 11: "كلب"},

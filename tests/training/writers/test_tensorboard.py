@@ -220,7 +220,7 @@ def test_the_tab_gets_every_epoch(data, tmp_path):
     assert info.class_names == {0: "cat", 1: "dog", 2: "cow"}
     assert [probe.label for probe in info.probes] == [0, 1]
     assert [probe.region for probe in info.probes] == [box, (0, 0, 12, 16)]
-    assert (info.layer, info.input_size) == ("last", (16, 12))
+    assert (info.explained.layer, info.input_size) == ("last", (16, 12))
     assert (info.colormap, info.scale) == ("viridis", "frame")
     for index, record in enumerate(callback._recorder.records):
         np.testing.assert_array_equal(make_ndarray(logged["gradcam_tab/maps"][index].tensor_proto), record.maps)
