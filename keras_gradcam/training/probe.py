@@ -91,25 +91,21 @@ class Probe:
         import keras
 
         batch = self._gathered(paired)
-        images = keras.tree.map_structure(_as_array, batch.images)
-        flat = keras.tree.flatten(images)
-        if not flat or any(array.dtype.kind in "OSU" for array in flat) or not len(flat[0]):
+        if any(array.dtype.kind in "OSU" for array in keras.tree.flatten(batch.images)):
             raise ArgumentError(
                 "probe",
                 "hold at least one picture",
                 _described(self._data),
                 ["images", "(images, labels)", "a tf.data.Dataset or a PyDataset of either"],
             )
-        count, labels = len(flat[0]), None
+        count, labels = len(batch), None
         indices = np.arange(min(self.limit, count))
         if batch.labels is not None:
             labels = class_numbers("probe[1]", batch.labels, soft=True)
-            if len(labels) != count:
-                raise ArgumentError("probe", "have one label per picture", f"{len(labels)} labels for {count} pictures")
             if paired and count > self.limit:
                 indices = paired_indices(labels, self.limit)
             labels = labels[indices]
-        images = keras.tree.map_structure(lambda array: array[indices], images)
+        images = keras.tree.map_structure(lambda array: array[indices], batch.images)
         if not all(np.isfinite(array).all() for array in keras.tree.flatten(images)):
             warnings.warn(
                 "`probe` holds values that are not finite; what is shown for them says nothing.", stacklevel=3
@@ -297,13 +293,6 @@ def _suffice(labels: Sequence[np.ndarray], limit: int) -> bool:
     """Returns whether there are enough pairs among pictures with these labels, of several labels."""
     _, counts = np.unique(class_numbers("probe[1]", np.concatenate(labels), soft=True), return_counts=True)
     return int(np.minimum(counts[counts > 1], _PER_IDENTITY).sum()) >= limit
-
-
-def _as_array(value: Any) -> np.ndarray:
-    try:
-        return np.atleast_1d(np.asarray(value))
-    except (TypeError, ValueError) as error:
-        raise ArgumentError("probe", "be made of arrays", f"{_described(value)} ({error})") from error
 
 
 def _described(value: Any) -> str:
