@@ -107,13 +107,19 @@ class Runner:
         self._before_tokens = ""
         self._warned = False
 
-    def outputs(self, images: Structure) -> Outputs:
-        """Returns the shapes and final activations of the model's outputs, which are tried on the first sample."""
-        return self._traced(images).outputs
+    def traced(self, images: Structure) -> Program:
+        """Returns the program for these images after running it on the first: errors in its results show only then."""
+        inputs, input_spec = self._flattened(images)
+        target = self.target.with_embedded_references(self.embed_references)
+        arguments = target.arguments(len(inputs[0]))
+        request = self._with_maps(self._request(input_spec, target, arguments))
+        program = self._program(input_spec, [request], [self.layer])
+        program([array[:1] for array in inputs], [[array[:1] for array in arguments]])
+        return program
 
     def explained_layer(self, images: Structure) -> str | None:
         """Returns the path of the layer that is explained in these images, tried on the first; None without CAMs."""
-        (layer,) = self._traced(images).layers
+        (layer,) = self.traced(images).layers
         return None if layer is None else layer.path
 
     def explained_input(self, images: Structure) -> int:
@@ -273,16 +279,6 @@ class Runner:
         layer_outputs = sampled_calls(self.model, input_spec)
         index = self._index_of_input(input_spec, None)
         warn_about_tokens(self._before_tokens, layer_outputs, input_spec.leaves[index][0], index)
-
-    def _traced(self, images: Structure) -> Program:
-        """Returns the program for these images after running it on the first: errors in its results show only then."""
-        inputs, input_spec = self._flattened(images)
-        target = self.target.with_embedded_references(self.embed_references)
-        arguments = target.arguments(len(inputs[0]))
-        request = self._with_maps(self._request(input_spec, target, arguments))
-        program = self._program(input_spec, [request], [self.layer])
-        program([array[:1] for array in inputs], [[array[:1] for array in arguments]])
-        return program
 
     def _program(
         self, input_spec: InputSpec, requests: Sequence[Request], layers: Sequence[LayerLike] = (None,)

@@ -91,7 +91,8 @@ class ProbeMonitor:
         self._explainer, self._samples, self._pairs = explainer, samples, pairs
         self._gallery, self._filters = None, filters
         self._has_warned = False
-        self._outputs = explainer.runner.outputs(samples.images)
+        program = explainer.runner.traced(samples.images)
+        self._outputs, (self._layer,) = program.outputs, program.layers
         if gallery is not None:
             if gallery.query is None and samples.labels is None:
                 raise ArgumentError(
@@ -131,7 +132,7 @@ class ProbeMonitor:
             input_size=(images.shape[1], images.shape[2]),
             probes=tuple(ProbeInfo(label, box) for label, box in zip(labels, boxes, strict=True)),
             explained=ExplainedInfo(
-                self._explainer.explained_layer(samples.images),
+                None if self._layer is None else self._layer.path,
                 _in_words(target, self._pairs),
                 target.quantity,
                 self._explainer.methods,

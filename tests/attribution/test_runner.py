@@ -208,11 +208,11 @@ def test_explain_keeps_no_model_alive_and_its_result_stays():
 
 
 def test_outputs_says_how_the_model_ends_without_running_it(model):
-    outputs = Explainer(model).runner.outputs(images())
+    outputs = Explainer(model).runner.traced(images()).outputs
     assert tuple(outputs.predictions.shape) == (None, CLASSES)
     assert outputs.final_activations == "softmax"
     with pytest.raises(ValueError, match=r"`target` must name classes"):
-        Explainer(model, target=9).runner.outputs(images())
+        Explainer(model, target=9).runner.traced(images())
 
 
 def test_functions_that_cannot_be_hashed_are_targets_too(model):
@@ -268,7 +268,7 @@ def test_the_best_classes_share_one_forward_pass(pictures):
 
 def test_looking_up_a_named_layer_and_explaining_it_share_one_trace(pictures):
     explainer = Explainer(counting(small_network()), layer="last")
-    explainer.runner.outputs(pictures)
+    explainer.runner.traced(pictures)
     assert str(explainer.explained_layer(pictures)).endswith("last")
     explainer(pictures)
     assert Counter.calls == 1

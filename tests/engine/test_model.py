@@ -554,7 +554,7 @@ def twice(model):
 SUCCEEDING = {
     "gradcam": lambda model: explain(model, images(), methods="gradcam"),
     "everything twice": twice,
-    "outputs": lambda model: Explainer(model).runner.outputs(images()),
+    "outputs": lambda model: Explainer(model).runner.traced(images()),
     "list_layers with pictures": lambda model: list_layers(model, images()),
 }
 FAILING = {
