@@ -225,44 +225,82 @@ def _without_ellipsis(labels: str, rank: int) -> str:
 
 
 def moved(reader: Reader, op: tf.Operation, inputs: list[Reach | None]) -> list[Reach | None] | None:
-    """Handles operations that only move elements: TensorFlow itself moves the boxes as it moves the elements."""
-    definition = op.op_def
-    moving = definition.output_arg[0].type_attr
-    arguments: dict[str, Any] = {}
-    carried: dict[str, list[Any]] = {}
-    position = 0
-    for argument in definition.input_arg:
+    """Handles operations that only move elements: the boxes are moved as the elements are."""
+    moves = carried(op)
+    if any(reach for position, reach in enumerate(inputs) if position not in moves):
+        return None  # where elements are moved to depends on the picture
+    arguments = move_arguments(reader, op)
+    outputs = rearranged(reader, op, [None if reach is None else reach.values for reach in inputs], arguments)
+    lines = _moved_lines(reader, op, inputs, arguments)
+    return [Reach(compacted(output), lines) for output in outputs]
+
+
+def _positions(op: tf.Operation) -> list[tuple[Any, range]]:
+    """Returns each argument of an operation's definition with the positions of its inputs."""
+    position, result = 0, []
+    for argument in op.op_def.input_arg:
         count = op.get_attr(argument.number_attr) if argument.number_attr else 1
-        tensors = range(position, position + count)
+        result.append((argument, range(position, position + count)))
         position += count
-        name = _RENAMED.get(argument.name, argument.name)
-        if argument.type_attr == moving:
-            carried[name] = list(tensors) if argument.number_attr else tensors[0]  # type: ignore[assignment]
-        elif any(inputs[index] for index in tensors):
-            return None  # where elements are moved to depends on the picture
-        else:
-            arguments[name] = reader.value(op.inputs[tensors[0]])
+    return result
+
+
+def carried(op: tf.Operation) -> set[int]:
+    """Returns the positions of the inputs whose elements an operation moves; the others say where to."""
+    moving = op.op_def.output_arg[0].type_attr
+    return {index for argument, indices in _positions(op) if argument.type_attr == moving for index in indices}
+
+
+def move_arguments(reader: Reader, op: tf.Operation) -> dict[str, Any]:
+    """Returns the arguments of an operation that moves elements, beside those elements, by name."""
+    definition = op.op_def
+    moves = carried(op)
+    arguments = {
+        _RENAMED.get(argument.name, argument.name): reader.value(op.inputs[indices[0]])
+        for argument, indices in _positions(op)
+        if indices[0] not in moves
+    }
     numbers = {argument.number_attr for argument in definition.input_arg}
     for attribute in definition.attr:
         if attribute.type != "type" and attribute.name not in numbers:
             arguments[attribute.name] = text(op.get_attr(attribute.name))
+    return arguments
 
-    def side(index: int, which: int) -> np.ndarray:
-        reach = inputs[index]
-        return np.zeros(reader.shape(op.inputs[index]), np.int32) if reach is None else reach.values[which].copy()
 
-    moved_sides = []
-    for which in range(4):  # top, bottom, left and right of all boxes
+def rearranged(
+    reader: Reader, op: tf.Operation, values: Sequence[np.ndarray | None], arguments: dict[str, Any]
+) -> list[np.ndarray]:
+    """Moves what is known about elements as an operation moves the elements: TensorFlow itself is asked to.
+
+    Args:
+        reader: Looks up shapes.
+        op: The operation.
+        values: For each input (k, *shape), k numbers for each element, or None where nothing is known.
+        arguments: Of the operation, as :func:`move_arguments` returns them.
+
+    Returns:
+        The same for each output; zero where nothing is known.
+    """
+    known = next(array for array in values if array is not None)
+
+    def numbers(index: int, which: int) -> np.ndarray:
+        array = values[index]
+        return np.zeros(reader.shape(op.inputs[index]), known.dtype) if array is None else array[which].copy()
+
+    results = []
+    for which in range(len(known)):
         data = {
-            name: [side(index, which) for index in indices] if isinstance(indices, list) else side(indices, which)
-            for name, indices in carried.items()
+            _RENAMED.get(argument.name, argument.name): (
+                [numbers(index, which) for index in indices] if argument.number_attr else numbers(indices[0], which)
+            )
+            for argument, indices in _positions(op)
+            if indices[0] in carried(op)
         }
-        with tf.device("CPU:0"):
-            moved_sides.append(getattr(tf.raw_ops, op.type)(**data, **arguments))
-    single = len(op.outputs) == 1 and tf.is_tensor(moved_sides[0])
-    outputs = [moved_sides] if single else list(zip(*moved_sides, strict=True))
-    lines = _moved_lines(reader, op, inputs, arguments)
-    return [Reach(compacted(np.stack([tensor.numpy() for tensor in output])), lines) for output in outputs]
+        # Outside of the graph that is being made, if one is.
+        with tf.init_scope(), tf.device("CPU:0"):
+            result = getattr(tf.raw_ops, op.type)(**data, **arguments)
+            results.append([tensor.numpy() for tensor in ([result] if tf.is_tensor(result) else result)])
+    return [np.stack(output) for output in zip(*results, strict=True)]
 
 
 def _moved_lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None], arguments: dict[str, Any]) -> Lines:
