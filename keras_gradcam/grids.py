@@ -1,8 +1,15 @@
-"""Where the cells of a map lie on the input: spatial size, the grid of tokens, upsampling."""
+"""Where the cells of a map lie on the input: spatial size, the grid of tokens, placement, upsampling.
+
+A map is enlarged over the whole input, as the Grad-CAM paper does, whatever the padding of convolutions and poolings:
+of a row of n cells, cell i lies at the share (i + 1/2) / n of the axis. What the model does to the picture besides is
+followed: of a model that crops, pads, flips, turns or transposes its input, the map is enlarged over the part of the
+input that the model looks at, in the input's own order. A :class:`Placement` says which part that is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Union
 
 import numpy as np
@@ -60,15 +67,72 @@ def token_grid(shape: Shape, size: Shape) -> tuple[int, int] | None:
     return None
 
 
-def upsample(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
+#: From where to where the cells of a map lie along an axis of the input, as shares of its extent.
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the cells of a map lie on the explained input.
+
+    Attributes:
+        axes: For each axis of the map the axis of the input, the batch not counted, along which its cells lie.
+        spans: For each axis of the map where the first cell begins and the last one ends, as shares of the input's
+            extent: (0, 1) for a map of the whole input, (0.25, 0.75) for one of its middle half; below 0 and above 1
+            where the model pads its input; (1, 0) where the map runs against the input.
+
+    Example:
+        >>> Placement((1, 0), ((0.0, 1.0), (1.0, 0.0))).turned(np.array([[[1, 2, 3]]])).tolist()
+        [[[3], [2], [1]]]
+    """
+
+    axes: tuple[int, ...]
+    spans: tuple[Span, ...]
+
+    @classmethod
+    def whole(cls, axes: int) -> Placement:
+        """Returns the placement of a map over the whole input, with this number of spatial axes."""
+        return cls(tuple(range(axes)), ((0.0, 1.0),) * axes)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the map lies over the whole input, axis by axis in the input's order."""
+        return self == Placement.whole(len(self.axes))
+
+    def oriented(self) -> Placement:
+        """Returns the placement of the map that :meth:`turned` gives: axes and cells in the order of the input."""
+        order = np.argsort(self.axes)
+        first, last = zip(*(sorted(self.spans[axis]) for axis in order), strict=True)
+        return Placement(tuple(self.axes[axis] for axis in order), tuple(zip(first, last, strict=True)))
+
+    def turned(self, maps: np.ndarray) -> np.ndarray:
+        """Returns maps (N, *grid) with their axes and cells in the order of the input."""
+        backwards = [axis for axis, (first, last) in enumerate(self.spans, 1) if first > last]
+        return np.flip(maps, backwards).transpose(0, *(1 + np.argsort(self.axes)))
+
+    def size(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """Returns the extents of the input, shape ``input_shape`` without the batch, along the axes of the map."""
+        return tuple(input_shape[axis] for axis in sorted(self.axes))
+
+    def over(self, maps: np.ndarray, rank: int) -> np.ndarray:
+        """Returns maps (N, *size) with an axis of extent 1 for each other axis of an input of this rank."""
+        return maps.reshape(len(maps), *self._filled(maps.shape[1:], rank))
+
+    def _filled(self, extents: Sequence[int], rank: int) -> list[int]:
+        by_axis = dict(zip(sorted(self.axes), extents, strict=True))
+        return [by_axis.get(axis, 1) for axis in range(rank)]
+
+
+def upsample(maps: np.ndarray, size: Sequence[int], spans: Sequence[Span] | None = None) -> np.ndarray:
     """Resizes maps linearly along each spatial axis (bilinearly for pictures), with half-pixel centres.
 
-    Cell i of a map of n cells has its centre at (i + 1/2) / n of the axis; beyond the outermost centres values are
-    constant.
+    Cell i of a map of n cells has its centre at (i + 1/2) / n of its span; beyond the outermost centres values are
+    constant, and outside of the span they are zero.
 
     Args:
         maps: ``(N, *space)``.
         size: The new extent of each spatial axis.
+        spans: From where to where the map lies along each axis, as shares of it; by default over all of it.
 
     Returns:
         ``(N, *size)`` in the dtype of ``maps``, never outside the range of its values.
@@ -77,19 +141,25 @@ def upsample(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
         >>> import numpy as np
         >>> upsample(np.array([[0.0, 4.0]]), (4,))
         array([[0., 1., 3., 4.]])
+        >>> upsample(np.array([[0.0, 4.0]]), (4,), [(0.5, 1.0)])
+        array([[0., 0., 0., 4.]])
     """
     for axis, length in enumerate(size, start=1):
-        matrix = _linear_interpolation(maps.shape[axis], int(length)).astype(maps.dtype)
+        span = (0.0, 1.0) if spans is None else spans[axis - 1]
+        matrix = _linear_interpolation(maps.shape[axis], int(length), span).astype(maps.dtype)
         maps = np.moveaxis(np.tensordot(maps, matrix, axes=([axis], [1])), -1, axis)
     return np.ascontiguousarray(maps)
 
 
-def _linear_interpolation(old: int, new: int) -> np.ndarray:
+def _linear_interpolation(old: int, new: int, span: Span = (0.0, 1.0)) -> np.ndarray:
     """Returns the (new, old) matrix whose rows are the weights of old cells in new ones."""
-    position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    first, last = span[0] * new, span[1] * new
+    inside = np.arange(new) + 0.5 - first
+    position = np.clip(inside * old / (last - first) - 0.5, 0, old - 1)
     below = np.floor(position).astype(int)
     above = np.minimum(below + 1, old - 1)
     matrix = np.zeros((new, old))
     np.add.at(matrix, (np.arange(new), below), 1 - (position - below))
     np.add.at(matrix, (np.arange(new), above), position - below)
+    matrix[(inside < 0) | (inside > last - first)] = 0
     return matrix

@@ -229,6 +229,19 @@ class ForwardResult:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """Says that it is not known where on the input the cells of a map lie.
+
+    Attributes:
+        operation: What they were lost at, in the backend's words.
+        layer: Path of the first layer whose output has lost them; empty if no layer's has.
+    """
+
+    operation: str
+    layer: str = ""
+
+
+@dataclass(frozen=True)
 class GuidedCoverage:
     """What the guided rule found in a model; for warnings.
 

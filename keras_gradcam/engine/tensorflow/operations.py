@@ -34,7 +34,7 @@ from ..boxes import (
 _NO_WEIGHT = 1e-6
 
 # Where tf.raw_ops calls an argument otherwise than the operation does.
-_RENAMED = {"split_dim": "axis"}
+_RENAMED = {"reduction_indices": "axis", "split_dim": "axis"}
 
 
 class Reader(Protocol):
@@ -201,19 +201,19 @@ def multiplied(op: tf.Operation, inputs: list[Reach | None], shape: tuple[int, .
 def contracted(op: tf.Operation, inputs: list[Reach | None], shape: tuple[int, ...]) -> list[Reach | None] | None:
     """Handles an Einstein sum: an element sees each factor, along the axes that are summed over."""
     left, _, result = text(op.get_attr("equation")).replace(" ", "").partition("->")
-    result = _without_ellipsis(result, len(shape))
+    result = without_ellipsis(result, len(shape))
     terms = left.split(",")
     parts = []
     for reach, term in zip(inputs, terms, strict=True):
         if reach is not None:
-            labels = _without_ellipsis(term, len(reach.shape))
+            labels = without_ellipsis(term, len(reach.shape))
             if len(set(labels)) != len(labels):
                 return None
             parts.append(Reach(summed(reach.values, labels, result)))
     return [Reach(united(parts, shape).values)]
 
 
-def _without_ellipsis(labels: str, rank: int) -> str:
+def without_ellipsis(labels: str, rank: int) -> str:
     """Replaces an ellipsis in the labels of a tensor's axes by one letter for each axis that it stands for."""
     if "..." not in labels:
         return labels
@@ -229,9 +229,8 @@ def moved(reader: Reader, op: tf.Operation, inputs: list[Reach | None]) -> list[
     moves = carried(op)
     if any(reach for position, reach in enumerate(inputs) if position not in moves):
         return None  # where elements are moved to depends on the picture
-    arguments = move_arguments(reader, op)
-    outputs = rearranged(reader, op, [None if reach is None else reach.values for reach in inputs], arguments)
-    lines = _moved_lines(reader, op, inputs, arguments)
+    outputs = rearranged(reader, op, [None if reach is None else reach.values for reach in inputs])
+    lines = _moved_lines(reader, op, inputs)
     return [Reach(compacted(output), lines) for output in outputs]
 
 
@@ -251,60 +250,65 @@ def carried(op: tf.Operation) -> set[int]:
     return {index for argument, indices in _positions(op) if argument.type_attr == moving for index in indices}
 
 
-def move_arguments(reader: Reader, op: tf.Operation) -> dict[str, Any]:
-    """Returns the arguments of an operation that moves elements, beside those elements, by name."""
+def _attributes(op: tf.Operation) -> dict[str, Any]:
+    """Returns the attributes of an operation, by name, but for those that follow from its inputs."""
     definition = op.op_def
-    moves = carried(op)
-    arguments = {
-        _RENAMED.get(argument.name, argument.name): reader.value(op.inputs[indices[0]])
-        for argument, indices in _positions(op)
-        if indices[0] not in moves
+    inferred = {name for argument in definition.input_arg for name in (argument.type_attr, argument.number_attr)}
+    return {
+        attribute.name: text(op.get_attr(attribute.name))
+        for attribute in definition.attr
+        if attribute.name not in inferred
     }
-    numbers = {argument.number_attr for argument in definition.input_arg}
-    for attribute in definition.attr:
-        if attribute.type != "type" and attribute.name not in numbers:
-            arguments[attribute.name] = text(op.get_attr(attribute.name))
-    return arguments
 
 
-def rearranged(
-    reader: Reader, op: tf.Operation, values: Sequence[np.ndarray | None], arguments: dict[str, Any]
-) -> list[np.ndarray]:
+def evaluated(op: tf.Operation, inputs: Sequence[Any]) -> list[np.ndarray]:
+    """Returns the results of an operation for other inputs, arrays in their order."""
+    arguments = {
+        _RENAMED.get(argument.name, argument.name): (
+            [inputs[index] for index in indices] if argument.number_attr else inputs[indices[0]]
+        )
+        for argument, indices in _positions(op)
+    }
+    # Outside of the graph that is being made, if one is.
+    with tf.init_scope(), tf.device("CPU:0"):
+        result = getattr(tf.raw_ops, op.type)(**arguments, **_attributes(op))
+        return [tensor.numpy() for tensor in ([result] if tf.is_tensor(result) else result)]
+
+
+def rearranged(reader: Reader, op: tf.Operation, values: Sequence[np.ndarray | None]) -> list[np.ndarray]:
     """Moves what is known about elements as an operation moves the elements: TensorFlow itself is asked to.
 
     Args:
-        reader: Looks up shapes.
+        reader: Looks up shapes, and where elements are moved to.
         op: The operation.
         values: For each input (k, *shape), k numbers for each element, or None where nothing is known.
-        arguments: Of the operation, as :func:`move_arguments` returns them.
 
     Returns:
         The same for each output; zero where nothing is known.
     """
+    moves = carried(op)
     known = next(array for array in values if array is not None)
-
-    def numbers(index: int, which: int) -> np.ndarray:
-        array = values[index]
-        return np.zeros(reader.shape(op.inputs[index]), known.dtype) if array is None else array[which].copy()
-
+    inputs = [
+        reader.value(tensor) if position not in moves else np.zeros(reader.shape(tensor), known.dtype)
+        for position, tensor in enumerate(op.inputs)
+    ]
     results = []
     for which in range(len(known)):
-        data = {
-            _RENAMED.get(argument.name, argument.name): (
-                [numbers(index, which) for index in indices] if argument.number_attr else numbers(indices[0], which)
-            )
-            for argument, indices in _positions(op)
-            if indices[0] in carried(op)
-        }
-        # Outside of the graph that is being made, if one is.
-        with tf.init_scope(), tf.device("CPU:0"):
-            result = getattr(tf.raw_ops, op.type)(**data, **arguments)
-            results.append([tensor.numpy() for tensor in ([result] if tf.is_tensor(result) else result)])
+        numbers = [
+            own if array is None else array[which].copy() for own, array in zip(inputs, values, strict=True)
+        ]
+        results.append(evaluated(op, numbers))
     return [np.stack(output) for output in zip(*results, strict=True)]
 
 
-def _moved_lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None], arguments: dict[str, Any]) -> Lines:
+def _moved_lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None]) -> Lines:
     """Returns the lines of what an operation of :func:`moved` gives."""
+    moves = carried(op)
+    arguments = _attributes(op) | {
+        argument.name: reader.value(op.inputs[indices[0]])
+        for argument, indices in _positions(op)
+        if indices[0] not in moves
+    }
     reaches = [reach for reach in inputs if reach]
     rank = len(reaches[0].shape)
     if op.type == "ConcatV2":
@@ -323,7 +327,7 @@ def _moved_lines(reader: Reader, op: tf.Operation, inputs: list[Reach | None], a
         if op.type == "StridedSlice":
             return _sliced(line, reaches[0].shape, op.outputs[0].shape.rank, arguments)
         if op.type in ("Split", "SplitV"):
-            return line if int(arguments["axis"]) % rank != axis and not line.held else None
+            return line if int(arguments["split_dim"]) % rank != axis and not line.held else None
         if op.type == "Slice":
             return line.cut(int(arguments["begin"][axis]))
         if op.type in ("SpaceToBatchND", "BatchToSpaceND") and axis > len(arguments["block_shape"]):

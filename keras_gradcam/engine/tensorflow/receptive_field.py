@@ -14,6 +14,19 @@ from ...grids import token_grid
 from ..base import InputSpec, LayerOutput, ReceptiveBoxes, Request
 from ..boxes import Reach, as_boxes, kept, pixels, united
 from .graph import ancestors, build, input_specs, trace_forward
+from .kinds import (
+    ALONG_LAST,
+    CONVOLUTIONS,
+    ELEMENTWISE,
+    MATRIX_PRODUCTS,
+    MOVES,
+    NO_CONTENT,
+    NORMALIZATIONS,
+    POOLINGS,
+    REDUCTIONS,
+    RESHAPES,
+    RESIZES,
+)
 from .operations import (
     Reader,
     along_last,
@@ -29,50 +42,15 @@ from .operations import (
     resized,
 )
 
-# Operations whose results do not depend on the values of their input.
-_NO_CONTENT = {"Shape", "ShapeN", "Rank", "Size", "ZerosLike", "OnesLike"}
-
-# Each element of the output is computed from the elements of the inputs in the same position.
-_ELEMENTWISE = {
-    *("Abs", "Acos", "Acosh", "Add", "AddN", "AddV2", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "BiasAdd", "Cast"),
-    *("Ceil", "CheckNumerics", "ClipByValue", "Cos", "Cosh", "Digamma", "Div", "DivNoNan", "Elu", "EnsureShape"),
-    *("Equal", "Erf", "Erfc", "Erfinv", "Exp", "Expm1", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars"),
-    *("FakeQuantWithMinMaxVarsPerChannel", "Floor", "FloorDiv", "FloorMod", "Greater", "GreaterEqual", "Identity"),
-    *("IsFinite", "IsInf", "IsNan", "LeakyRelu", "Less", "LessEqual", "Lgamma", "Log", "Log1p", "LogicalAnd"),
-    *("LogicalNot", "LogicalOr", "Maximum", "Minimum", "Mul", "MulNoNan", "Neg", "NotEqual", "Pow"),
-    *("PreventGradient", "RealDiv", "Reciprocal", "Relu", "Relu6", "Rint", "Round", "Rsqrt", "SelectV2", "Selu"),
-    *("Sigmoid", "Sign", "Sin", "Sinh", "Snapshot", "Softplus", "Softsign", "Sqrt", "Square", "SquaredDifference"),
-    *("StopGradient", "Sub", "Tan", "Tanh", "TruncateDiv", "Xdivy", "Xlog1py", "Xlogy"),
-}
-
-# Elements are moved and nothing else: TensorFlow itself is asked where to, by moving boxes in their stead.
-_MOVES = {
-    *("BatchToSpaceND", "BroadcastTo", "ConcatV2", "DepthToSpace", "ExtractImagePatches", "GatherNd", "GatherV2"),
-    *("MirrorPad", "Pack", "Pad", "PadV2", "ResizeNearestNeighbor", "ReverseV2", "Roll", "Slice", "SpaceToBatchND"),
-    *("SpaceToDepth", "Split", "SplitV", "StridedSlice", "Tile", "Transpose", "Unpack"),
-}
-
-_RESIZES = {"ResizeArea", "ResizeBicubic", "ResizeBilinear", "ScaleAndTranslate"}
-
-_REDUCTIONS = {"All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum"}
-
-_ALONG_LAST = {"LogSoftmax", "LRN", "Softmax"}
-
-_POOLINGS = {"AvgPool", "MaxPool"}
-
-_CONVOLUTIONS = {"Conv2D", "DepthwiseConv2dNative"}
-
-_RESHAPES = {"ExpandDims", "Reshape", "Squeeze"}
-
 _HANDLERS: tuple[tuple[set[str], Callable[[Reader, tf.Operation, Reach], Reach | None]], ...] = (
-    (_CONVOLUTIONS, convolved),
-    (_POOLINGS, pooled),
+    (CONVOLUTIONS, convolved),
+    (POOLINGS, pooled),
     ({"Conv2DBackpropInput"}, deconvolved),
-    (_RESIZES, resized),
-    (_REDUCTIONS, reduced),
-    (_ALONG_LAST, along_last),
-    ({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}, normalized),
-    (_RESHAPES, reshaped),
+    (RESIZES, resized),
+    (REDUCTIONS, reduced),
+    (ALONG_LAST, along_last),
+    (NORMALIZATIONS, normalized),
+    (RESHAPES, reshaped),
 )
 
 
@@ -175,7 +153,7 @@ class GraphReader:
         """Notes the reach of an operation's results, where they depend on the picture."""
         inputs = [self._reaches.get(tensor.name) for tensor in op.inputs]
         reaches = [reach for reach in inputs if reach]
-        if not reaches or op.type in _NO_CONTENT:
+        if not reaches or op.type in NO_CONTENT:
             return
         results = self._results(op, inputs)
         if results is None:
@@ -196,14 +174,14 @@ class GraphReader:
         reaches = [reach for reach in inputs if reach]
         if op.type == "IdentityN":
             return inputs
-        if op.type in _ELEMENTWISE:
+        if op.type in ELEMENTWISE:
             shape = self.shape(op.outputs[0])
             return [united(self._without_gates(reaches, shape), shape)]
-        if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
+        if op.type in MATRIX_PRODUCTS:
             return [multiplied(op, inputs, self.shape(op.outputs[0]))]
         if op.type == "Einsum":
             return contracted(op, inputs, self.shape(op.outputs[0]))
-        if op.type in _MOVES:
+        if op.type in MOVES:
             return moved(self, op, inputs)
         content = 2 if op.type == "Conv2DBackpropInput" else 0
         if len(reaches) != 1 or inputs[content] is None:  # a kernel or an axis that depends on the picture
