@@ -70,6 +70,9 @@ def token_grid(shape: Shape, size: Shape) -> tuple[int, int] | None:
 #: From where to where the cells of a map lie along an axis of the input, as shares of its extent.
 Span = tuple[float, float]
 
+#: Spans along all axes of a map, the first axis first; None where it lies over all of the input.
+Spans = tuple[Span, ...] | None
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -106,9 +109,10 @@ class Placement:
         return Placement(tuple(self.axes[axis] for axis in order), tuple(zip(first, last, strict=True)))
 
     def turned(self, maps: np.ndarray) -> np.ndarray:
-        """Returns maps (N, *grid) with their axes and cells in the order of the input."""
-        backwards = [axis for axis, (first, last) in enumerate(self.spans, 1) if first > last]
-        return np.flip(maps, backwards).transpose(0, *(1 + np.argsort(self.axes)))
+        """Returns maps (N, *grid), or features (N, *grid, channels), with axes and cells in the order of the input."""
+        backwards = tuple(axis for axis, (first, last) in enumerate(self.spans, 1) if first > last)
+        order = 1 + np.argsort(self.axes)
+        return np.flip(maps, backwards).transpose(0, *order, *range(1 + len(order), maps.ndim))
 
     def size(self, input_shape: Sequence[int]) -> tuple[int, ...]:
         """Returns the extents of the input, shape ``input_shape`` without the batch, along the axes of the map."""
@@ -116,14 +120,16 @@ class Placement:
 
     def over(self, maps: np.ndarray, rank: int) -> np.ndarray:
         """Returns maps (N, *size) with an axis of extent 1 for each other axis of an input of this rank."""
-        return maps.reshape(len(maps), *self._filled(maps.shape[1:], rank))
+        extents = dict(zip(sorted(self.axes), maps.shape[1:], strict=True))
+        return maps.reshape(len(maps), *(extents.get(axis, 1) for axis in range(rank)))
 
-    def _filled(self, extents: Sequence[int], rank: int) -> list[int]:
-        by_axis = dict(zip(sorted(self.axes), extents, strict=True))
-        return [by_axis.get(axis, 1) for axis in range(rank)]
+    def channels_last(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns inputs (N, ...), or what is shaped like them, with the axes of the map first and all others last."""
+        others = [axis for axis in range(inputs.ndim - 1) if axis not in self.axes]
+        return inputs.transpose(0, *(1 + axis for axis in (*sorted(self.axes), *others)))
 
 
-def upsample(maps: np.ndarray, size: Sequence[int], spans: Sequence[Span] | None = None) -> np.ndarray:
+def upsample(maps: np.ndarray, size: Sequence[int], spans: Spans = None) -> np.ndarray:
     """Resizes maps linearly along each spatial axis (bilinearly for pictures), with half-pixel centres.
 
     Cell i of a map of n cells has its centre at (i + 1/2) / n of its span; beyond the outermost centres values are
@@ -141,7 +147,7 @@ def upsample(maps: np.ndarray, size: Sequence[int], spans: Sequence[Span] | None
         >>> import numpy as np
         >>> upsample(np.array([[0.0, 4.0]]), (4,))
         array([[0., 1., 3., 4.]])
-        >>> upsample(np.array([[0.0, 4.0]]), (4,), [(0.5, 1.0)])
+        >>> upsample(np.array([[0.0, 4.0]]), (4,), ((0.5, 1.0),))
         array([[0., 0., 0., 4.]])
     """
     for axis, length in enumerate(size, start=1):
@@ -149,6 +155,24 @@ def upsample(maps: np.ndarray, size: Sequence[int], spans: Sequence[Span] | None
         matrix = _linear_interpolation(maps.shape[axis], int(length), span).astype(maps.dtype)
         maps = np.moveaxis(np.tensordot(maps, matrix, axes=([axis], [1])), -1, axis)
     return np.ascontiguousarray(maps)
+
+
+def cell_edges(cells: int, extent: int, span: Span = (0.0, 1.0)) -> np.ndarray:
+    """Returns where the cells of a map begin and end along an axis of a picture, in pixels.
+
+    Args:
+        cells: Number of cells.
+        extent: Number of pixels.
+        span: Where the cells lie along the axis.
+
+    Returns:
+        float (cells + 1,): cell i lies between edges i and i + 1.
+
+    Example:
+        >>> cell_edges(2, 8).tolist(), cell_edges(2, 8, (0.25, 0.75)).tolist()
+        ([0.0, 4.0, 8.0], [2.0, 4.0, 6.0])
+    """
+    return np.linspace(span[0] * extent, span[1] * extent, cells + 1)
 
 
 def _linear_interpolation(old: int, new: int, span: Span = (0.0, 1.0)) -> np.ndarray:

@@ -238,11 +238,14 @@ class Explainer:
         if result.guided_backprop is not None:
             maps["guided_backprop"] = result.guided_backprop
         if "guided_gradcam" in self.methods:
-            gradcam = maps["gradcam"]
-            heatmap = upsample(gradcam, pictures.shape[1 : gradcam.ndim])
+            assert answer.placement is not None
+            size, rank = answer.placement.size(pictures.shape[1:]), pictures.ndim - 1
+            heatmap = answer.placement.over(upsample(maps["gradcam"], size, answer.placement.spans), rank)
             maps["guided_gradcam"] = guided_gradcam(maps["guided_backprop"], heatmap)
         if result.gradient is not None:
-            maps["saliency"] = saliency_map(result.gradient)
+            gradient = answer.channels_last(result.gradient)
+            has_channels = answer.placement is None or gradient.ndim > 1 + len(answer.placement.axes)
+            maps["saliency"] = saliency_map(gradient if has_channels else gradient[..., None])
             maps["input_x_gradient"] = pictures * result.gradient
         sampled, completeness_error = self._sampled(answer)
         maps |= sampled
@@ -264,6 +267,7 @@ class Explainer:
             images=pictures,
             completeness_error=completeness_error,
             target=repr(answer.target),
+            placement=answer.placement,
         )
 
     def _sampled(self, answer: Answer) -> tuple[dict[str, np.ndarray], np.ndarray | None]:

@@ -20,7 +20,7 @@ from ..drawing.pixels import Style, displayed, encoded, overlay
 from ..engine.base import Structure
 from ..errors import ArgumentError
 from ..files import replace_whole
-from ..grids import upsample
+from ..grids import Placement, Spans, upsample
 from .methods.names import CAMS, INPUT_MAPS, TITLES
 
 # Maximum length of a target's text; a target may hold a class for each of a thousand samples.
@@ -50,6 +50,8 @@ class Explanation:
         completeness_error: float32 (N,), by how much the sum of integrated gradients differs from what the score gains
             from the baseline to the picture; None without them.
         target: What was explained, as the target is written.
+        placement: Where on the input the maps on the layer's grid lie; None where that is all of it, (H, W, C). Maps
+            have the axes of the input, in its order, also where the model turns or flips its input.
     """
 
     scores: np.ndarray
@@ -61,6 +63,26 @@ class Explanation:
     images: np.ndarray | None = None
     completeness_error: np.ndarray | None = None
     target: str | None = None
+    placement: Placement | None = None
+
+    @property
+    def pictures(self) -> np.ndarray | None:
+        """(N, H, W, C), the explained input, its channels last also where the model takes them first."""
+        return None if self.images is None else self.channels_last(self.images)
+
+    def channels_last(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns what is shaped like the explained input with its channels last."""
+        return inputs if self.placement is None else self.placement.channels_last(inputs)
+
+    def drawn_maps(self) -> dict[str, np.ndarray]:
+        """Returns the maps as they are drawn: those that are shaped like the input with its channels last."""
+        shape = None if self.images is None else self.images.shape
+        return {name: self.channels_last(maps) if maps.shape == shape else maps for name, maps in self.maps.items()}
+
+    @property
+    def spans(self) -> Spans:
+        """Where the maps on the layer's grid lie along each axis of the input, as shares of it; None without them."""
+        return None if self.placement is None else self.placement.spans
 
     @property
     def cam(self) -> np.ndarray | None:
@@ -74,9 +96,19 @@ class Explanation:
 
     @functools.cached_property
     def heatmap(self) -> np.ndarray | None:
-        """float32 (N, H, W), the first map on the layer's grid upsampled bilinearly to the input."""
+        """float32 (N, H, W), the first map on the layer's grid upsampled bilinearly to its place on the input.
+
+        That is all of the input, as in the paper, unless the model crops or pads it: what the model does not look at
+        is zero.
+        """
         cam = self.cam
-        return None if cam is None or self.images is None else upsample(cam, self.images.shape[1 : cam.ndim])
+        return None if cam is None or self.images is None else self.on_input(cam)
+
+    def on_input(self, cam: np.ndarray) -> np.ndarray:
+        """Returns a map on the layer's grid, (N, h, w), upsampled bilinearly to its place on the input, (N, H, W)."""
+        assert self.images is not None
+        placement = self.placement or Placement.whole(cam.ndim - 1)
+        return upsample(cam, placement.size(self.images.shape[1:]), placement.spans)
 
     @property
     def guided_backprop(self) -> np.ndarray | None:
@@ -106,7 +138,7 @@ class Explanation:
                     ", ".join(self.maps),
                     list(CAMS),
                 )
-            drawn.append(overlay(frame.picture, frame.gradcam, frame.vmax, style))
+            drawn.append(overlay(frame.picture, frame.gradcam, frame.vmax, style, frame.spans))
         return np.stack(drawn)
 
     def figure(self, class_names: ClassNames = None, style: Style | None = None) -> Any:
@@ -150,6 +182,7 @@ class Explanation:
         manifest = {
             "layer": self.layer,
             "methods": list(self.maps),
+            "spans": None if self.spans is None else [list(span) for span in self.spans],
             "scores": [float(score) for score in self.scores],
             "classes": None if self.classes is None else [int(number) for number in self.classes],
             "files": sorted(files),
@@ -181,7 +214,7 @@ class Explanation:
             **{
                 field.name: _map_arrays(lambda array: array[index], getattr(self, field.name))
                 for field in fields(self)
-                if field.name not in ("layer", "target")
+                if field.name not in ("layer", "target", "placement")
             },
         )
 
@@ -242,7 +275,7 @@ def frames(explanation: Explanation, class_names: ClassNames = None) -> list[Fra
     if images is None or not drawable(explanation):
         shape = None if images is None else images.shape
         raise ArgumentError("explanation", "be one of pictures, (N, H, W, C), to be drawn", f"shape {shape}")
-    pictures = displayed(np.asarray(images))
+    pictures = displayed(np.asarray(explanation.pictures))
     names = names_by_number(class_names)
     return [_frame(explanation, index, picture, names) for index, picture in enumerate(pictures)]
 
@@ -255,7 +288,8 @@ def drawable(explanation: Explanation) -> bool:
 
 def _frame(explanation: Explanation, index: int, picture: np.ndarray, names: Mapping[int, str]) -> Frame:
     """Builds the frame of one sample, with a caption that says what was predicted and explained."""
-    frame = build_frame({name: maps[index] for name, maps in explanation.maps.items()}, picture)
+    maps = {name: array[index] for name, array in explanation.drawn_maps().items()}
+    frame = build_frame(maps, picture, spans=explanation.spans)
     caption = []
     if explanation.probabilities is not None:
         predicted = int(explanation.probabilities[index].argmax())
@@ -275,6 +309,7 @@ def build_frame(
     caption: Sequence[str] = (),
     short: Sequence[str] = (),
     vmax: float | None = None,
+    spans: Spans = None,
     wrong: bool = False,
 ) -> Frame:
     """Builds a frame, which a panel draws, from the maps of one sample.
@@ -286,6 +321,7 @@ def build_frame(
         caption: Short texts written below.
         short: The caption of a small cell.
         vmax: The value of the first CAM that gets the strongest colour; by default its largest finite value.
+        spans: Where the maps on a layer's grid lie on the picture; by default over all of it.
         wrong: Whether the prediction is wrong.
 
     Example:
@@ -308,6 +344,7 @@ def build_frame(
         cam_variants=cams,
         gradients={TITLES[name]: array for name, array in maps.items() if name in INPUT_MAPS},
         vmax=vmax,
+        spans=spans,
         wrong=wrong,
     )
 

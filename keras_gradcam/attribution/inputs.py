@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.base import InputSpec, Structure
+from ..engine.base import InputSpec, Layout, Structure
 from ..engine.model import declared_inputs
 from ..errors import ArgumentError
+from ..grids import Placement
 
 
 def input_spec_of(images: Structure) -> InputSpec:
@@ -140,8 +141,8 @@ def floating(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.kind == "f" else array.astype(keras.config.floatx())
 
 
-def check_channels_last(model: Any, shape: Sequence[int]) -> None:
-    """Raises ArgumentError for a model with its channels first; warns of an input that looks like it."""
+def check_channels_last(model: Any) -> None:
+    """Raises ArgumentError for a model with its channels first."""
     first = [layer for layer in model._flatten_layers() if getattr(layer, "data_format", None) == "channels_first"]
     if first:
         raise ArgumentError(
@@ -150,6 +151,13 @@ def check_channels_last(model: Any, shape: Sequence[int]) -> None:
             f"layer {first[0].name!r} with data_format='channels_first'",
             "the same model built with data_format='channels_last'",
         )
+
+
+def warn_about_channels(shape: Sequence[int], layouts: Sequence[Layout | None]) -> None:
+    """Warns of an input that looks as if its channels came first where nothing shows how the model reads it."""
+    placements = [layout.placement for layout in layouts if layout is not None]
+    if any(isinstance(placement, Placement) and 0 not in placement.axes for placement in placements):
+        return  # the model turns its input itself
     if len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) > 4:
         warnings.warn(
             f"The input of shape {tuple(shape)} looks as if its channels came first; it is read as (H, W, C), and maps "

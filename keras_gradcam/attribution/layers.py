@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any, Union
@@ -80,8 +81,8 @@ def choose_layer(
     """Chooses the feature map that is explained among all layer calls of a forward pass.
 
     Without a ``layer`` it is the last one with spatial extent, in the order of execution, that the score depends on,
-    wherever it is nested. Pooling only thins out the map before it and the model's own output is no feature, so both
-    are passed over.
+    wherever it is nested. Pooling only thins out the map before it, a permutation only turns it, and the model's own
+    output is no feature, so these are passed over; so is what comes before the first layer with weights.
 
     Args:
         model: The model the calls belong to.
@@ -100,7 +101,8 @@ def choose_layer(
     if layer is None:
         if layer_call is not None:
             raise ArgumentError("layer_call", "come with `layer`", f"layer=None, layer_call={layer_call!r}")
-        return _last_feature_map([layer_output for layer_output in maps if _sees(layer_output, explained)], shape)
+        own = [layer_output for layer_output in _learned(layer_outputs) if _sees(layer_output, explained)]
+        return _last_feature_map([layer_output for layer_output in own if layer_output in maps], layer_outputs, shape)
     named = {id(named_layer) for named_layer in _find(model, layer, maps)}
     calls = [layer_output for layer_output in layer_outputs if id(layer_output.layer) in named]
     if not calls:
@@ -123,7 +125,11 @@ def choose_layer(
             f"0 to {len(calls) - 1}, or -{len(calls)} to -1 from the end",
         )
     if chosen not in maps:
-        raise _not_found(f"{described(layer)}, whose output of shape {chosen.info.output_shape} has none", layer, maps)
+        received = f"{described(layer)}, whose output of shape {chosen.info.output_shape} has none"
+        axes = len(chosen.info.output_shape) - 2
+        if axes > 0 and axes not in (len(shape) - 1, len(shape)):
+            received = f"{received[:-9]} has {axes} spatial axes where the input of shape {tuple(shape)} has others"
+        raise _not_found(received, layer, maps, _ways_out(layer_outputs, shape))
     return chosen
 
 
@@ -142,6 +148,12 @@ def _sees(layer_output: LayerOutput, explained: int) -> bool:
     return not layer_output.inputs or explained in layer_output.inputs
 
 
+def _learned(layer_outputs: Sequence[LayerOutput]) -> list[LayerOutput]:
+    """Returns the calls from the first layer with weights on: what comes before is the input itself, laid out anew."""
+    learned = itertools.dropwhile(lambda layer_output: not getattr(layer_output.layer, "weights", ()), layer_outputs)
+    return list(learned) or list(layer_outputs)
+
+
 def _feature_maps(layer_outputs: Sequence[LayerOutput], shape: Sequence[int]) -> list[LayerOutput]:
     """Returns the calls whose outputs are feature maps over the input."""
     # Within attention, the axes of what looks like a map are heads and tokens: (batch, tokens, heads, ...).
@@ -157,10 +169,6 @@ def _feature_maps(layer_outputs: Sequence[LayerOutput], shape: Sequence[int]) ->
             continue
         if len(extents) == 2 and layer_output.info.path.startswith(attentions):
             continue
-        if layer_output.info.layer_type == "Permute" and sorted(layer_output.layer.dims) != list(
-            layer_output.layer.dims
-        ):
-            continue  # a map with rows for columns
         if len(shape) == 3 and len(extents) == 1:
             counts.add(extents[0])
         elif counts.intersection(extents) and not _in_proportion(extents, shape):
@@ -174,7 +182,9 @@ def _in_proportion(extents: Sequence[int | None], size: Sequence[int]) -> bool:
     return tall is None or broad is None or tall * size[1] == broad * size[0]
 
 
-def _last_feature_map(maps: Sequence[LayerOutput], shape: Sequence[int]) -> LayerOutput:
+def _last_feature_map(
+    maps: Sequence[LayerOutput], layer_outputs: Sequence[LayerOutput], shape: Sequence[int]
+) -> LayerOutput:
     """Chooses the last feature map that influences the score, without tokens."""
     # A nested model and its last layer return the very same tensor, and so does a layer that does nothing at
     # inference (dropout): the first to return a tensor is the layer that computed it.
@@ -184,8 +194,12 @@ def _last_feature_map(maps: Sequence[LayerOutput], shape: Sequence[int]) -> Laye
         if layer_output.influences_score and len(layer_output.info.output_shape) > len(shape):
             first_with_output.setdefault(id(layer_output.output), layer_output)
     inner = [layer_output for layer_output in first_with_output.values() if not layer_output.is_model_output]
-    unpooled = [layer_output for layer_output in inner if "Pooling" not in layer_output.info.layer_type]
-    for choice in (unpooled, inner):
+    computed = [
+        layer_output
+        for layer_output in inner
+        if "Pooling" not in layer_output.info.layer_type and layer_output.info.layer_type != "Permute"
+    ]
+    for choice in (computed, inner):
         if choice:
             return choice[-1]
     tokens = token_outputs(maps, shape)
@@ -194,9 +208,25 @@ def _last_feature_map(maps: Sequence[LayerOutput], shape: Sequence[int]) -> Laye
         "layer",
         "be named for a model in which no layer's output has the spatial axes of the input and influences the target",
         f"None, for an input of shape {tuple(shape)}",
-        _listed(candidates),
+        (_listed(candidates) if candidates else []) + _ways_out(layer_outputs, shape) or "none",
         values=candidates[:_MAX_LISTED],
     )
+
+
+def _ways_out(layer_outputs: Sequence[LayerOutput], shape: Sequence[int]) -> list[str]:
+    """Returns what to do about a model whose feature maps have other spatial axes than its input."""
+    ways = []
+    extents = [layer_output.info.output_shape[1:-1] for layer_output in layer_outputs]
+    if any(2 <= len(extent) < len(shape) - 1 for extent in extents):
+        ways.append("a model with keras.layers.TimeDistributed around each layer that is applied to frames")
+    for layer_output, extent in zip(layer_outputs, extents, strict=True):
+        if len(extent) > max(len(shape) - 1, 1) and "/" not in layer_output.info.path:
+            ways.append(
+                "a model of what comes after the layer that makes pictures of the input, "
+                f"keras.Model(model.get_layer({layer_output.info.path!r}).output, model.output)"
+            )
+            break
+    return ways
 
 
 def _find(model: Any, layer: LayerLike, maps: Sequence[LayerOutput]) -> list[Any]:
@@ -233,7 +263,9 @@ def described(layer: LayerLike) -> str:
     return repr(layer) if isinstance(layer, str) else f"{type(layer).__name__} {getattr(layer, 'name', layer)!r}"
 
 
-def _not_found(received: str, layer: LayerLike, maps: Sequence[LayerOutput]) -> ArgumentError:
+def _not_found(
+    received: str, layer: LayerLike, maps: Sequence[LayerOutput], ways_out: Sequence[str] = ()
+) -> ArgumentError:
     """Returns an error that proposes the layers with the nearest names, or the last ones where none is near."""
     paths = list(dict.fromkeys(layer_output.info.path for layer_output in maps))
     name = layer if isinstance(layer, str) else getattr(layer, "name", "")
@@ -243,9 +275,9 @@ def _not_found(received: str, layer: LayerLike, maps: Sequence[LayerOutput]) -> 
     candidates = near or paths[-5:]
     return ArgumentError(
         "layer",
-        "name a layer of the model whose output has spatial extent",
+        "name a layer of the model whose output has the spatial axes of the input",
         received,
-        _listed(candidates),
+        [*(_listed(candidates) if candidates or not ways_out else []), *ways_out],
         values=candidates[:_MAX_LISTED],
     )
 

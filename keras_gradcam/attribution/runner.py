@@ -16,6 +16,7 @@ from ..engine.base import (
     GuidedCoverage,
     InputSpec,
     LayerOutput,
+    Layout,
     Outputs,
     Program,
     Request,
@@ -24,11 +25,13 @@ from ..engine.base import (
 )
 from ..engine.model import declared_inputs
 from ..errors import ArgumentError
+from ..grids import Placement
 from .explanation import joined
-from .inputs import check_channels_last, explained_input, flattened, floating, standardized
+from .inputs import check_channels_last, explained_input, flattened, floating, standardized, warn_about_channels
 from .layers import LayerLike, check_layer_sees, choose_layer, sampled_calls
 from .methods.formulas import CAM_FORMULAS
 from .methods.names import CAMS
+from .placement import confirm_placements, is_plain, placement_of
 from .targets.base import Target
 from .targets.embeddings import Norm
 from .tokens import tokens_after, warn_about_tokens
@@ -52,6 +55,7 @@ class Answer:
         layer: Path of the explained layer, or None.
         inputs: The model's inputs in flat order.
         input_spec: Their shapes and dtypes.
+        placement: Where the maps of the layer lie on the explained input, or None.
     """
 
     target: Target
@@ -61,11 +65,16 @@ class Answer:
     layer: str | None
     inputs: Sequence[np.ndarray]
     input_spec: InputSpec
+    placement: Placement | None = None
 
     @property
     def pictures(self) -> np.ndarray:
         """The explained input, (N, H, W, C)."""
         return self.inputs[self.request.explained_input]
+
+    def channels_last(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns what is shaped like the explained input with its channels last, where the model turns it itself."""
+        return inputs if self.placement is None else self.placement.channels_last(inputs)
 
 
 class Runner:
@@ -134,7 +143,10 @@ class Runner:
         target = self.target.on_same_output(Norm())
 
         def cut() -> Split:
-            halves = self.engine.split(self.model, input_spec, self._request(input_spec, target, ()))
+            request = self._request(input_spec, target, ())
+            halves = self.engine.split(self.model, input_spec, request)
+            if not is_plain(halves.layout):  # the program checks where the cells lie
+                self._program(input_spec, [replace(request, cams={"gradcam": CAM_FORMULAS["gradcam"]})], [self.layer])
             self._warn_about_tokens(input_spec)
             return halves
 
@@ -190,14 +202,15 @@ class Runner:
             Answer(
                 target=target,
                 request=request,
-                result=result,
+                result=_turned(result, layout),
                 outputs=replace(program.outputs, predictions=result.predictions),
                 layer=None if layer is None else layer.path,
                 inputs=inputs,
                 input_spec=input_spec,
+                placement=None if layout is None else placement_of(layout).oriented(),
             )
-            for (target, _), request, layer, result in zip(
-                questions, requests, program.layers, self._run(program, inputs, arguments), strict=True
+            for (target, _), request, layer, layout, result in zip(
+                questions, requests, program.layers, program.layouts, self._run(program, inputs, arguments), strict=True
             )
         ]
 
@@ -286,8 +299,11 @@ class Runner:
         """Returns one program for all requests, which share its forward pass; checks that targets fit the model."""
 
         def trace() -> Program:
-            check_channels_last(self.model, input_spec.leaves[requests[0].explained_input][0])
+            explained = requests[0].explained_input
+            check_channels_last(self.model)
             program = self.engine.trace(self.model, input_spec, requests)
+            confirm_placements(program, input_spec, explained)
+            warn_about_channels(input_spec.leaves[explained][0], program.layouts)
             if any(request.guided_backprop for request in requests):
                 warn_about_guided_coverage(program.guided_coverage)
             self._warn_about_tokens(input_spec)
@@ -314,6 +330,14 @@ class Runner:
             ForwardResult(**{name: joined([getattr(result, name) for result in results]) for name in names})
             for results in zip(*batches, strict=True)
         ]
+
+
+def _turned(result: ForwardResult, layout: Layout | None) -> ForwardResult:
+    """Returns the result with the axes and cells of its CAMs in the order of the input."""
+    if layout is None or not result.cams:
+        return result
+    turned = placement_of(layout).turned
+    return replace(result, cams={name: turned(maps) for name, maps in result.cams.items()})
 
 
 class CompiledCache:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..grids import Spans
 from .canvas import FAINT, INK, LINE, WRONG, Canvas, flowed, labelled, shortened
 from .pixels import Style, cell_size, overlay, relief, resized
 
@@ -32,6 +33,7 @@ class Frame:
         cam_variants: Title to further maps on a grid, (h, w).
         gradients: Title to maps at the size of the input, (H', W', C) and signed or (H', W').
         vmax: The value of ``gradcam`` that is drawn with the strongest colour.
+        spans: Where these maps lie on the picture, as :func:`keras_gradcam.grids.upsample` takes it.
         wrong: Whether to mark the picture in red, as one with a wrong prediction.
         partner: The picture that this one is compared with, or None.
     """
@@ -44,6 +46,7 @@ class Frame:
     cam_variants: Mapping[str, np.ndarray] = field(default_factory=dict)
     gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
     vmax: float = 0.0
+    spans: Spans = None
     wrong: bool = False
     partner: Frame | None = None
 
@@ -51,7 +54,7 @@ class Frame:
 def gradcam_cell(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
     """Draws the overlay of a frame at ``size``, with a note if the map is zero or not finite."""
     assert frame.gradcam is not None
-    picture = overlay(resized(frame.picture, size), frame.gradcam, frame.vmax, style)
+    picture = overlay(resized(frame.picture, size), frame.gradcam, frame.vmax, style, frame.spans)
     if not np.isfinite(frame.gradcam).all():
         return labelled(picture, "map is not finite")
     return picture if frame.gradcam.any() else labelled(picture, "map is zero")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ArgumentError
-from ..grids import upsample
+from ..grids import Spans, upsample
 from .colormaps import color_table
 
 #: The opacity of a map where it is strongest.
@@ -94,7 +94,9 @@ def displayed(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(pictures, (*pictures.shape[:-1], 3)))
 
 
-def colored(gradcam: np.ndarray, vmax: float, size: tuple[int, int], style: Style) -> tuple[np.ndarray, np.ndarray]:
+def colored(
+    gradcam: np.ndarray, vmax: float, size: tuple[int, int], style: Style, spans: Spans = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Colors a map.
 
     Args:
@@ -102,17 +104,22 @@ def colored(gradcam: np.ndarray, vmax: float, size: tuple[int, int], style: Styl
         vmax: The value drawn with the strongest colour.
         size: Height and width to upsample to.
         style: Colormap.
+        spans: Where the map lies on the picture, as :func:`keras_gradcam.grids.upsample` takes it.
 
     Returns:
         float (H, W), the map as a share of ``vmax`` from 0 to 1; and uint8 (H, W, 3), its colours.
     """
-    share = upsample(np.nan_to_num(gradcam.astype(np.float64))[None], size)[0] / (vmax if vmax > 0 else 1.0)
+    share = upsample(np.nan_to_num(gradcam.astype(np.float64))[None], size, spans)[0] / (vmax if vmax > 0 else 1.0)
     share = np.clip(share, 0, 1)
     return share, color_table(style.colormap)[np.rint(share * 255).astype(np.uint8)]
 
 
 def overlay(
-    picture: np.ndarray, gradcam: np.ndarray, vmax: float | None = None, style: Style | None = None
+    picture: np.ndarray,
+    gradcam: np.ndarray,
+    vmax: float | None = None,
+    style: Style | None = None,
+    spans: Spans = None,
 ) -> np.ndarray:
     """Lays a Grad-CAM map on a picture; where the map is low the picture keeps its own colours.
 
@@ -123,6 +130,7 @@ def overlay(
         gradcam: (h, w) raw map on any grid.
         vmax: The value drawn with the strongest colour; by default the map's own maximum.
         style: Colormap.
+        spans: From where to where the map lies along height and width, as shares of them; by default over all.
 
     Returns:
         uint8 (H, W, 3).
@@ -134,7 +142,7 @@ def overlay(
         True
     """
     vmax = float(np.nanmax(gradcam, initial=0)) if vmax is None else vmax
-    share, colors = colored(gradcam, vmax, picture.shape[:2], style or Style())
+    share, colors = colored(gradcam, vmax, picture.shape[:2], style or Style(), spans)
     opacity = _OPACITY * share[..., None]
     return np.rint(picture * (1 - opacity) + colors * opacity).astype(np.uint8)
 

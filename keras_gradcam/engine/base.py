@@ -46,6 +46,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..grids import Placement
 from .boxes import Lines
 
 #: A tensor of whichever backend runs the model.
@@ -233,12 +234,27 @@ class Lost:
     """Says that it is not known where on the input the cells of a map lie.
 
     Attributes:
-        operation: What they were lost at, in the backend's words.
+        reason: Why not, in a few words.
         layer: Path of the first layer whose output has lost them; empty if no layer's has.
     """
 
-    operation: str
+    reason: str
     layer: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the cells of a map lie in a layer's output, and where they lie on the input.
+
+    Attributes:
+        grid: Extents of the map.
+        placement: Where on the input; Lost where that is not known.
+        first: The first token of the map, where the output is tokens (N, tokens, channels).
+    """
+
+    grid: tuple[int, ...]
+    placement: Placement | Lost
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -292,6 +308,8 @@ class Program(Protocol):
     outputs: Outputs
     #: What the guided rule reached.
     guided_coverage: GuidedCoverage
+    #: How the map of each request lies in its layer's output and on the explained input; None for one without a map.
+    layouts: tuple[Layout | None, ...]
 
     def __call__(self, inputs: Sequence[np.ndarray], arguments: Sequence[Sequence[np.ndarray]]) -> list[ForwardResult]:
         """Runs the model and answers each request.
@@ -307,14 +325,28 @@ class Program(Protocol):
             ArgumentError: If target or layer give anything but one score and one map for each of the N samples.
         """
 
+    def cell_gradients(self, request: int, inputs: Sequence[np.ndarray], cells: np.ndarray) -> np.ndarray:
+        """Differentiates single cells of a map, their channels added up, with respect to the explained input.
+
+        Only for a request whose map does not lie over the whole input as it is, or of which that is not known.
+
+        Args:
+            request: Position of the request.
+            inputs: The model's inputs in flat order, one row each.
+            cells: int (M, axes), their positions on the layer's grid.
+
+        Returns:
+            float32 (M, *shape of the explained input).
+        """
+
 
 class Split(Protocol):
     """A traced model cut in two at the output of a layer; both halves read the current weights."""
 
     #: The layer.
     layer: LayerCall
-    #: The grid on which the layer's last tokens lie; empty where its output is a feature map by itself.
-    grid: tuple[int, ...]
+    #: How the cells lie in the layer's output, and where on the explained input.
+    layout: Layout
 
     def body(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the layer's output as it is (tokens stay tokens), float32, and what :meth:`head` makes of it."""

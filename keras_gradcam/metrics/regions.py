@@ -10,7 +10,10 @@ import numpy as np
 
 from ..attribution.explanation import Explanation
 from ..errors import ArgumentError
+from ..grids import Spans, cell_edges
 from .statistics import PerSample, flattened, has_mass, informative, maps_of, shares, where_present
+
+_WHOLE = ((0.0, 1.0), (0.0, 1.0))
 
 #: A region of the input: a box (x0, y0, x1, y1) in pixels, upper bounds exclusive, or a mask (H, W).
 Region = Union[Sequence[float], np.ndarray]
@@ -20,6 +23,7 @@ def mass_inside(
     maps: Explanation | Any,
     regions: Sequence[Region] | Region,
     input_size: Sequence[int] | None = None,
+    spans: Spans = None,
 ) -> Any:
     """Measures the share of each map's mass inside a region; a cell counts by the share of its area that is inside.
 
@@ -31,6 +35,8 @@ def mass_inside(
         regions: One box (x0, y0, x1, y1) in input pixels, upper bounds exclusive, or one mask (H, W) per sample; for a
             single map one region.
         input_size: Height and width of the input for maps on a coarser grid; by default that of the maps.
+        spans: Where such maps lie on the input, see :class:`keras_gradcam.grids.Placement`; by default over all of it.
+            An explanation knows its own.
 
     Returns:
         A share from 0 to 1 (best) per sample, as :class:`~keras_gradcam.metrics.PerSample`; a float for a single map.
@@ -50,10 +56,10 @@ def mass_inside(
     Source: Wang et al., Score-CAM, CVPR workshops 2020, https://arxiv.org/abs/1910.01279.
     """
     if not _is_single(maps):
-        stack, masks = _with_masks(maps, regions, input_size)
-        return PerSample(np.array([_share_inside(a, mask) for a, mask in zip(stack, masks, strict=True)]))
+        stack, masks, spans = _with_masks(maps, regions, input_size, spans)
+        return PerSample(np.array([_share_inside(a, mask, spans) for a, mask in zip(stack, masks, strict=True)]))
     stack, size = maps_of(np.asarray(maps)[None], input_size)
-    return _share_inside(stack[0], region_mask(regions, size))  # type: ignore[arg-type]
+    return _share_inside(stack[0], region_mask(regions, size), spans)  # type: ignore[arg-type]
 
 
 def pointing_game(
@@ -61,6 +67,7 @@ def pointing_game(
     regions: Sequence[Region] | Region,
     input_size: Sequence[int] | None = None,
     tolerance: float = 15,
+    spans: Spans = None,
 ) -> Any:
     """Scores the pointing game: whether the maximum of each map lies in its region or close to it.
 
@@ -75,6 +82,7 @@ def pointing_game(
             single map one region.
         input_size: Height and width of the input for maps on a coarser grid; by default that of the maps.
         tolerance: Largest distance in input pixels; 15 in the paper, for pictures of some 300 to 500 pixels.
+        spans: Where such maps lie on the input, as for :func:`mass_inside`.
 
     Returns:
         1.0 or 0.0 per sample, as :class:`~keras_gradcam.metrics.PerSample`; a float for a single map. Missing (NaN)
@@ -97,10 +105,10 @@ def pointing_game(
     if isinstance(tolerance, bool) or not tolerance >= 0:
         raise ArgumentError("tolerance", "be a number of pixels >= 0", repr(tolerance))
     if not _is_single(maps):
-        stack, masks = _with_masks(maps, regions, input_size)
-        return PerSample(np.array([_hit(a, mask, tolerance) for a, mask in zip(stack, masks, strict=True)]))
+        stack, masks, spans = _with_masks(maps, regions, input_size, spans)
+        return PerSample(np.array([_hit(a, mask, tolerance, spans) for a, mask in zip(stack, masks, strict=True)]))
     stack, size = maps_of(np.asarray(maps)[None], input_size)
-    return _hit(stack[0], region_mask(regions, size), tolerance)  # type: ignore[arg-type]
+    return _hit(stack[0], region_mask(regions, size), tolerance, spans)  # type: ignore[arg-type]
 
 
 def region_mask(region: Region, input_size: Sequence[int]) -> np.ndarray:
@@ -164,25 +172,32 @@ def _is_single(maps: Explanation | Any) -> bool:
 
 
 def _with_masks(
-    maps: Explanation | np.ndarray, regions: Any, input_size: Sequence[int] | None
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Returns the maps of N samples on their own grid, and the mask of the region of each."""
+    maps: Explanation | np.ndarray, regions: Any, input_size: Sequence[int] | None, spans: Spans
+) -> tuple[np.ndarray, list[np.ndarray], Spans]:
+    """Returns the maps of N samples on their own grid, the mask of the region of each, and where the maps lie."""
     stack, size = maps_of(maps, input_size, coarse=True)
-    return stack, region_masks(regions, len(stack), size)
+    if isinstance(maps, Explanation):
+        spans = maps.spans
+    return stack, region_masks(regions, len(stack), size), spans
 
 
-def _share_inside(a: np.ndarray, mask: np.ndarray) -> float:
+def _share_inside(a: np.ndarray, mask: np.ndarray, spans: Spans) -> float:
     """Returns the share of one map's mass inside a mask; see :func:`mass_inside`."""
-    height, width = a.shape
-    inside = _cell_areas(height, mask.shape[0]) @ mask @ _cell_areas(width, mask.shape[1]).T
+    down, across = (
+        _cell_areas(cell_edges(*ends), ends[1]) for ends in zip(a.shape, mask.shape, spans or _WHOLE, strict=True)
+    )
+    inside = down @ mask @ across.T
     value = (shares(flattened(a)) * inside.ravel()).sum()
     return where_present(np.clip(value, 0, 1), has_mass(flattened(a)))
 
 
-def _hit(a: np.ndarray, mask: np.ndarray, tolerance: float) -> float:
+def _hit(a: np.ndarray, mask: np.ndarray, tolerance: float, spans: Spans) -> float:
     """Returns whether the strongest cell of one map lies in or near a mask, 1.0 or 0.0; see :func:`pointing_game`."""
-    row, column = divmod(int(np.where(np.isfinite(a), a, -np.inf).argmax()), a.shape[1])
-    y, x = (row + 0.5) * mask.shape[0] / a.shape[0], (column + 0.5) * mask.shape[1] / a.shape[1]
+    cell = divmod(int(np.where(np.isfinite(a), a, -np.inf).argmax()), a.shape[1])
+    y, x = (
+        cell_edges(cells, extent, span)[index : index + 2].mean()
+        for index, cells, extent, span in zip(cell, a.shape, mask.shape, spans or _WHOLE, strict=True)
+    )
     rows, columns = np.nonzero(mask)
     # A pixel covers [i, i + 1): the distance to it is zero inside.
     dy = np.maximum(np.maximum(rows - y, y - rows - 1), 0)
@@ -190,9 +205,8 @@ def _hit(a: np.ndarray, mask: np.ndarray, tolerance: float) -> float:
     return where_present(float(np.hypot(dy, dx).min(initial=np.inf) <= tolerance), informative(a))
 
 
-def _cell_areas(cells: int, pixels: int) -> np.ndarray:
+def _cell_areas(edges: np.ndarray, pixels: int) -> np.ndarray:
     """Returns which share of a cell each pixel covers, (cells, pixels)."""
-    edges = np.linspace(0, pixels, cells + 1)
     lower, upper = edges[:-1, None], edges[1:, None]
     pixel = np.arange(pixels)
-    return np.clip(np.minimum(upper, pixel + 1) - np.maximum(lower, pixel), 0, None) / (pixels / cells)
+    return np.clip(np.minimum(upper, pixel + 1) - np.maximum(lower, pixel), 0, None) / (upper - lower)

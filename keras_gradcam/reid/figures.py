@@ -10,6 +10,7 @@ from ..drawing.canvas import FAINT, INK, LINE, RIGHT, WRONG, Canvas, shortened
 from ..drawing.panels import Frame, gradcam_cell
 from ..drawing.pixels import Style, cell_size, displayed
 from ..errors import ArgumentError
+from ..grids import Spans, cell_edges
 from .ranking import RankList
 from .similarity import SimilarityMaps
 
@@ -65,7 +66,7 @@ def _draw_list(canvas: Canvas, row: RankList, y: int, size: tuple[int, int], sty
         (query,), pictures = displayed(row.query[None]), list(displayed(row.pictures))
     below = y + LINE + size[0] + 2
     canvas.text(_MARGIN, y, shortened(f"query {row.index}", size[1]), FAINT)
-    canvas.paste(_overlay(query, row.query_map, _vmax(row.query_map), size, style), y + LINE, _MARGIN)
+    canvas.paste(_overlay(query, row.query_map, _vmax(row.query_map), size, style, row.spans), y + LINE, _MARGIN)
     canvas.text(_MARGIN, below, shortened(f"id {row.identity}", size[1]))
     canvas.text(_MARGIN, below + LINE, shortened(_FORMS[row.form], size[1] + _APART - _GAP), FAINT)
     vmax = _vmax(row.maps)
@@ -73,7 +74,7 @@ def _draw_list(canvas: Canvas, row: RankList, y: int, size: tuple[int, int], sty
         x = _MARGIN + size[1] + _APART + rank * (size[1] + _GAP)
         color = RIGHT if row.correct[rank] else WRONG
         canvas.text(x, y, f"{rank + 1}", FAINT)
-        canvas.paste(_overlay(picture, row.maps[rank], vmax, size, style), y + LINE, x)
+        canvas.paste(_overlay(picture, row.maps[rank], vmax, size, style, row.spans), y + LINE, x)
         canvas.border(color, (y + LINE, x, *size))
         for line, text in enumerate((f"id {row.identities[rank]}", _score(row, rank))):
             canvas.text(x, below + LINE * line, shortened(text, size[1]), color)
@@ -127,14 +128,17 @@ def _draw_pair(
     vmax = _vmax(np.concatenate([map_a.ravel(), map_b.ravel()]))
     left, right, top = _MARGIN, _MARGIN + sizes[0][1] + _BETWEEN, y + LINE
     canvas.text(left, y, f"similarity {maps.similarity[0]:.3f}")
-    canvas.paste(_overlay(pictures[0], map_a, vmax, sizes[0], style), top, left)
-    canvas.paste(_overlay(pictures[1], map_b, vmax, sizes[1], style), top, right)
+    canvas.paste(_overlay(pictures[0], map_a, vmax, sizes[0], style, maps.spans_a), top, left)
+    canvas.paste(_overlay(pictures[1], map_b, vmax, sizes[1], style, maps.spans_b), top, right)
     if maps.matrix is None:
         return
     (matches,) = maps.matches(count, once=True)
     strongest = matches[0][2] if matches else 1.0
     ends = [
-        (_centre(cell_a, map_a.shape, sizes[0], (top, left)), _centre(cell_b, map_b.shape, sizes[1], (top, right)))
+        (
+            _centre(cell_a, map_a.shape, sizes[0], (top, left), maps.spans_a),
+            _centre(cell_b, map_b.shape, sizes[1], (top, right), maps.spans_b),
+        )
         for cell_a, cell_b, _ in matches
     ]
     edges = left + sizes[0][1], right
@@ -148,8 +152,10 @@ def _draw_pair(
     canvas.text(left, top + max(size[0] for size in sizes) + 2, summary, INK)
 
 
-def _overlay(picture: np.ndarray, cam: np.ndarray, vmax: float, size: tuple[int, int], style: Style) -> np.ndarray:
-    return gradcam_cell(Frame(picture, gradcam=cam, vmax=vmax), size, style)
+def _overlay(
+    picture: np.ndarray, cam: np.ndarray, vmax: float, size: tuple[int, int], style: Style, spans: Spans
+) -> np.ndarray:
+    return gradcam_cell(Frame(picture, gradcam=cam, vmax=vmax, spans=spans), size, style)
 
 
 def _vmax(maps: np.ndarray) -> float:
@@ -190,8 +196,11 @@ def _height(start: tuple[float, float], end: tuple[float, float], x: float) -> f
 
 
 def _centre(
-    cell: tuple[int, int], grid: Sequence[int], size: tuple[int, int], corner: tuple[int, int]
+    cell: tuple[int, int], grid: Sequence[int], size: tuple[int, int], corner: tuple[int, int], spans: Spans
 ) -> tuple[float, float]:
     """Returns the middle of a cell, (x, y) on the canvas."""
-    y, x = ((index + 0.5) * extent / cells for index, extent, cells in zip(cell, size, grid, strict=True))
+    y, x = (
+        cell_edges(cells, extent, span)[index : index + 2].mean()
+        for index, cells, extent, span in zip(cell, grid, size, spans or ((0.0, 1.0), (0.0, 1.0)), strict=True)
+    )
     return corner[1] + x, corner[0] + y

@@ -10,12 +10,13 @@ import numpy as np
 from ..attribution.explainer import Explainer
 from ..attribution.targets.embeddings import Distance, Similarity
 from ..errors import ArgumentError
+from ..grids import Spans
 from .embeddings import EmbeddedSet
 from .ranking import Ranking, RankList
 from .similarity import parts
 
 # The map of a query, and the maps of the pictures of its list.
-_Maps = tuple[np.ndarray, np.ndarray]
+_Maps = tuple[np.ndarray, np.ndarray, Spans]
 
 
 def explained_lists(
@@ -61,6 +62,7 @@ def explained_lists(
                 identities=gallery.identities[indices],
                 form="exact" if is_exact else "gradient",
                 metric=metric,
+                spans=maps[2],
             )
         )
     return tuple(explained)
@@ -76,7 +78,7 @@ def _exact(explainer: Explainer, query: np.ndarray, pictures: np.ndarray) -> _Ma
     lengths = np.linalg.norm(f) * np.linalg.norm(g, axis=1)
     lengths = np.where(lengths > 0, lengths, 1)
     maps = of_pictures.cells @ f / lengths[:, None, None]
-    return (of_query.cells[0] @ g[0] / lengths[0]).astype(np.float32), maps.astype(np.float32)
+    return (of_query.cells[0] @ g[0] / lengths[0]).astype(np.float32), maps.astype(np.float32), of_pictures.spans
 
 
 def _gradient(explainer: Explainer, query: np.ndarray, pictures: np.ndarray, metric: str) -> _Maps:
@@ -89,4 +91,4 @@ def _gradient(explainer: Explainer, query: np.ndarray, pictures: np.ndarray, met
         raise ArgumentError(
             "model", "be an Explainer that computes 'gradcam' or a variant of it", f"methods={explainer.methods}"
         )
-    return of_query.cam[0], of_pictures.cam
+    return of_query.cam[0], of_pictures.cam, of_pictures.spans

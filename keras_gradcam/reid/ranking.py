@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..grids import Spans
 from .embeddings import EmbeddedSet
 
 # The identity of gallery pictures that are never counted, neither right nor wrong (Market-1501's "-1").
@@ -31,6 +32,7 @@ class RankList:
         form: "exact" if the maps sum to the cosine similarity, "gradient" if they are Grad-CAM of the score; see
             :func:`keras_gradcam.reid.similarity_maps`.
         metric: "cosine" or "euclidean".
+        spans: Where the maps lie on the pictures, see :class:`keras_gradcam.grids.Placement`; None over all of them.
     """
 
     index: int
@@ -43,6 +45,7 @@ class RankList:
     identities: np.ndarray
     form: str
     metric: str = "cosine"
+    spans: Spans = None
 
     @property
     def correct(self) -> np.ndarray:

@@ -11,9 +11,11 @@ from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.explanation import warn_about_infinities
 from ..attribution.inputs import standardized
 from ..attribution.layers import LayerLike
+from ..attribution.placement import placement_of
 from ..attribution.targets.embeddings import SelfSimilarity, Similarity
 from ..engine.base import Split, Structure
 from ..errors import ArgumentError, check_whole_number
+from ..grids import Spans
 
 # The most numbers of masked feature maps that go through the head at a time.
 _MAX_NUMBERS = 8_000_000
@@ -33,6 +35,8 @@ class SimilarityMaps:
         map_b: float32 (N, h', w'), the same for the second picture.
         matrix: float32 (N, h, w, h', w'), what each pair of cells adds; None in the gradient form.
         layer: Path of the layer whose cells these are.
+        spans_a: Where the cells lie on the first picture, see :class:`keras_gradcam.grids.Placement`; None over all.
+        spans_b: The same for the second picture.
     """
 
     similarity: np.ndarray
@@ -40,6 +44,8 @@ class SimilarityMaps:
     map_b: np.ndarray
     matrix: np.ndarray | None
     layer: str | None
+    spans_a: Spans = None
+    spans_b: Spans = None
 
     def __len__(self) -> int:
         return len(self.similarity)
@@ -54,6 +60,8 @@ class SimilarityMaps:
             self.map_b[index],
             None if self.matrix is None else self.matrix[index],
             self.layer,
+            self.spans_a,
+            self.spans_b,
         )
 
     def __repr__(self) -> str:
@@ -185,11 +193,13 @@ class Parts:
         cells: float64 (N, h, w, D); over the cells they sum to the embedding.
         embeddings: float64 (N, D), before a final L2 normalisation.
         layer: Path of the layer whose cells these are.
+        spans: Where the cells lie on the picture.
     """
 
     cells: np.ndarray
     embeddings: np.ndarray
     layer: str
+    spans: Spans = None
 
 
 def parts(explainer: Explainer, images: Structure) -> Parts:
@@ -208,7 +218,13 @@ def parts(explainer: Explainer, images: Structure) -> Parts:
         features, vectors = split.body([array[start : start + size] for array in flat])
         cells.append(_contributions(split, features, vectors, _compute_dtypes(explainer.model)))
         embeddings.append(vectors.reshape(len(vectors), -1).astype(np.float64))
-    return Parts(np.concatenate(cells), np.concatenate(embeddings), split.layer.path)
+    placement = placement_of(split.layout)
+    return Parts(
+        placement.turned(np.concatenate(cells)),
+        np.concatenate(embeddings),
+        split.layer.path,
+        placement.oriented().spans,
+    )
 
 
 def _contributions(split: Split, features: np.ndarray, embeddings: np.ndarray, dtypes: set[str]) -> np.ndarray:
@@ -216,19 +232,18 @@ def _contributions(split: Split, features: np.ndarray, embeddings: np.ndarray, d
 
     The embedding with all cells but one at zero, less the embedding of a feature map of zeros, which is the constant.
     """
-    grid = split.grid or features.shape[1:-1]
-    count, shape = int(np.prod(grid)), features.shape[1:]
-    # Before the grid's tokens others may stand (a class token), which belong to no cell.
+    grid, first, shape = split.layout.grid, split.layout.first, features.shape[1:]
+    count = int(np.prod(grid))
+    # Before and after the grid's tokens others may stand (a class token), which belong to no cell.
     tokens = features.reshape(len(features), -1, features.shape[-1])
-    first = tokens.shape[1] - count
     constant = split.head(np.zeros((1, *shape), np.float32)).reshape(-1).astype(np.float64)
     step = max(1, _MAX_NUMBERS // tokens[0].size)
     # In bfloat16 what one cell adds to the constant would be lost to rounding, were it not made stronger.
     gain = count if "bfloat16" in dtypes else 1
     contributions = np.empty((len(features), count, constant.size))
     for number, sample in enumerate(tokens):
-        for start in range(first, len(sample), step):
-            cells = np.arange(start, min(start + step, len(sample)))
+        for start in range(first, first + count, step):
+            cells = np.arange(start, min(start + step, first + count))
             masked = np.zeros((len(cells), *sample.shape), np.float32)
             masked[np.arange(len(cells)), cells] = sample[cells] * gain
             vectors = split.head(masked.reshape(len(cells), *shape)).reshape(len(cells), -1)
@@ -285,6 +300,8 @@ def _exact_maps(explainer: Explainer, a: Structure, b: Structure) -> SimilarityM
         map_b=matrix.sum(axis=(1, 2)).astype(np.float32),
         matrix=matrix.astype(np.float32),
         layer=parts_a.layer,
+        spans_a=parts_a.spans,
+        spans_b=parts_b.spans,
     )
 
 
@@ -296,7 +313,7 @@ def _gradient_maps(explainer: Explainer, a: Structure, b: Structure) -> Similari
         raise ArgumentError(
             "model", "be an Explainer that computes 'gradcam' or a variant of it", f"methods={explainer.methods}"
         )
-    return SimilarityMaps(of_a.scores, of_a.cam, of_b.cam, None, of_a.layer)
+    return SimilarityMaps(of_a.scores, of_a.cam, of_b.cam, None, of_a.layer, of_a.spans, of_b.spans)
 
 
 def _compute_dtypes(model: Any) -> set[str]:

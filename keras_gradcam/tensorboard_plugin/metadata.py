@@ -173,12 +173,15 @@ class ExplainedInfo:
         target: The explained score, in words.
         quantity: The name of the score, and the factor to show it with: a distance is logged with a minus sign.
         methods: Names of the maps that are computed.
+        spans: From where to where the maps lie along height and width of the input, as shares of them; None where they
+            lie over all of it.
     """
 
     layer: str | None = None
     target: str = ""
     quantity: tuple[str, float] = ("score", 1.0)
     methods: tuple[str, ...] = ()
+    spans: tuple[tuple[float, float], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,7 @@ class RunInfo:
                 "quantity": list(self.explained.quantity),
                 "label": self.label,
                 "methods": list(self.explained.methods),
+                "spans": None if self.explained.spans is None else [list(span) for span in self.explained.spans],
                 "input_size": list(self.input_size),
                 "colormap": self.colormap,
                 "scale": self.scale,
@@ -281,7 +285,15 @@ def _explained(stored: Mapping[str, Any]) -> ExplainedInfo:
         target=str(stored.get("target") or ""),
         quantity=_quantity(*stored.get("quantity", ("score", 1.0))),
         methods=tuple(str(method) for method in stored.get("methods", ())),
+        spans=None if stored.get("spans") is None else _spans(*stored["spans"]),
     )
+
+
+def _spans(*spans: Any) -> tuple[tuple[float, float], ...]:
+    pairs = tuple((float(first), float(last)) for first, last in spans)
+    if len(pairs) != 2 or not all(math.isfinite(first + last) and first < last for first, last in pairs):
+        raise ValueError(f"spans {pairs}")
+    return pairs
 
 
 def _quantity(name: Any, factor: Any) -> tuple[str, float]:

@@ -168,7 +168,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._monitor = ProbeMonitor(explainer, self._samples, self._pairs, self._gallery, self._filters)
         run = self._monitor.describe(self._class_names, self._style, self._every)
         self._frames = FrameBuilder(run, before=self._frames)
-        self._recorder.watch(self._monitor.region_masks(), run.info.input_size)
+        self._recorder.watch(self._monitor.region_masks(), run.info.input_size, run.info.explained.spans)
         self._prepare_writers(run)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

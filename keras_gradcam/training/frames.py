@@ -86,11 +86,12 @@ class FrameBuilder:
         """Builds a frame with all maps of a probe."""
         explanation, vmax = measurement.explanation, float(self.vmax[index])
         return build_frame(
-            {method: maps[index] for method, maps in explanation.maps.items()},
+            {method: maps[index] for method, maps in explanation.drawn_maps().items()},
             self.run.pictures[index],
             caption=self._captions.panel(record, index, None if explanation.cam is None else vmax),
             short=self._captions.cell(record, index),
             vmax=vmax,
+            spans=self.run.info.explained.spans,
             wrong=self._captions.is_wrong(record, index),
         )
 
@@ -103,6 +104,7 @@ class FrameBuilder:
             self.run.pictures[index],
             gradcam=gradcam,
             vmax=vmax,
+            spans=self.run.info.explained.spans,
             wrong=self._captions.is_wrong(record, index),
             partner=self._partner(record, index),
         )
@@ -113,4 +115,5 @@ class FrameBuilder:
         if pictures is None:
             return None
         gradcam = None if maps is None else maps[index].astype(np.float32)
-        return Frame(pictures[index], gradcam=gradcam, vmax=float(self.partner_vmax[index]))
+        spans = self.run.info.explained.spans
+        return Frame(pictures[index], gradcam=gradcam, vmax=float(self.partner_vmax[index]), spans=spans)

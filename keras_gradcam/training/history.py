@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..grids import Spans
 from ..metrics.drift import center_shift, rank_correlation
 from ..metrics.regions import Region, mass_inside, pointing_game
 from ..metrics.statistics import focus, mass, mean_of_present
@@ -188,10 +189,17 @@ class Recorder:
         self.records: list[EpochRecord] = []
         self._regions: Sequence[Region] | None = None
         self._input_size: tuple[int, ...] = ()
+        self._spans: Spans = None
 
-    def watch(self, regions: Sequence[Region] | None, input_size: Sequence[int]) -> None:
-        """Measures attention inside a region per probe from now on; the size is that of the input."""
-        self._regions, self._input_size = regions, tuple(input_size)
+    def watch(self, regions: Sequence[Region] | None, input_size: Sequence[int], spans: Spans = None) -> None:
+        """Measures attention inside a region per probe from now on.
+
+        Args:
+            regions: One per probe.
+            input_size: Height and width of the input.
+            spans: Where the maps lie on it.
+        """
+        self._regions, self._input_size, self._spans = regions, tuple(input_size), spans
 
     def add(
         self,
@@ -241,8 +249,9 @@ class Recorder:
         if earlier:
             columns |= compared(kept, earlier[-1].maps, earlier[0].maps)
         if self._regions is not None:
-            columns["mass_inside"] = mass_inside(maps, self._regions, self._input_size).values
-            columns["pointing_game"] = pointing_game(maps, self._regions, self._input_size, tolerance=0).values
+            size, spans = self._input_size, self._spans
+            columns["mass_inside"] = mass_inside(maps, self._regions, size, spans).values
+            columns["pointing_game"] = pointing_game(maps, self._regions, size, tolerance=0, spans=spans).values
         return columns
 
     def history(self) -> History:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..attribution.explainer import Explainer
 from ..attribution.explanation import Explanation
+from ..attribution.placement import placement_of
 from ..attribution.targets.base import Target
 from ..attribution.targets.embeddings import embeddings
 from ..drawing.pixels import Style
@@ -92,7 +93,8 @@ class ProbeMonitor:
         self._gallery, self._filters = None, filters
         self._has_warned = False
         program = explainer.runner.traced(samples.images)
-        self._outputs, (self._layer,) = program.outputs, program.layers
+        self._outputs, (self._layer,), (layout,) = program.outputs, program.layers, program.layouts
+        self._placement = None if layout is None else placement_of(layout).oriented()
         if gallery is not None:
             if gallery.query is None and samples.labels is None:
                 raise ArgumentError(
@@ -136,6 +138,7 @@ class ProbeMonitor:
                 _in_words(target, self._pairs),
                 target.quantity,
                 self._explainer.methods,
+                None if self._placement is None or self._placement.is_whole else self._placement.spans,
             ),
             label="identity" if target.is_embedding else "class",
             colormap=style.colormap,
@@ -184,7 +187,8 @@ class ProbeMonitor:
         )
 
     def _explained_pictures(self, name: str, images: Structure) -> np.ndarray:
-        return explained_pictures(name, images, self._explainer.runner.explained_input(self._samples.images))
+        pictures = explained_pictures(name, images, self._explainer.runner.explained_input(self._samples.images))
+        return pictures if self._placement is None else self._placement.channels_last(pictures)
 
     def _check_class_names(self, class_names: Mapping[int, str]) -> None:
         target = self._explainer.target

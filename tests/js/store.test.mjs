@@ -88,8 +88,8 @@ test("partners have maps, scales and sizes of their own", async () => {
   assert.equal(run.probeCount, 2);
   const [own, partner] = run.sides;
   assert.deepEqual([own.vmax, partner.vmax], [[8, 0], [0, 3]]); // prettier-ignore
-  assert.deepEqual(own.grid(1, 0), { map: Float32Array.from([1, 8]), h: 1, w: 2 });
-  assert.deepEqual(partner.grid(0, 1), { map: Float32Array.from([3, 0]), h: 2, w: 1 });
+  assert.deepEqual(own.grid(1, 0), { map: Float32Array.from([1, 8]), h: 1, w: 2, spans: null });
+  assert.deepEqual(partner.grid(0, 1), { map: Float32Array.from([3, 0]), h: 2, w: 1, spans: null });
   const scales = ["run", "frame"].map((scale) => [own, partner].map((side) => paint.vmaxOf(side, 0, 0, { scale })));
   assert.deepEqual(scales, [[8, 0], [2, 0]]); // prettier-ignore
   assert.deepEqual(paint.probeSize(run, own, 1, 8), { height: 8, width: 4 });

@@ -246,7 +246,9 @@ def explain_pictures(job: Job, pictures: Sequence[Picture]) -> list[ExplainedPic
             continue
         result = Result(
             shown=picture.shown,
-            maps=[{name: maps[index] for name, maps in explanation.maps.items()} for explanation in explanations],
+            maps=[
+                {name: maps[index] for name, maps in explanation.drawn_maps().items()} for explanation in explanations
+            ],
             captions=_captions(job, own, explained, scores),
             arrays={
                 "scores": scores,
@@ -254,6 +256,7 @@ def explain_pictures(job: Job, pictures: Sequence[Picture]) -> list[ExplainedPic
                 "top_classes": top,
                 "top_probabilities": own[top].astype(np.float32),
             },
+            spans=explanations[0].spans,
         )
         outcomes.append(ExplainedPicture(result, _entry(job, picture, own, explained, scores)))
     return outcomes

@@ -13,6 +13,7 @@ from ...attribution.explanation import build_frame
 from ...attribution.methods.names import CAMS
 from ...drawing.panels import Frame, gradcam_cell, panel
 from ...drawing.pixels import Style, encoded, relief
+from ...grids import Spans
 from ..inputs.pictures import LARGEST
 
 # The longer side of a panel's cell is between these.
@@ -28,12 +29,14 @@ class Result:
         maps: For each explained class the raw map of every method.
         captions: For each explained class the texts below its maps.
         arrays: Name to array: what is stored beside the maps.
+        spans: Where the maps on a layer's grid lie on the picture.
     """
 
     shown: np.ndarray
     maps: Sequence[Mapping[str, np.ndarray]]
     captions: Sequence[tuple[str, ...]]
     arrays: Mapping[str, np.ndarray]
+    spans: Spans = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def _panel(result: Result, style: Style) -> list[bytes]:
 
 
 def _frame(result: Result, rank: int) -> Frame:
-    frame = build_frame(result.maps[rank], result.shown)
+    frame = build_frame(result.maps[rank], result.shown, spans=result.spans)
     vmax = () if frame.gradcam is None else (f"top {frame.vmax:.3g}",)
     return replace(frame, caption=(*result.captions[rank], *vmax))
 
@@ -78,7 +81,7 @@ def _separate(result: Result, style: Style) -> list[bytes]:
     for maps in result.maps:
         for name, array in maps.items():
             if name in CAMS:
-                frame = build_frame({name: array}, result.shown)
+                frame = build_frame({name: array}, result.shown, spans=result.spans)
                 drawn.append(encoded(gradcam_cell(frame, result.shown.shape[:2], style)))
             else:
                 height, width = result.shown.shape[:2]
@@ -95,7 +98,8 @@ def _separate_suffixes(methods: Sequence[str], num_classes: int) -> list[str]:
 def _npz(result: Result, style: Style) -> list[bytes]:
     buffer = io.BytesIO()
     stacked = {name: np.stack([maps[name] for maps in result.maps]) for name in result.maps[0]}
-    np.savez_compressed(buffer, **stacked, **result.arrays)  # type: ignore[arg-type]
+    spans = {} if result.spans is None else {"spans": np.array(result.spans)}
+    np.savez_compressed(buffer, **stacked, **result.arrays, **spans)  # type: ignore[arg-type]
     return [buffer.getvalue()]
 
 

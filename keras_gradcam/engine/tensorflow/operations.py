@@ -294,9 +294,7 @@ def rearranged(reader: Reader, op: tf.Operation, values: Sequence[np.ndarray | N
     ]
     results = []
     for which in range(len(known)):
-        numbers = [
-            own if array is None else array[which].copy() for own, array in zip(inputs, values, strict=True)
-        ]
+        numbers = [own if array is None else array[which].copy() for own, array in zip(inputs, values, strict=True)]
         results.append(evaluated(op, numbers))
     return [np.stack(output) for output in zip(*results, strict=True)]
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ...errors import ArgumentError
-from ...grids import token_grid
-from ..base import ForwardResult, InputSpec, LayerCall, Outputs, Request
-from .graph import Trace, check_batch, compile_function, input_specs, trace_forward
+from ...grids import Placement
+from ..base import ForwardResult, InputSpec, LayerCall, Layout, Lost, Outputs, Request
+from .graph import Trace, check_batch, input_specs, prune, trace_forward
 from .guided import attach_guided_rule, count_recomputed, guided
 from .outputs import shapes_of
+from .placement import PlaceReader, layout_of
 
 # Factors for float16 gradients, tried from the left until everything is finite.
 _LOSS_SCALES = (1024.0, 32.0, 1.0, 1 / 32, 1 / 1024, 1 / 32768)
@@ -55,7 +56,7 @@ class TensorFlowProgram:
     """A compiled model with some requests; see :class:`keras_gradcam.engine.base.Program`."""
 
     def __init__(self, model: Any, input_spec: InputSpec, requests: Sequence[Request]) -> None:
-        layers: list[LayerCall | None] = []
+        chosen: list[Chosen | None] = []
         specs = [
             [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in request.arguments]
             for request in requests
@@ -67,11 +68,13 @@ class TensorFlowProgram:
             graph = tf.compat.v1.get_default_graph()
             guided_coverage = attach_guided_rule(graph)
             forward_operations = len(graph.get_operations())
+            explained = trace.inputs[requests[0].explained_input]
+            reader = PlaceReader.of_input(explained, explained.shape[1:])
             answers = []
             for request, target_arguments in zip(requests, arguments, strict=True):
-                answer, layer = _answer(request, trace, target_arguments, scales)
+                answer, layer = _answer(request, trace, target_arguments, scales, reader)
                 answers.append(answer)
-                layers.append(layer)
+                chosen.append(layer)
             self.outputs = shapes_of(trace.outputs)
             self.guided_coverage = replace(
                 guided_coverage,
@@ -82,8 +85,21 @@ class TensorFlowProgram:
             whole = any(request.target is not None or not request.features for request in requests)
             return {"answers": answers, **({"predictions": trace.outputs.predictions} if whole else {})}
 
-        self._function = compile_function(passes, [input_specs(input_spec), specs, tf.TensorSpec((2,), tf.float32)])
-        self.layers = tuple(layers)
+        traced = tf.compat.v1.wrap_function(passes, [input_specs(input_spec), specs, tf.TensorSpec((2,), tf.float32)])
+        self._function = prune(
+            traced, traced.inputs[: len(input_spec.leaves) + sum(map(len, specs)) + 1], traced.structured_outputs
+        )
+        self.layers: tuple[LayerCall | None, ...] = tuple(None if layer is None else layer.info for layer in chosen)
+        self.layouts: tuple[Layout | None, ...] = tuple(None if layer is None else layer.layout for layer in chosen)
+        pictures = traced.inputs[: len(input_spec.leaves)]
+        self._cells = {
+            request: (
+                prune(traced, pictures, [layer.features]),
+                prune(traced, [*pictures, layer.selector], [layer.gradient]),
+            )
+            for request, layer in enumerate(chosen)
+            if layer is not None and layer.selector is not None
+        }
 
     def __call__(self, inputs: Sequence[np.ndarray], arguments: Sequence[Sequence[np.ndarray]]) -> list[ForwardResult]:
         results = self._run((*inputs, *(array for arrays in arguments for array in arrays)))
@@ -98,6 +114,16 @@ class TensorFlowProgram:
                     f"{len(answer['scores'])} scores for {len(inputs[0])} samples",
                 )
         return [ForwardResult(results.get("predictions"), **answer) for answer in results["answers"]]
+
+    def cell_gradients(self, request: int, inputs: Sequence[np.ndarray], cells: np.ndarray) -> np.ndarray:
+        pictures = [tf.convert_to_tensor(np.repeat(array, len(cells), axis=0)) for array in inputs]
+        (run, differentiate), layer = self._cells[request], self.layers[request]
+        (features,) = run(*pictures)
+        check_batch(layer, len(features), len(cells))
+        selector = np.zeros(features.shape, np.float32)
+        selector[(np.arange(len(cells)), *cells.T)] = 1
+        (gradients,) = differentiate(*pictures, tf.convert_to_tensor(selector))
+        return gradients.numpy()
 
     def _run(self, arrays: Sequence[np.ndarray]) -> dict[str, Any]:
         """Runs the graph, in half precision with the first loss scales under which nothing overflows."""
@@ -119,9 +145,28 @@ class TensorFlowProgram:
                 scales[index] += 1
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The layer that a request has chosen.
+
+    Attributes:
+        info: The layer.
+        layout: How its map lies in its output and on the input.
+        features: The feature map.
+        selector: A placeholder shaped like the feature map; None where the map lies over the whole input.
+        gradient: The gradient of the sum of selector times feature map with respect to the explained input.
+    """
+
+    info: LayerCall
+    layout: Layout
+    features: tf.Tensor
+    selector: tf.Tensor | None = None
+    gradient: tf.Tensor | None = None
+
+
 def _answer(
-    request: Request, trace: Trace, arguments: Sequence[tf.Tensor], scales: tf.Tensor
-) -> tuple[dict[str, Any], LayerCall | None]:
+    request: Request, trace: Trace, arguments: Sequence[tf.Tensor], scales: tf.Tensor, reader: PlaceReader
+) -> tuple[dict[str, Any], Chosen | None]:
     """Returns the results of one request as symbolic tensors, and the layer it has chosen."""
     answer: dict[str, Any] = {}
     ends = None
@@ -137,18 +182,24 @@ def _answer(
             answer["arguments"] = target.resolve_arguments(outputs, arguments)
     layer = None
     if request.cams or request.features:
-        layer = _add_maps(answer, request, trace, ends, scales[0])
+        layer = _add_maps(answer, request, trace, ends, scales[0], reader)
     _add_input_gradients(answer, request, trace, scales[1])
     return answer, layer
 
 
 def _add_maps(
-    answer: dict[str, Any], request: Request, trace: Trace, ends: Sequence[tf.Tensor] | None, scale: tf.Tensor
-) -> LayerCall:
+    answer: dict[str, Any],
+    request: Request,
+    trace: Trace,
+    ends: Sequence[tf.Tensor] | None,
+    scale: tf.Tensor,
+    reader: PlaceReader,
+) -> Chosen:
     """Adds feature map and CAMs of a request's layer to its answer; returns the layer."""
     layer_output = request.select(trace.marked(ends))
-    layer, shape = layer_output.info, trace.inputs[request.explained_input].shape[1:]
-    features = _on_grid(tf.cast(layer_output.output, tf.float32), layer, shape)
+    layer, explained = layer_output.info, trace.inputs[request.explained_input]
+    lies = layout_of(layer_output, reader, explained.shape[1:])
+    features = _on_grid(tf.cast(layer_output.output, tf.float32), lies)
     if request.features:
         answer["features"] = features
     if request.cams:
@@ -159,9 +210,29 @@ def _add_maps(
             "a layer between the input and the explained output, outside of blocks that are recomputed (keras.remat); "
             "see list_layers(model)",
         )
-        gradients = _on_grid(_gradient(answer["scores"], scale, layer_output.output, error), layer, shape)
+        gradients = _on_grid(_gradient(answer["scores"], scale, layer_output.output, error), lies)
         answer["cams"] = {name: formula(features, gradients) for name, formula in request.cams.items()}
-    return layer
+    if isinstance(lies.placement, Placement) and lies.placement.is_whole:
+        return Chosen(layer, lies, features)
+    selector = tf.compat.v1.placeholder(tf.float32, features.shape)
+    (gradient,) = tf.gradients(features, [explained], grad_ys=[selector])
+    if gradient is None:  # an input of integers, such as the numbers of words
+        return Chosen(layer, lies, features)
+    if isinstance(lies.placement, Lost):
+        lies = replace(lies, placement=replace(lies.placement, layer=_first_lost(trace, reader, explained.shape[1:])))
+    return Chosen(layer, lies, features, selector, tf.cast(gradient, tf.float32))
+
+
+def _first_lost(trace: Trace, reader: PlaceReader, size: Sequence[int]) -> str:
+    """Returns the path of the first layer that is computed from the input and whose map has no place on it."""
+    return next(
+        (
+            output.info.path
+            for output in trace.layer_outputs
+            if len(output.info.output_shape) > 2 and isinstance(layout_of(output, reader, size).placement, Lost)
+        ),
+        "",
+    )
 
 
 def _add_input_gradients(answer: dict[str, Any], request: Request, trace: Trace, scale: tf.Tensor) -> None:
@@ -184,13 +255,12 @@ def _finite(structure: Any) -> bool:
     return all(np.isfinite(array).all() for array in tf.nest.flatten(structure) if array is not None)
 
 
-def _on_grid(features: tf.Tensor, info: LayerCall, shape: Sequence[int]) -> tf.Tensor:
-    """Returns a feature map with the spatial axes of the input: tokens (N, tokens, channels) are laid on their grid."""
-    if features.shape.rank > len(shape):
+def _on_grid(features: tf.Tensor, lies: Layout) -> tf.Tensor:
+    """Returns a feature map with the axes of its grid: tokens (N, tokens, channels) are laid on it."""
+    if features.shape.rank == len(lies.grid) + 2:
         return features
-    grid = token_grid(info.output_shape, shape[:-1]) or ()
-    patches = features[:, features.shape[1] - math.prod(grid) :]
-    return tf.reshape(patches, (-1, *grid, features.shape[-1]))
+    patches = features[:, lies.first : lies.first + math.prod(lies.grid)]
+    return tf.reshape(patches, (-1, *lies.grid, features.shape[-1]))
 
 
 def _computes_in_float16(model: Any) -> bool:

@@ -9,21 +9,19 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import ArgumentError
-from ...grids import token_grid
-from ..base import InputSpec, LayerCall, Request
+from ..base import InputSpec, LayerCall, Layout, Request
 from .graph import ancestors, check_batch, input_specs, prune, trace_forward
 from .outputs import shapes_of
+from .placement import PlaceReader, layout_of
 
 
 class TensorFlowSplit:
     """A compiled model cut at a layer; see :class:`keras_gradcam.engine.base.Split`."""
 
     layer: LayerCall
-    grid: tuple[int, ...]
+    layout: Layout
 
     def __init__(self, model: Any, input_spec: InputSpec, request: Request) -> None:
-        size = input_spec.leaves[request.explained_input][0][:-1]
-
         def forward(inputs: Sequence[tf.Tensor]) -> dict[str, Any]:
             trace = trace_forward(model, input_spec, inputs, request.explained_input)
             assert request.target is not None
@@ -31,7 +29,10 @@ class TensorFlowSplit:
             embedding = request.target.select_output(trace.outputs).pre_normalization
             layer_output = request.select(trace.marked([embedding]))
             self.layer = layer_output.info
-            self.grid = token_grid(layer_output.info.output_shape, size) or ()
+            explained = trace.inputs[request.explained_input]
+            self.layout = layout_of(
+                layer_output, PlaceReader.of_input(explained, explained.shape[1:]), explained.shape[1:]
+            )
             if ancestors([embedding], without=layer_output.output).intersection(map(id, trace.inputs)):
                 raise ArgumentError(
                     "layer",

@@ -7,7 +7,7 @@ import { unpack } from "./decode.js";
  * What the server tells of a run; `info` is RunInfo of metadata.py.
  * @typedef {{label: number | null, region: [number, number, number, number] | null}} Probe
  * @typedef {{layer: string | null, target: string, quantity?: [string, number], label?: string, methods: string[],
- *   input_size: [number, number], colormap: string, scale?: string, class_names: Record<string, string>, every: number,
+ *   input_size: [number, number], spans?: import("./maps.js").Spans | null, colormap: string, scale?: string, class_names: Record<string, string>, every: number,
  *   columns: string[], probes: Probe[]}} RunInfo
  * @typedef {{name: string, revision: string, last_epoch: number | null, info: RunInfo | null,
  *   error: string | null, has: {maps: boolean, partner_maps: boolean, guided: boolean, start_guided: boolean,

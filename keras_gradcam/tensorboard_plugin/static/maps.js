@@ -4,53 +4,73 @@
 import { COLORMAPS } from "./colormaps.js";
 
 /**
- * A map on its own grid.
- * @typedef {{map: Float32Array, h: number, w: number}} Grid
+ * From where to where a map lies along height and width of the picture, as shares of them.
+ * @typedef {[[number, number], [number, number]]} Spans
+ *
+ * A map on its own grid; without spans it lies over the whole picture.
+ * @typedef {{map: Float32Array, h: number, w: number, spans?: Spans | null}} Grid
  */
+
+/** @type {Spans} */
+const WHOLE = [
+  [0, 1],
+  [0, 1],
+];
 
 const OPAQUE = 0xff000000;
 
 /**
- * Returns the weights of a linear resize with half-pixel centres, like keras_gradcam.grids.upsample.
+ * Returns the weights of a linear resize with half-pixel centres, like keras_gradcam.grids.upsample; pixels from `first`
+ * up to `end` lie on the map.
  * @param {number} old
  * @param {number} size
+ * @param {[number, number]} [span]
  */
-export function interpolation(old, size) {
+export function interpolation(old, size, span = [0, 1]) {
   const below = new Int32Array(size);
   const above = new Int32Array(size);
   const share = new Float64Array(size);
+  const start = span[0] * size;
+  const length = span[1] * size - start;
+  let [first, end] = [size, 0];
   for (let i = 0; i < size; i++) {
-    const position = Math.min(Math.max(((i + 0.5) * old) / size - 0.5, 0), old - 1);
+    const inside = i + 0.5 - start;
+    const position = Math.min(Math.max((inside * old) / length - 0.5, 0), old - 1);
     below[i] = Math.floor(position);
     above[i] = Math.min(below[i] + 1, old - 1);
     share[i] = position - below[i];
+    if (inside >= 0 && inside <= length) {
+      first = Math.min(first, i);
+      end = i + 1;
+    }
   }
-  return { below, above, share };
+  return { below, above, share, first, end };
 }
 
 /**
- * Upsamples a map bilinearly.
+ * Upsamples a map bilinearly to its place on a picture; zero elsewhere.
  * @param {Float32Array} map (h, w)
  * @param {number} h
  * @param {number} w
  * @param {number} height
  * @param {number} width
+ * @param {Spans | null} [spans]
  * @returns {Float32Array} (height, width)
  */
-export function upsample(map, h, w, height, width) {
-  const rows = interpolation(h, height);
-  const { below, above, share } = interpolation(w, width);
+export function upsample(map, h, w, height, width, spans) {
+  const [down, across] = spans ?? WHOLE;
+  const rows = interpolation(h, height, down);
+  const { below, above, share, first, end } = interpolation(w, width, across);
   const line = new Float64Array(w);
   const result = new Float32Array(height * width);
-  let index = 0;
-  for (let y = 0; y < height; y++) {
+  for (let y = rows.first; y < rows.end; y++) {
     const upper = rows.below[y] * w;
     const lower = rows.above[y] * w;
     const part = rows.share[y];
     for (let x = 0; x < w; x++) line[x] = map[upper + x] * (1 - part) + map[lower + x] * part;
-    for (let x = 0; x < width; x++) {
+    for (let x = first; x < end; x++) {
       const left = line[below[x]];
-      result[index++] = left + (line[above[x]] - left) * share[x];
+      result[y * width + x] = left + (line[above[x]] - left) * share[x];
     }
   }
   return result;
@@ -102,7 +122,7 @@ export function drawable(map) {
  * @param {number} opacity
  */
 export function overlay(pixels, picture, grid, size, vmax, table, opacity) {
-  const shares = upsample(drawable(grid.map), grid.h, grid.w, size.height, size.width);
+  const shares = upsample(drawable(grid.map), grid.h, grid.w, size.height, size.width, grid.spans);
   const scale = vmax > 0 && Number.isFinite(vmax) ? 1 / vmax : 1;
   // Write whole pixels; red is the lowest byte.
   const target = new Uint32Array(pixels.buffer, pixels.byteOffset, shares.length);
@@ -193,10 +213,14 @@ export function rankCorrelation(a, b) {
  * @param {Grid} b
  */
 export function similarity(a, b) {
-  if (a.h === b.h && a.w === b.w) return rankCorrelation(a.map, b.map);
+  const placedAlike = JSON.stringify(a.spans ?? WHOLE) === JSON.stringify(b.spans ?? WHOLE);
+  if (placedAlike && a.h === b.h && a.w === b.w) return rankCorrelation(a.map, b.map);
   const h = Math.max(a.h, b.h);
   const w = Math.max(a.w, b.w);
-  return rankCorrelation(upsample(a.map, a.h, a.w, h, w), upsample(b.map, b.h, b.w, h, w));
+  const [first, second] = [a, b].map(({ map, spans, ...grid }) =>
+    upsample(map, grid.h, grid.w, h, w, placedAlike ? null : spans),
+  );
+  return rankCorrelation(first, second);
 }
 
 /**

@@ -24,8 +24,10 @@ export class Side {
    * @param {Series} [maps]
    * @param {(ImageBitmap | null)[]} [pictures]
    * @param {Uint8Array[]} [encoded] the pictures before decoding
+   * @param {import("./maps.js").Spans | null} [spans] where the maps lie on the pictures
    */
-  constructor(maps = NO_SERIES, pictures = [], encoded = []) {
+  constructor(maps = NO_SERIES, pictures = [], encoded = [], spans = null) {
+    this.spans = spans;
     this.maps = maps;
     this.pictures = pictures;
     this.encoded = encoded;
@@ -51,7 +53,7 @@ export class Side {
     if (frame === undefined) return null;
     const [n, h, w] = this.maps.shapes[frame];
     if (probe >= n || h * w === 0) return null;
-    return { map: this.maps.data[frame].subarray(probe * h * w, (probe + 1) * h * w), h, w };
+    return { map: this.maps.data[frame].subarray(probe * h * w, (probe + 1) * h * w), h, w, spans: this.spans };
   }
 }
 
@@ -60,13 +62,14 @@ export class Side {
  * @param {string} run
  * @param {string} maps route of the maps, "" without
  * @param {string} pictures route of the pictures, "" without
+ * @param {import("./maps.js").Spans | null} spans where the maps lie on the pictures
  */
-async function fetchSide(run, maps, pictures) {
+async function fetchSide(run, maps, pictures, spans) {
   const [series, encoded] = await Promise.all([
     maps ? fetchBinary(maps, run).then(decodeSeries) : NO_SERIES,
     pictures ? fetchBinary(pictures, run).then(encodedPictures) : [],
   ]);
-  return new Side(series, await decodePictures(encoded), encoded);
+  return new Side(series, await decodePictures(encoded), encoded, spans);
 }
 
 /**
@@ -141,12 +144,13 @@ export class Run {
     if (this.loading) return;
     this.loading = true;
     const { revision, has } = this.listing;
+    const spans = this.info?.spans ?? null;
     const begun = performance.now();
     try {
       const [own, partner, numbers] = await Promise.all([
-        fetchSide(this.name, has.maps ? "maps" : "", has.pictures ? "pictures" : ""),
+        fetchSide(this.name, has.maps ? "maps" : "", has.pictures ? "pictures" : "", spans),
         has.partners || has.partner_maps
-          ? fetchSide(this.name, has.partner_maps ? "partner_maps" : "", has.partners ? "partners" : "")
+          ? fetchSide(this.name, has.partner_maps ? "partner_maps" : "", has.partners ? "partners" : "", spans)
           : null,
         optional(fetchBinary("numbers", this.name)),
       ]);
