@@ -16,6 +16,9 @@ from ..grids import Placement, Span, cell_edges
 # whole picture into every cell keeps little of it.
 _LEAST_STEP = 0.05
 
+# Where the cells that are tried lie along each axis of the grid.
+_POSITIONS = (0.25, 0.75)
+
 
 def confirm_placements(program: Program, input_spec: InputSpec, explained: int) -> None:
     """Raises ArgumentError if the cells of a map lie nowhere on the input, or not where the program says.
@@ -32,7 +35,7 @@ def confirm_placements(program: Program, input_spec: InputSpec, explained: int) 
         if layer is None or layout is None or is_plain(layout):
             continue
         gradients_at = functools.partial(program.cell_gradients, request, _noise(input_spec))
-        if not lies_there(placement_of(layout), layout.grid, shape, gradients_at):
+        if not lies_there(placement_of(layout), shape, gradients_at):
             raise _nowhere(layer, layout.placement, shape)
 
 
@@ -48,9 +51,8 @@ def placement_of(layout: Layout) -> Placement:
 
 def lies_there(
     placement: Placement,
-    grid: Sequence[int],
     shape: Sequence[int],
-    gradients_at: Callable[[np.ndarray], np.ndarray],
+    gradients_at: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, tuple[int, ...]]],
 ) -> bool:
     """Returns whether gradients of cells bear out a placement.
 
@@ -59,13 +61,11 @@ def lies_there(
 
     Args:
         placement: To be checked.
-        grid: Extents of the map.
         shape: That of the input, without the batch.
-        gradients_at: int (M, axes), cells, to their gradients (M, *shape).
+        gradients_at: Differentiates cells, see :meth:`keras_gradcam.engine.base.Program.cell_gradients`.
     """
-    positions = [sorted({extent // 4, (3 * extent) // 4}) if extent > 1 else [0] for extent in grid]
-    cells = np.array(list(itertools.product(*positions)))
-    strength = np.abs(gradients_at(cells).astype(np.float64))
+    gradients, cells, grid = gradients_at(np.array(list(itertools.product(_POSITIONS, repeat=len(placement.axes)))))
+    strength = np.abs(gradients.astype(np.float64))
     seen = strength.reshape(len(cells), -1).any(axis=1)
     if not seen.any():
         return True  # nothing can be said
@@ -82,7 +82,7 @@ def lies_there(
     return all(
         _moves(centers, cells[:, which], axis, placement, grid[which], shape)
         for which, axis in enumerate(placement.axes)
-        if len(positions[which]) > 1
+        if grid[which] > 1
     )
 
 

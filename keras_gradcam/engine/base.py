@@ -325,7 +325,9 @@ class Program(Protocol):
             ArgumentError: If target or layer give anything but one score and one map for each of the N samples.
         """
 
-    def cell_gradients(self, request: int, inputs: Sequence[np.ndarray], cells: np.ndarray) -> np.ndarray:
+    def cell_gradients(
+        self, request: int, inputs: Sequence[np.ndarray], positions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
         """Differentiates single cells of a map, their channels added up, with respect to the explained input.
 
         Only for a request whose map does not lie over the whole input as it is, or of which that is not known.
@@ -333,10 +335,10 @@ class Program(Protocol):
         Args:
             request: Position of the request.
             inputs: The model's inputs in flat order, one row each.
-            cells: int (M, axes), their positions on the layer's grid.
+            positions: float (M, axes), where the cells lie on the layer's grid, as shares of its extents.
 
         Returns:
-            float32 (M, *shape of the explained input).
+            Gradients, float32 (M, *shape of the explained input); the cells, int (M, axes); the extents of the grid.
         """
 
 

@@ -124,9 +124,12 @@ def layout(grid: tuple[int, ...], places: Places | Lost | None, size: Sequence[i
     """
     if isinstance(places, np.ndarray) and places.shape[1] != 1:
         places = Lost("the model lays something else than samples into the batch")
-    cells = mean_of_channels(places)[:, 0, ..., 0] if isinstance(places, np.ndarray) else None
+    cells = None
+    if isinstance(places, np.ndarray):
+        grid = places.shape[2:-1]  # an engine may not know an extent beforehand
+        cells = np.broadcast_to(mean_of_channels(places)[:, 0, ..., 0], (len(places), *grid))
     if len(grid) == 1 and len(size) == 3:
-        found = None if cells is None else _tokens(np.broadcast_to(cells, (3, *grid)), size)
+        found = None if cells is None else _tokens(cells, size)
         return found or _guessed(
             grid[0], places if isinstance(places, Lost) else Lost("the tokens lie on no grid"), size
         )
@@ -134,9 +137,7 @@ def layout(grid: tuple[int, ...], places: Places | Lost | None, size: Sequence[i
         return Layout(grid, Placement.whole(len(grid)))
     if cells is None:
         return Layout(grid, places)  # type: ignore[arg-type]
-    return Layout(
-        grid, fitted(np.broadcast_to(cells, (len(cells), *grid)), size) or Lost("they lie on no regular grid")
-    )
+    return Layout(grid, fitted(cells, size) or Lost("they lie on no regular grid"))
 
 
 def _tokens(cells: np.ndarray, size: Sequence[int]) -> Layout | None:

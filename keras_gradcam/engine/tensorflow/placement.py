@@ -180,11 +180,14 @@ class PlaceReader:
 
     def _through_windows(self, op: tf.Operation, places: Places) -> Places:
         """Handles convolutions, poolings and resizing: a map over what they are applied to, enlarged plainly."""
-        shape = self.shape(op.outputs[0])
+        extents = op.outputs[0].shape.as_list()
         places = mean_of_channels(places)
         for axis, reach in enumerate(self._reaches(op, places.ndim - 3), start=2):
-            places = spread(places, axis, shape[axis - 1], reach)
-        return np.broadcast_to(places, (*places.shape[:-1], shape[-1]))
+            extent = extents[axis - 1]
+            if extent is None and op.type in _WINDOWS:  # not known beforehand, but for this input
+                extent = -(-(places.shape[axis] - reach) // op.get_attr("strides")[axis - 1])
+            places = spread(places, axis, extent, reach)
+        return np.broadcast_to(places, (*places.shape[:-1], extents[-1]))
 
     def _scaled(self, op: tf.Operation, places: Places) -> Places:
         """Handles resizing by a factor and a shift, both given for rows and columns."""

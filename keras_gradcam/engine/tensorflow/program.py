@@ -115,15 +115,19 @@ class TensorFlowProgram:
                 )
         return [ForwardResult(results.get("predictions"), **answer) for answer in results["answers"]]
 
-    def cell_gradients(self, request: int, inputs: Sequence[np.ndarray], cells: np.ndarray) -> np.ndarray:
-        pictures = [tf.convert_to_tensor(np.repeat(array, len(cells), axis=0)) for array in inputs]
+    def cell_gradients(
+        self, request: int, inputs: Sequence[np.ndarray], positions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+        pictures = [tf.convert_to_tensor(np.repeat(array, len(positions), axis=0)) for array in inputs]
         (run, differentiate), layer = self._cells[request], self.layers[request]
         (features,) = run(*pictures)
-        check_batch(layer, len(features), len(cells))
+        check_batch(layer, len(features), len(positions))
+        grid = tuple(features.shape[1:-1])
+        cells = (positions * grid).astype(int)
         selector = np.zeros(features.shape, np.float32)
         selector[(np.arange(len(cells)), *cells.T)] = 1
         (gradients,) = differentiate(*pictures, tf.convert_to_tensor(selector))
-        return gradients.numpy()
+        return gradients.numpy(), cells, grid
 
     def _run(self, arrays: Sequence[np.ndarray]) -> dict[str, Any]:
         """Runs the graph, in half precision with the first loss scales under which nothing overflows."""
