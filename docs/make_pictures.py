@@ -36,13 +36,13 @@ def strip(run: Path, words: str, picture: np.ndarray, label: int) -> np.ndarray:
         similarity, start = stored["similarity_previous"][:, PROBE], stored["start_maps"][PROBE]
         predicted, confidence = stored["predicted"][:, PROBE].astype(int), stored["confidence"][:, PROBE]
     vmax = float(maps.max())
-    frames = [Frame(picture), Frame(picture, gradcam=start.astype(np.float32), vmax=vmax)]
+    frames = [Frame(picture), Frame(picture, cams={"Grad-CAM": start.astype(np.float32)}, vmax=vmax)]
     captions = [(words, f"truth: {CLASSES[label]}"), ("before training", "")]
     line = [np.nan, np.nan]
     for epoch in EPOCHS:
         row = int(np.flatnonzero(epochs == epoch)[0])
         wrong = predicted[row] != label
-        frames.append(Frame(picture, gradcam=maps[row].astype(np.float32), vmax=vmax, wrong=bool(wrong)))
+        frames.append(Frame(picture, cams={"Grad-CAM": maps[row].astype(np.float32)}, vmax=vmax, wrong=bool(wrong)))
         captions.append((f"after epoch {epoch}", f"{CLASSES[predicted[row]]} {confidence[row]:.2f}"))
         line.append(float(similarity[row]))
     return draw_filmstrip(Filmstrip(tuple(frames), tuple(captions), tuple(line)))

@@ -13,8 +13,8 @@ def picture(height=30, width=20, seed=0):
 
 
 def pair(height=64, width=32, partner=32, **options):
-    other = Frame(picture(height, partner, 1), gradcam=np.eye(2), vmax=1.0)
-    return Frame(picture(height, width), gradcam=np.eye(3), vmax=1.0, partner=other, **options)
+    other = Frame(picture(height, partner, 1), cams={"Grad-CAM": np.eye(2)}, vmax=1.0)
+    return Frame(picture(height, width), cams={"Grad-CAM": np.eye(3)}, vmax=1.0, partner=other, **options)
 
 
 def faint(drawn):

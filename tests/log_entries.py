@@ -18,7 +18,10 @@ RUN = Run(
 
 def frame():
     return Frame(
-        np.zeros((8, 8, 3), np.uint8), gradcam=np.eye(2), vmax=1.0, gradients={"guided Grad-CAM": np.ones((8, 8, 3))}
+        np.zeros((8, 8, 3), np.uint8),
+        cams={"Grad-CAM": np.eye(2)},
+        vmax=1.0,
+        gradients={"guided Grad-CAM": np.ones((8, 8, 3))},
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from oracles import assert_close, upsample_by_hand
 
-from keras_gradcam.grids import spatial_size, token_grid, upsample
+from keras_gradcam.grids import Placement, cell_edges, spatial_size, token_grid, upsample
 
 # ----------------------------------------------------------------------------------------------------- sizes and tokens
 
@@ -131,3 +131,66 @@ def test_upsample_to_its_own_size_changes_nothing(case):
 @given(st.tuples(extents, extents), st.tuples(extents, extents), numbers)
 def test_upsample_keeps_a_constant(old, new, value):
     np.testing.assert_allclose(upsample(np.full((1, *old), value), new), np.full((1, *new), value), rtol=1e-12)
+
+
+# ----------------------------------------------------------------------------------------------------------- placement
+
+
+def test_map_of_the_middle_half_lies_there():
+    maps = np.array([[[1.0, 3.0], [5.0, 7.0]]])
+    result = upsample(maps, (8, 8), ((0.25, 0.75), (0.0, 1.0)))
+    assert_close(result[:, 2:6], upsample_by_hand(maps, (4, 8)), 1e-12)
+    assert not result[:, :2].any()
+    assert not result[:, 6:].any()
+
+
+def test_map_that_reaches_beyond_the_input_is_cut():
+    maps = np.random.default_rng(0).uniform(1, 2, (2, 5, 6))
+    result = upsample(maps, (10, 9), ((-0.5, 1.0), (0.0, 4 / 3)))
+    assert_close(result, upsample_by_hand(maps, (15, 12))[:, 5:, :9], 1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(maps_of(), st.floats(-0.5, 0.4), st.floats(0.6, 1.5))
+def test_a_span_leaves_constants_inside_and_zeros_outside(case, first, last):
+    maps, size = case
+    result = upsample(np.ones_like(maps), size, ((first, last), (0.0, 1.0)))
+    centers = (np.arange(size[0]) + 0.5) / size[0]
+    inside = (centers >= first) & (centers <= last)
+    near = np.isclose(centers, first) | np.isclose(centers, last)
+    np.testing.assert_allclose(result[:, inside & ~near], 1, rtol=1e-12)
+    assert not result[:, ~inside & ~near].any()
+
+
+@settings(deadline=None, max_examples=60)
+@given(maps_of(), st.permutations([0, 1]), st.booleans(), st.booleans())
+def test_turned_maps_lie_where_the_cells_lay(case, axes, down, across):
+    maps, _ = case
+    spans = ((1.0, 0.0) if down else (0.0, 1.0), (1.0, 0.2) if across else (0.2, 1.0))
+    placement = Placement(tuple(axes), spans)
+    size = [0, 0]
+    size[axes[0]], size[axes[1]] = 7, 9
+    turned, oriented = placement.turned(maps), placement.oriented()
+    assert placement.size((7, 9) if axes[0] == 0 else (9, 7)) == tuple(size)
+    np.testing.assert_array_equal(oriented.turned(turned), turned)
+    for row, column in np.ndindex(*maps.shape[1:]):
+        place = [0.0, 0.0]
+        for which, (index, cells) in enumerate(zip((row, column), maps.shape[1:], strict=True)):
+            edges = cell_edges(cells, size[axes[which]], spans[which])
+            place[axes[which]] = edges[index : index + 2].mean()
+        cell = []
+        for axis, (cells, extent) in enumerate(zip(turned.shape[1:], size, strict=True)):
+            edges = cell_edges(cells, extent, oriented.spans[axis])
+            cell.append(int(np.searchsorted(edges, place[axis]) - 1))
+        assert turned[(0, *cell)] == maps[0, row, column]
+
+
+def test_placement_of_an_input_with_its_channels_first():
+    placement = Placement((1, 2), ((0.0, 1.0), (0.0, 1.0)))
+    inputs = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    np.testing.assert_array_equal(placement.channels_last(inputs), inputs.transpose(0, 2, 3, 1))
+    assert placement.size((3, 4, 5)) == (4, 5)
+    assert placement.over(np.ones((2, 4, 5)), 3).shape == (2, 1, 4, 5)
+    assert not placement.is_whole
+    assert Placement.whole(2).is_whole
+    assert Placement.whole(2).over(np.ones((2, 4, 5)), 3).shape == (2, 4, 5, 1)

@@ -327,21 +327,18 @@ def build_frame(
     Example:
         >>> import numpy as np
         >>> frame = build_frame({"layercam": np.array([[1.0, 3.0]])}, np.zeros((8, 16, 3), np.uint8))
-        >>> frame.title, frame.vmax
-        ('LayerCAM', 3.0)
+        >>> list(frame.cams), frame.vmax
+        (['LayerCAM'], 3.0)
     """
     cams = {TITLES[name]: array for name, array in maps.items() if name in CAMS}
-    title = next(iter(cams), TITLES["gradcam"])
-    cam = cams.pop(title, None)
     if vmax is None:
+        cam = next(iter(cams.values()), None)
         vmax = 0.0 if cam is None else float(np.nan_to_num(cam, posinf=0).max(initial=0))
     return Frame(
         picture=picture,
         caption=tuple(caption),
         short=tuple(short),
-        gradcam=cam,
-        title=title,
-        cam_variants=cams,
+        cams=cams,
         gradients={TITLES[name]: array for name, array in maps.items() if name in INPUT_MAPS},
         vmax=vmax,
         spans=spans,

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.base import InputSpec, Layout, Structure
+from ..engine.base import InputSpec, Structure
 from ..engine.model import declared_inputs
+from ..engine.places import Layout
 from ..errors import ArgumentError
 from ..grids import Placement
 

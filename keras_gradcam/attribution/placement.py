@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..engine.base import InputSpec, LayerCall, Layout, Lost, Program
+from ..engine.base import InputSpec, LayerCall, Program
+from ..engine.places import Layout, Lost
 from ..errors import ArgumentError
 from ..grids import Placement, Span, cell_edges
 
@@ -16,8 +16,8 @@ from ..grids import Placement, Span, cell_edges
 # whole picture into every cell keeps little of it.
 _LEAST_STEP = 0.05
 
-# Where the cells that are tried lie along each axis of the grid.
-_POSITIONS = (0.25, 0.75)
+# Where the cells that are tried lie along an axis of the grid, in the middle of the others.
+_POSITIONS = (0.1, 0.35, 0.65, 0.9)
 
 
 def confirm_placements(program: Program, input_spec: InputSpec, explained: int) -> None:
@@ -64,7 +64,10 @@ def lies_there(
         shape: That of the input, without the batch.
         gradients_at: Differentiates cells, see :meth:`keras_gradcam.engine.base.Program.cell_gradients`.
     """
-    gradients, cells, grid = gradients_at(np.array(list(itertools.product(_POSITIONS, repeat=len(placement.axes)))))
+    rows = np.eye(len(placement.axes)).repeat(len(_POSITIONS), axis=0)  # one for each cell, 1 along its axis
+    gradients, cells, grid = gradients_at(
+        np.where(rows, np.tile(_POSITIONS, len(rows) // len(_POSITIONS))[:, None], 0.5)
+    )
     strength = np.abs(gradients.astype(np.float64))
     seen = strength.reshape(len(cells), -1).any(axis=1)
     if not seen.any():
@@ -80,9 +83,8 @@ def lies_there(
             if not all(_sees(row, *ends) for row, ends in zip(along[seen], lies[seen], strict=True)):
                 return False
     return all(
-        _moves(centers, cells[:, which], axis, placement, grid[which], shape)
+        _moves(centers[rows[:, which] == 1], cells[rows[:, which] == 1, which], axis, placement, grid[which], shape)
         for which, axis in enumerate(placement.axes)
-        if grid[which] > 1
     )
 
 
@@ -101,25 +103,26 @@ def _sees(along: np.ndarray, first: float, last: float) -> bool:
 def _moves(
     centers: np.ndarray, positions: np.ndarray, axis: int, placement: Placement, cells: int, shape: Sequence[int]
 ) -> bool:
-    """Returns whether what cells see moves as far along an axis of the input, and farther than along the others.
+    """Returns whether what cells in a row see moves steadily along an axis of the input, and little along the others.
 
     Args:
         centers: (M, axes of the input), the centres of what they see, NaN where they see nothing.
-        positions: int (M,), their positions along the axis of the map.
+        positions: int (M,), their positions along the axis of the map, ascending.
         axis: That of the input.
         placement: To be checked.
         cells: Number of cells along the axis of the map.
         shape: That of the input, without the batch.
     """
-    present = ~np.isnan(centers[:, axis])
-    near, far = (present & (positions == end) for end in (positions.min(), positions.max()))
-    if not near.any() or not far.any():
-        return True
-    moved = centers[far].mean(axis=0) - centers[near].mean(axis=0)
+    apart = [number for number in range(len(positions)) if positions[number] not in positions[:number]]
+    seen = [number for number in apart if not np.isnan(centers[number, axis])]
+    if len(seen) < 2:
+        return True  # nothing can be said
     first, last = placement.spans[placement.axes.index(axis)]
-    expected = (last - first) * shape[axis] * (positions.max() - positions.min()) / cells
-    others = [abs(moved[other]) / shape[other] for other in placement.axes if other != axis]
-    return moved[axis] / expected >= _LEAST_STEP and all(abs(moved[axis]) / shape[axis] > other for other in others)
+    step = (last - first) * shape[axis] / cells
+    moved = np.diff(centers[seen], axis=0) / (step * np.diff(positions[seen]))[:, None]
+    others = [np.abs(moved[:, other]) / shape[other] for other in placement.axes if other != axis]
+    along = moved[:, axis] / shape[axis]
+    return bool((moved[:, axis] >= _LEAST_STEP).all() and all(along.mean() > other.mean() for other in others))
 
 
 def _noise(input_spec: InputSpec) -> list[np.ndarray]:

@@ -28,11 +28,9 @@ class Frame:
         picture: uint8 (H, W, 3), for display.
         caption: Short texts, in the order in which a panel shows them.
         short: The lines below a small cell, in an overview.
-        gradcam: (h, w) raw Grad-CAM or another CAM, on its own grid; or None.
-        title: The title of that map.
-        cam_variants: Title to further maps on a grid, (h, w).
+        cams: Title to raw map (h, w) on the layer's grid; the first is laid on the picture, others are variants of it.
         gradients: Title to maps at the size of the input, (H', W', C) and signed or (H', W').
-        vmax: The value of ``gradcam`` that is drawn with the strongest colour.
+        vmax: The value of the first of these maps that is drawn with the strongest colour.
         spans: Where these maps lie on the picture, as :func:`keras_gradcam.grids.upsample` takes it.
         wrong: Whether to mark the picture in red, as one with a wrong prediction.
         partner: The picture that this one is compared with, or None.
@@ -41,14 +39,17 @@ class Frame:
     picture: np.ndarray
     caption: tuple[str, ...] = ()
     short: tuple[str, ...] = ()
-    gradcam: np.ndarray | None = None
-    title: str = "Grad-CAM"
-    cam_variants: Mapping[str, np.ndarray] = field(default_factory=dict)
+    cams: Mapping[str, np.ndarray] = field(default_factory=dict)
     gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
     vmax: float = 0.0
     spans: Spans = None
     wrong: bool = False
     partner: Frame | None = None
+
+    @property
+    def gradcam(self) -> np.ndarray | None:
+        """The map that is laid on the picture, or None."""
+        return next(iter(self.cams.values()), None)
 
 
 def gradcam_cell(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
@@ -119,19 +120,17 @@ def _titled_cells(frame: Frame, style: Style) -> list[tuple[str, np.ndarray]]:
     """Draws the cells of a panel, from left to right, each with its title."""
     size = cell_size(*frame.picture.shape[:2])
     cells = [("picture", resized(frame.picture, size))]
-    if frame.gradcam is not None:
-        cells.append((frame.title, gradcam_cell(frame, size, style)))
-    for title, cam in frame.cam_variants.items():
+    for number, (title, cam) in enumerate(frame.cams.items()):
         # Values of different methods cannot be compared: each has a scale of its own.
-        variant = replace(frame, gradcam=cam, vmax=float(np.nan_to_num(cam).max(initial=0)))
-        cells.append((title, gradcam_cell(variant, size, style)))
+        vmax = float(np.nan_to_num(cam).max(initial=0)) if number else frame.vmax
+        cells.append((title, gradcam_cell(replace(frame, cams={title: cam}, vmax=vmax), size, style)))
     for title, gradient in frame.gradients.items():
         cells.append((title, resized(relief(gradient), size)))
     if frame.partner is not None:
         partner_size = cell_size(*frame.partner.picture.shape[:2])
         cells.append(("partner", resized(frame.partner.picture, partner_size)))
-        if frame.partner.gradcam is not None:
-            cells.append((f"partner's {frame.title}", gradcam_cell(frame.partner, partner_size, style)))
+        for title in frame.partner.cams:
+            cells.append((f"partner's {title}", gradcam_cell(frame.partner, partner_size, style)))
     return cells
 
 

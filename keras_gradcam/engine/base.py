@@ -34,8 +34,6 @@ gradient that the user takes of the model.
 **Mixed precision.** A model that computes in half precision is differentiated in it, as in training, with the loss
 scaled so that small gradients neither vanish nor large ones overflow; the scale is divided out in float32. It is found
 for every call by itself, so that results do not depend on earlier calls.
-
-Nothing in this module knows a particular backend.
 """
 
 from __future__ import annotations
@@ -46,8 +44,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..grids import Placement
 from .boxes import Lines
+from .places import Layout
 
 #: A tensor of whichever backend runs the model.
 Tensor = Any
@@ -230,34 +228,6 @@ class ForwardResult:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """Says that it is not known where on the input the cells of a map lie.
-
-    Attributes:
-        reason: Why not, in a few words.
-        layer: Path of the first layer whose output has lost them; empty if no layer's has.
-    """
-
-    reason: str
-    layer: str = ""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the cells of a map lie in a layer's output, and where they lie on the input.
-
-    Attributes:
-        grid: Extents of the map.
-        placement: Where on the input; Lost where that is not known.
-        first: The first token of the map, where the output is tokens (N, tokens, channels).
-    """
-
-    grid: tuple[int, ...]
-    placement: Placement | Lost
-    first: int = 0
-
-
-@dataclass(frozen=True)
 class GuidedCoverage:
     """What the guided rule found in a model; for warnings.
 
@@ -330,7 +300,7 @@ class Program(Protocol):
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
         """Differentiates single cells of a map, their channels added up, with respect to the explained input.
 
-        Only for a request whose map does not lie over the whole input as it is, or of which that is not known.
+        Only for a request of which it is not known that its map lies over the whole input as it is.
 
         Args:
             request: Position of the request.

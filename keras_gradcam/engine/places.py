@@ -10,17 +10,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..grids import Placement, Span, token_grid
-from .base import Layout, Lost
 from .boxes import compacted, kept
 
 Places = np.ndarray
 
 # How far cells may lie from a regular grid, and a map's ends from those of the input, in cells of the map.
 _TOLERANCE = 0.25
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Says that it is not known where on the input the cells of a map lie.
+
+    Attributes:
+        reason: Why not, in a few words.
+        layer: Path of the first layer whose output has lost them; empty if no layer's has.
+    """
+
+    reason: str
+    layer: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the cells of a map lie in a layer's output, and where they lie on the input.
+
+    Attributes:
+        grid: Extents of the map.
+        placement: Where on the input; Lost where that is not known.
+        first: The first token of the map, where the output is tokens (N, tokens, channels).
+    """
+
+    grid: tuple[int, ...]
+    placement: Placement | Lost
+    first: int = 0
 
 
 def joined(stack: Sequence[Places]) -> Places:
@@ -169,48 +197,67 @@ def fitted(cells: np.ndarray, size: Sequence[int]) -> Placement | None:
     """
     grid = cells.shape[1:]
     rows = [
-        _regular(mean_of_present(cells, tuple(i for i in range(1, cells.ndim) if i != axis)))
-        for axis in range(1, cells.ndim)
+        mean_of_present(cells, tuple(i for i in range(1, cells.ndim) if i != axis)) for axis in range(1, cells.ndim)
     ]
-    steps = [row[:, 1] - row[:, 0] if row.shape[1] > 1 else np.zeros(len(row)) for row in rows]
+    lines = [[_line(along) for along in row] for row in rows]
     axes: dict[int, int] = {}
     for which in sorted(range(len(grid)), key=lambda which: grid[which] == 1):  # axes of one cell take what is left
-        moved = np.abs(steps[which]) / size
+        moved = np.array([abs(line.step) / extent for line, extent in zip(lines[which], size, strict=True)])
         moved[list(axes.values())] = -1
         axes[which] = int(moved.argmax())
-        if grid[which] > 1 and not moved.max() * size[axes[which]] > _TOLERANCE / max(size):
+        if grid[which] > 1 and not moved.max() > 1e-6:
             return None
     spans = []
     for which, axis in sorted(axes.items()):
-        step, extent, even = steps[which][axis], size[axis], rows[which][axis]
+        line, extent = lines[which][axis], size[axis]
+        even = line.first + line.step * np.arange(grid[which])
         off = np.nanmax(np.abs(cells[axis] - even.reshape([-1 if i == which else 1 for i in range(len(grid))])))
-        if not off <= _TOLERANCE * (abs(step) if grid[which] > 1 else extent):
+        allowed = (_TOLERANCE + (line.repeats - 1) / 2) * abs(line.step) if grid[which] > 1 else _TOLERANCE * extent
+        if not off <= allowed:
             return None
-        spans.append(_span(even, step, extent))
+        spans.append(_span(line, grid[which], extent))
     return Placement(tuple(axes[which] for which in range(len(grid))), tuple(spans))
 
 
-def _regular(row: np.ndarray) -> np.ndarray:
-    """Returns evenly spaced places, (axes, n), with the ends of those that are there."""
-    present = np.flatnonzero(~np.isnan(row).any(axis=0))
-    first, last = (present[0], present[-1]) if len(present) else (0, 0)
-    step = (row[:, [last]] - row[:, [first]]) / max(last - first, 1)
-    return row[:, [first]] + step * (np.arange(row.shape[1]) - first)
+@dataclass(frozen=True)
+class _Line:
+    """Evenly spaced places: cell i lies at ``first + step * i``.
+
+    Attributes:
+        first: The place of cell 0.
+        step: From one cell to the next.
+        repeats: How many cells have the same place, as after enlarging a map by whole factors.
+    """
+
+    first: float
+    step: float
+    repeats: int
 
 
-def _span(places: np.ndarray, step: float, extent: int) -> Span:
+def _line(row: np.ndarray) -> _Line:
+    """Returns the line on which the places (n,) of a row of cells lie that have one; it ends where they end."""
+    present = np.flatnonzero(~np.isnan(row))
+    if not len(present):
+        return _Line(math.nan, 0.0, 1)
+    places = row[present]
+    repeats = 1
+    for same in np.split(np.diff(places), np.flatnonzero(np.abs(np.diff(places)) > 1e-6)):
+        repeats = max(repeats, int((np.abs(same) <= 1e-6).sum()) + 1)
+    step = (places[-1] - places[0]) / max(len(places) - repeats, 1)
+    return _Line(float(places[0] - step * (present[0] + (repeats - 1) / 2)), float(step), repeats)
+
+
+def _span(line: _Line, cells: int, extent: int) -> Span:
     """Returns from where to where cells lie along an axis, as shares of it; ends close to those of the input are those.
 
     A single cell, of which the extent is not known, lies over as much as has it in its middle.
     """
-    if len(places) == 1:
-        half = min(places[0], extent - places[0])
-        ends = [places[0] - half, places[0] + half]
-    else:
-        ends = [places[0] - step / 2, places[-1] + step / 2]
-    tolerance = _TOLERANCE * (ends[1] - ends[0]) / len(places)
+    step = line.step if cells > 1 else 2 * min(line.first, extent - line.first)
+    ends = [line.first - step / 2, line.first + step * (cells - 0.5)]
     first, last = (
-        next((float(edge) for edge in (0, 1) if abs(end - edge * extent) <= abs(tolerance)), float(end / extent))
+        next(
+            (float(edge) for edge in (0, 1) if abs(end - edge * extent) <= _TOLERANCE * abs(step)), float(end / extent)
+        )
         for end in ends
     )
     return first, last

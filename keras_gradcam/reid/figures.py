@@ -155,7 +155,7 @@ def _draw_pair(
 def _overlay(
     picture: np.ndarray, cam: np.ndarray, vmax: float, size: tuple[int, int], style: Style, spans: Spans
 ) -> np.ndarray:
-    return gradcam_cell(Frame(picture, gradcam=cam, vmax=vmax, spans=spans), size, style)
+    return gradcam_cell(Frame(picture, cams={"": cam}, vmax=vmax, spans=spans), size, style)
 
 
 def _vmax(maps: np.ndarray) -> float:

@@ -10,13 +10,9 @@ import numpy as np
 from ..attribution.explainer import Explainer
 from ..attribution.targets.embeddings import Distance, Similarity
 from ..errors import ArgumentError
-from ..grids import Spans
 from .embeddings import EmbeddedSet
-from .ranking import Ranking, RankList
+from .ranking import Ranking, RankList, RankMaps
 from .similarity import parts
-
-# The map of a query, and the maps of the pictures of its list.
-_Maps = tuple[np.ndarray, np.ndarray, Spans]
 
 
 def explained_lists(
@@ -55,20 +51,17 @@ def explained_lists(
                 index=number,
                 identity=int(queries.identities[number]),
                 query=query,
-                query_map=maps[0],
                 pictures=pictures,
-                maps=maps[1],
                 similarities=ranking.similarities[number, : len(indices)],
                 identities=gallery.identities[indices],
-                form="exact" if is_exact else "gradient",
                 metric=metric,
-                spans=maps[2],
+                **vars(maps),
             )
         )
     return tuple(explained)
 
 
-def _exact(explainer: Explainer, query: np.ndarray, pictures: np.ndarray) -> _Maps | None:
+def _exact(explainer: Explainer, query: np.ndarray, pictures: np.ndarray) -> RankMaps | None:
     """Returns what each cell adds to the cosine, <F_i, g> / (|f| |g|), or None where the head is not linear."""
     try:
         of_query, of_pictures = parts(explainer, query[None]), parts(explainer, pictures)
@@ -78,10 +71,13 @@ def _exact(explainer: Explainer, query: np.ndarray, pictures: np.ndarray) -> _Ma
     lengths = np.linalg.norm(f) * np.linalg.norm(g, axis=1)
     lengths = np.where(lengths > 0, lengths, 1)
     maps = of_pictures.cells @ f / lengths[:, None, None]
-    return (of_query.cells[0] @ g[0] / lengths[0]).astype(np.float32), maps.astype(np.float32), of_pictures.spans
+    query_map = of_query.cells[0] @ g[0] / lengths[0]
+    return RankMaps(
+        query_map=query_map.astype(np.float32), maps=maps.astype(np.float32), form="exact", spans=of_pictures.spans
+    )
 
 
-def _gradient(explainer: Explainer, query: np.ndarray, pictures: np.ndarray, metric: str) -> _Maps:
+def _gradient(explainer: Explainer, query: np.ndarray, pictures: np.ndarray, metric: str) -> RankMaps:
     """Returns Grad-CAM of the score, on the query and on the pictures, with the embedding of the other one fixed."""
     score: Callable[[Any], Any] = Similarity if metric == "cosine" else Distance
     query_vector, vectors = explainer.embed(query[None]), explainer.embed(pictures)
@@ -91,4 +87,4 @@ def _gradient(explainer: Explainer, query: np.ndarray, pictures: np.ndarray, met
         raise ArgumentError(
             "model", "be an Explainer that computes 'gradcam' or a variant of it", f"methods={explainer.methods}"
         )
-    return of_query.cam[0], of_pictures.cam, of_pictures.spans
+    return RankMaps(query_map=of_query.cam[0], maps=of_pictures.cam, form="gradient", spans=of_pictures.spans)

@@ -16,36 +16,45 @@ _JUNK = -1
 _MAX_NUMBERS = 16_000_000
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class RankList:
-    """One query and the first of its ranking, explained.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RankMaps:
+    """Maps of a query and of the pictures in its list.
+
+    Attributes:
+        query_map: float32 (h, w), what makes the query match the first of its list.
+        maps: float32 (k, h, w), what makes each match the query.
+        form: "exact" if the maps sum to the cosine similarity, "gradient" if they are Grad-CAM of the score; see
+            :func:`keras_gradcam.reid.similarity_maps`.
+        spans: Where the maps lie on the pictures, see :class:`keras_gradcam.grids.Placement`; None over all of them.
+    """
+
+    query_map: np.ndarray
+    maps: np.ndarray
+    form: str
+    spans: Spans = None
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RankList(RankMaps):
+    """One query and the first of its ranking, explained: beside what :class:`RankMaps` holds, what they belong to.
 
     Attributes:
         index: Which query it is.
         identity: The identity of the query.
         query: The picture as the model takes it, (H, W, C).
-        query_map: float32 (h, w), what makes the query match the first of its list.
         pictures: (k, H, W, C), the first k of the ranking.
-        maps: float32 (k, h, w), what makes each match the query.
         similarities: float32 (k,), the cosine, or the distance with a minus sign.
         identities: int (k,).
-        form: "exact" if the maps sum to the cosine similarity, "gradient" if they are Grad-CAM of the score; see
-            :func:`keras_gradcam.reid.similarity_maps`.
         metric: "cosine" or "euclidean".
-        spans: Where the maps lie on the pictures, see :class:`keras_gradcam.grids.Placement`; None over all of them.
     """
 
     index: int
     identity: int
     query: np.ndarray
-    query_map: np.ndarray
     pictures: np.ndarray
-    maps: np.ndarray
     similarities: np.ndarray
     identities: np.ndarray
-    form: str
     metric: str = "cosine"
-    spans: Spans = None
 
     @property
     def correct(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..attribution.explanation import build_frame
+from ..attribution.methods.names import CAMS, TITLES
 from ..drawing.filmstrips import Filmstrip
 from ..drawing.panels import Frame
 from .captions import Captions
@@ -75,6 +76,11 @@ class FrameBuilder:
     def _per_frame(self) -> bool:
         return self.run.info.scale == "frame"
 
+    @property
+    def _title(self) -> str:
+        """The title of the maps whose drift is measured."""
+        return next((TITLES[name] for name in self.run.info.explained.methods if name in CAMS), "")
+
     def _raised(self, vmax: np.ndarray, maps: np.ndarray | None) -> np.ndarray:
         """Returns the largest values of these maps, or of all so far."""
         if maps is None:
@@ -102,7 +108,7 @@ class FrameBuilder:
         vmax = float(np.nan_to_num(gradcam).max()) if self._per_frame else float(self.vmax[index])
         return Frame(
             self.run.pictures[index],
-            gradcam=gradcam,
+            cams={self._title: gradcam},
             vmax=vmax,
             spans=self.run.info.explained.spans,
             wrong=self._captions.is_wrong(record, index),
@@ -114,6 +120,6 @@ class FrameBuilder:
         pictures, maps = self.run.partner_pictures, record.partner_maps
         if pictures is None:
             return None
-        gradcam = None if maps is None else maps[index].astype(np.float32)
+        cams = {} if maps is None else {self._title: maps[index].astype(np.float32)}
         spans = self.run.info.explained.spans
-        return Frame(pictures[index], gradcam=gradcam, vmax=float(self.partner_vmax[index]), spans=spans)
+        return Frame(pictures[index], cams=cams, vmax=float(self.partner_vmax[index]), spans=spans)

@@ -223,10 +223,15 @@ def test_a_frame_has_the_first_cam_on_the_picture_and_the_others_beside():
     picture, cam, slope = np.zeros((8, 8, 3), np.uint8), np.array([[1.0, np.inf], [np.nan, 3.0]]), np.ones((8, 8, 3))
     maps = {"saliency": slope[..., 0], "layercam": cam, "guided_backprop": slope, "gradcam": 2 * cam}
     frame = build_frame(maps, picture, caption=["a"], short=["b"], wrong=True)
-    assert (frame.title, frame.vmax, frame.caption, frame.short, frame.wrong) == ("LayerCAM", 3.0, ("a",), ("b",), True)
+    assert (list(frame.cams), frame.vmax, frame.caption, frame.short, frame.wrong) == (
+        ["LayerCAM", "Grad-CAM"],
+        3.0,
+        ("a",),
+        ("b",),
+        True,
+    )
     assert frame.gradcam is cam
-    assert list(frame.cam_variants) == ["Grad-CAM"]
     assert list(frame.gradients) == ["saliency", "guided backprop"]
     assert build_frame(maps, picture, vmax=7.0).vmax == 7.0
     without = build_frame({"saliency": slope[..., 0]}, picture)
-    assert (without.gradcam, without.title, without.vmax) == (None, "Grad-CAM", 0.0)
+    assert (without.gradcam, without.vmax) == (None, 0.0)

@@ -26,7 +26,7 @@ def test_a_filmstrip_says_so_above_each_frame():
 
 
 def film(count=3):
-    frames = tuple(Frame(picture(64, 64), gradcam=np.eye(3) * (n + 1), vmax=3.0) for n in range(count))
+    frames = tuple(Frame(picture(64, 64), cams={"Grad-CAM": np.eye(3) * (n + 1)}, vmax=3.0) for n in range(count))
     return Filmstrip(frames, tuple((f"epoch {n}", "cat") for n in range(count)), (np.nan, *[0.5] * (count - 1)))
 
 

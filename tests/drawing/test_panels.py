@@ -15,7 +15,7 @@ RED = np.array([198, 40, 40])
 
 
 def test_a_zero_map_leaves_the_picture_and_says_so():
-    frame = Frame(picture(200, 200), gradcam=np.zeros((2, 2)))
+    frame = Frame(picture(200, 200), cams={"Grad-CAM": np.zeros((2, 2))})
     cell = panels.gradcam_cell(frame, (200, 200), Style())
     np.testing.assert_array_equal(cell[:178], frame.picture[:178])
     assert (cell[182:] != frame.picture[182:]).mean() > 0.9
@@ -23,7 +23,7 @@ def test_a_zero_map_leaves_the_picture_and_says_so():
 
 def test_a_map_that_is_not_finite_is_drawn_and_says_so():
     broken, zero = (
-        panels.gradcam_cell(Frame(picture(200, 200), gradcam=values, vmax=1), (200, 200), Style())
+        panels.gradcam_cell(Frame(picture(200, 200), cams={"Grad-CAM": values}, vmax=1), (200, 200), Style())
         for values in (np.array([[np.nan, np.inf]]), np.zeros((1, 2)))
     )
     assert (broken[182:] != zero[182:]).any()
@@ -33,8 +33,10 @@ def panel_frame(**options):
     return Frame(
         picture(64, 64),
         caption=("truth: cat", "predicted: dog 0.90", "epoch 3"),
-        gradcam=np.random.default_rng(1).random((4, 4)),
-        cam_variants={"LayerCAM": np.random.default_rng(4).random((5, 3)) * 7},
+        cams={
+            "Grad-CAM": np.random.default_rng(1).random((4, 4)),
+            "LayerCAM": np.random.default_rng(4).random((5, 3)) * 7,
+        },
         gradients={
             "guided backprop": np.random.default_rng(2).normal(size=(64, 64, 3)),
             "saliency": np.random.default_rng(3).random(size=(64, 64)),
@@ -51,7 +53,7 @@ def test_a_panel_holds_its_cells_a_cousin_on_its_own_scale():
     cells = [
         render.resized(frame.picture, size),
         panels.gradcam_cell(frame, size, Style()),
-        render.overlay(render.resized(frame.picture, size), frame.cam_variants["LayerCAM"]),
+        render.overlay(render.resized(frame.picture, size), frame.cams["LayerCAM"]),
         render.resized(render.relief(frame.gradients["guided backprop"]), size),
         render.resized(render.relief(frame.gradients["saliency"]), size),
     ]
@@ -62,7 +64,7 @@ def test_a_panel_holds_its_cells_a_cousin_on_its_own_scale():
 
 
 def test_methods_that_were_not_computed_are_left_out():
-    frame = Frame(picture(64, 64), gradcam=np.ones((2, 2)))
+    frame = Frame(picture(64, 64), cams={"Grad-CAM": np.ones((2, 2))})
     assert panels.panel(frame).shape[1] == 2 * 262 - 6 + 16
 
 
@@ -78,7 +80,9 @@ def test_line_breaks_and_changes_of_direction_are_not_drawn():
 
 
 def test_an_overview_holds_every_overlay():
-    frames = [Frame(picture(64, 64, seed), ("a",), (f"cat {seed}",), np.eye(3), vmax=1.0) for seed in range(6)]
+    frames = [
+        Frame(picture(64, 64, seed), ("a",), (f"cat {seed}",), {"Grad-CAM": np.eye(3)}, vmax=1.0) for seed in range(6)
+    ]
     drawn = panels.overview(frames, "epoch 3")
     for number, frame in enumerate(frames):
         y, x = 26 + number // 4 * (256 + 18 + 6), 8 + number % 4 * 262

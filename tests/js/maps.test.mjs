@@ -16,8 +16,9 @@ const near = (actual, expected, tolerance, what) => {
 };
 
 test("upsample as Python does", () => {
-  for (const { map, h, w, height, width, result } of cases.upsample) {
-    near(maps.upsample(Float32Array.from(map), h, w, height, width), result, 1e-5, `${h}x${w} to ${height}x${width}`);
+  for (const { map, h, w, height, width, spans, result } of cases.upsample) {
+    const what = `${h}x${w} to ${height}x${width}, ${spans}`;
+    near(maps.upsample(Float32Array.from(map), h, w, height, width, spans), result, 1e-5, what);
   }
 });
 

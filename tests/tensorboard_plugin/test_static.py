@@ -54,8 +54,9 @@ def cases(rng):
         "halves": base64.b64encode(halves.tobytes()).decode(),
         "upsample": [
             {"map": grid.ravel().tolist(), "h": grid.shape[0], "w": grid.shape[1], "height": size[0], "width": size[1],
-             "result": upsample(grid[None], size)[0].ravel().tolist()}
+             "spans": spans, "result": upsample(grid[None], size, spans)[0].ravel().tolist()}
             for grid, size in grids
+            for spans in (None, ((0.25, 0.75), (0.0, 1.0)), ((-0.3, 1.1), (0.1, 0.93)))
         ],
         "overlay": pictures,
         "tables": {name: color_table(name).ravel().tolist() for name in colormaps.NAMES},

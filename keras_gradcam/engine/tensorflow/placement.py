@@ -9,14 +9,17 @@ mean of their places. An operation for which no rule is known loses the places.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from ..base import LayerOutput, Layout, Lost
+from ..base import LayerOutput
 from ..boxes import compacted
 from ..places import (
+    Layout,
+    Lost,
     Places,
     alike_but_for_channels,
     interpolated,
@@ -53,6 +56,17 @@ _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 
 # Branches, of which shapes often decide.
 _BRANCHES = {"If", "StatelessIf"}
+
+
+@dataclass(frozen=True, eq=False)
+class _InBlocks(Lost):
+    """Places of a tensor whose cells are gathered in blocks at the moment.
+
+    Attributes:
+        places: The places before.
+    """
+
+    places: Places = field(default_factory=lambda: np.zeros(0))
 
 
 class PlaceReader:
@@ -136,6 +150,10 @@ class PlaceReader:
             return self._through_function(op, op.get_attr(branch), inputs[1:])
         if op.type in NORMALIZATIONS:
             return [inputs[0]] + [None] * (len(op.outputs) - 1)
+        if op.type in ("SpaceToBatchND", "BatchToSpaceND"):
+            return [self._in_blocks(op, inputs[0])]
+        if isinstance(inputs[0], _InBlocks) and op.type in CONVOLUTIONS:
+            return [inputs[0]]
         present = [places for places in inputs if isinstance(places, np.ndarray)]
         if op.type in ELEMENTWISE and present:
             shape = np.broadcast_shapes(*(places.shape for places in present))
@@ -188,6 +206,21 @@ class PlaceReader:
                 extent = -(-(places.shape[axis] - reach) // op.get_attr("strides")[axis - 1])
             places = spread(places, axis, extent, reach)
         return np.broadcast_to(places, (*places.shape[:-1], extents[-1]))
+
+    def _in_blocks(self, op: tf.Operation, places: Places | Lost | None) -> Places | Lost:
+        """Handles dilated convolutions, for which TensorFlow gathers every n-th cell in a batch of its own.
+
+        The places stay as they are in between: what comes back is spread over them, like any convolution.
+        """
+        if op.type == "SpaceToBatchND" and isinstance(places, np.ndarray):
+            return _InBlocks(_lost_at(op).reason, places=places)
+        if not isinstance(places, _InBlocks):
+            return _lost_at(op)
+        result = mean_of_channels(places.places)
+        extents = op.outputs[0].shape.as_list()
+        for axis, extent in enumerate(extents[1:-1], start=2):
+            result = spread(result, axis, extent, result.shape[axis] - extent)
+        return np.broadcast_to(result, (*result.shape[:-1], extents[-1]))
 
     def _scaled(self, op: tf.Operation, places: Places) -> Places:
         """Handles resizing by a factor and a shift, both given for rows and columns."""

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from ...errors import ArgumentError
 from ...grids import Placement
-from ..base import ForwardResult, InputSpec, LayerCall, Layout, Lost, Outputs, Request
+from ..base import ForwardResult, InputSpec, LayerCall, Outputs, Request
+from ..places import Layout, Lost
 from .graph import Trace, check_batch, input_specs, prune, trace_forward
 from .guided import attach_guided_rule, count_recomputed, guided
 from .outputs import shapes_of

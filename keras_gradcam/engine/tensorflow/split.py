@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import ArgumentError
-from ..base import InputSpec, LayerCall, Layout, Request
+from ..base import InputSpec, LayerCall, Request
+from ..places import Layout
 from .graph import ancestors, check_batch, input_specs, prune, trace_forward
 from .outputs import shapes_of
 from .placement import PlaceReader, layout_of

@@ -35,7 +35,7 @@ def test_panels_are_those_of_the_callback(model, folder, tmp_path):
         name = NAMES[explanation.classes[number]]
         frame = Frame(
             picture=np.asarray(Image.open(folder / "pictures" / f"p{number}.png")),
-            gradcam=explanation.gradcam[number],
+            cams={"Grad-CAM": explanation.gradcam[number]},
             gradients={"guided Grad-CAM": explanation.guided_gradcam[number]},
             vmax=float(explanation.gradcam[number].max()),
             caption=(
