@@ -161,10 +161,24 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     # --- when -------------------------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Checks everything that can be known to be wrong, before anything is trained."""
+        """Checks everything that can be known to be wrong, before anything is trained.
+
+        Arguments that do not fit raise. A model that trains but that cannot be traced here is like any other failure:
+        with ``on_error="warn"`` it is warned of, and nothing is logged.
+        """
         self._has_begun, self._warned = False, set()
         self._epoch = self._logged = -1
-        explainer = self._explainer_of(self.model)
+        self._monitor = None
+        try:
+            self._begin(self._explainer_of(self.model))
+        except ArgumentError:
+            raise
+        except Exception as error:
+            self._monitor = None
+            self._handle(error, None)
+
+    def _begin(self, explainer: Explainer) -> None:
+        """Tries the probe, describes the training and opens the writers."""
         self._monitor = ProbeMonitor(explainer, self._samples, self._pairs, self._gallery, self._filters)
         run = self._monitor.describe(self._class_names, self._style, self._every)
         self._frames = FrameBuilder(run, before=self._frames)
@@ -203,7 +217,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             # `stop_training` before this one's `on_epoch_end`: the weights here are those of the last epoch.
             if self._logged != self._epoch:
                 self._guarded(self._log, self._epoch, True)
-            if self._has_begun and self._recorder.records:
+            if self._has_begun and self._monitor is not None and self._recorder.records:
                 self._guarded(self._summarize)
         finally:
             self._has_begun = False

@@ -402,7 +402,7 @@ def test_both_halves_of_a_split_model(engine, normalize):
     with unchanged(model):
         split = engine.split(model, spec_of(images()), request)
         features, embedding = split.body([images()])
-    assert (split.layer.path, split.grid) == ("conv", ())
+    assert (split.layer.path, split.layout.first) == ("conv", 0)
     conv, dense = model.get_layer("conv"), model.get_layer("embedding")
     assert_close(features, np.asarray(conv(images())))
     assert_close(embedding, np.asarray(dense(features.mean(axis=(1, 2)))))

@@ -101,14 +101,17 @@ def _explained_as_float(
 def _functions_inlined() -> Iterator[None]:
     """Traces a ``tf.function`` that this thread calls in this context into the current graph, not one of its own.
 
-    TensorFlow's own switch, ``run_functions_eagerly``, is for all threads and skips AutoGraph.
+    TensorFlow's own switch, ``run_functions_eagerly``, is for all threads and skips AutoGraph. A function that is
+    compiled by XLA stays whole: Keras has those for operations that run in no other way, such as grouped convolutions
+    on a CPU. It is differentiated as a unit, and the guided rule does not reach into it.
     """
     owner, original = threading.get_ident(), _Function.__call__
     context = tf.__internal__.autograph.control_status_ctx()
     converting = type(context)(status=type(context.status).ENABLED)
 
     def call(function: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != owner or tf.config.functions_run_eagerly():
+        compiled = getattr(function, "_jit_compile", False)
+        if threading.get_ident() != owner or compiled or tf.config.functions_run_eagerly():
             return original(function, *args, **kwargs)
         if not getattr(function, "_autograph", True):
             return function.python_function(*args, **kwargs)

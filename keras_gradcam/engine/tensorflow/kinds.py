@@ -37,6 +37,9 @@ CONVOLUTIONS = {"Conv2D", "DepthwiseConv2dNative"}
 
 RESHAPES = {"ExpandDims", "Reshape", "Squeeze"}
 
+#: Calls of functions that were left whole.
+CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
+
 NORMALIZATIONS = {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
 
 MATRIX_PRODUCTS = {"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"}

@@ -31,6 +31,7 @@ from ..places import (
 )
 from .kinds import (
     ALONG_LAST,
+    CALLS,
     CONVOLUTIONS,
     ELEMENTWISE,
     MATRIX_PRODUCTS,
@@ -50,9 +51,6 @@ _SHIFT = 2.0**20
 _WINDOWS = {*CONVOLUTIONS, *POOLINGS, "Conv3D", "AvgPool3D", "MaxPool3D"}
 _TRANSPOSED = {"Conv2DBackpropInput", "Conv3DBackpropInputV2"}
 _ENLARGED = {*RESIZES, "ResizeNearestNeighbor"} - {"ScaleAndTranslate"}
-
-# Functions that were left whole.
-_CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 
 # Branches, of which shapes often decide.
 _BRANCHES = {"If", "StatelessIf"}
@@ -143,7 +141,7 @@ class PlaceReader:
     def _results(self, op: tf.Operation, inputs: list[Places | Lost | None]) -> Sequence[Places | Lost | None]:
         if op.type == "IdentityN":
             return inputs
-        if op.type in _CALLS:
+        if op.type in CALLS:
             return self._through_function(op, op.get_attr("f"), inputs)
         if op.type in _BRANCHES and inputs[0] is None:
             branch = "then_branch" if bool(self.value(op.inputs[0])) else "else_branch"

@@ -16,6 +16,7 @@ from ..boxes import Reach, as_boxes, kept, pixels, united
 from .graph import ancestors, build, input_specs, trace_forward
 from .kinds import (
     ALONG_LAST,
+    CALLS,
     CONVOLUTIONS,
     ELEMENTWISE,
     MATRIX_PRODUCTS,
@@ -109,15 +110,24 @@ class GraphReader:
         count: How many inputs the model has; the variables that the function captures come after them.
         layer: Path of the layer, for messages.
         gates: Whether to count what is the same for every cell.
+        outside: Where the operations are the body of a function: its arguments as tensors outside, and their reader.
     """
 
-    def __init__(self, traced: Any, count: int, layer: str, gates: bool) -> None:
+    def __init__(
+        self,
+        traced: Any,
+        count: int,
+        layer: str,
+        gates: bool,
+        outside: tuple[dict[int, tf.Tensor], GraphReader] | None = None,
+    ) -> None:
         self._traced = traced
         self._inputs = traced.inputs[:count]
         self._layer = layer
         self._gates = gates
         self._reaches: dict[str, Reach] = {}
-        self._size = (0, 0)
+        self._arguments, self._outside = outside or ({}, self)
+        self._size = self._outside._size if outside else (0, 0)
         #: Whether something that is the same for every cell was met.
         self.gated = False
 
@@ -137,11 +147,15 @@ class GraphReader:
         """Returns the shape of a tensor for one picture."""
         if tensor.shape.is_fully_defined():
             return tuple(tensor.shape.as_list())
+        if id(tensor) in self._arguments:
+            return self._outside.shape(self._arguments[id(tensor)])
         return tuple(self._run(tensor).shape)
 
     def value(self, tensor: tf.Tensor) -> np.ndarray:
         """Returns the value of a tensor that does not depend on the picture: an axis, a shape."""
         value = tf.get_static_value(tensor)
+        if value is None and id(tensor) in self._arguments:
+            return self._outside.value(self._arguments[id(tensor)])
         return self._run(tensor) if value is None else np.asarray(value)
 
     def _run(self, tensor: tf.Tensor) -> np.ndarray:
@@ -174,6 +188,8 @@ class GraphReader:
         reaches = [reach for reach in inputs if reach]
         if op.type == "IdentityN":
             return inputs
+        if op.type in CALLS:
+            return self._through_function(op, inputs)
         if op.type in ELEMENTWISE:
             shape = self.shape(op.outputs[0])
             return [united(self._without_gates(reaches, shape), shape)]
@@ -191,6 +207,19 @@ class GraphReader:
                 result = handler(self, op, reaches[0])
                 return None if result is None else [result]
         return None
+
+    def _through_function(self, op: tf.Operation, inputs: list[Reach | None]) -> list[Reach | None]:
+        """Goes through the body of a function that was left whole."""
+        graph = op.graph._get_function(op.get_attr("f").name).graph
+        arguments = {id(own): tensor for own, tensor in zip(graph.inputs, op.inputs, strict=True)}
+        inner = GraphReader(self._traced, len(self._inputs), self._layer, self._gates, (arguments, self))
+        for own, reach in zip(graph.inputs, inputs, strict=True):
+            if reach is not None:
+                inner._reaches[own.name] = reach
+        for step in graph.get_operations():
+            inner._step(step)
+        self.gated = self.gated or inner.gated
+        return [inner._reaches.get(tensor.name) for tensor in graph.outputs]
 
     def _without_gates(self, reaches: list[Reach], shape: tuple[int, ...]) -> list[Reach]:
         """Leaves out, if gates do not count, reaches that are the same for every cell of another."""

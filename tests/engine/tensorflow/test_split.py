@@ -26,7 +26,7 @@ def test_tokens_stay_tokens_and_their_grid_is_said():
     model = randomised(keras.Model(inputs, L.Dense(5, name="dense")(tokens[:, 0] + tokens[:, 7])))
     split = split_of(model, "tokens", images(2, (8, 4)))
     features, embedding = split.body([images(2, (8, 4))])
-    assert (features.shape, split.grid) == ((2, 33, 3), (8, 4))
+    assert (features.shape, split.layout.grid) == ((2, 33, 3), (8, 4))
     dense = model.get_layer("dense")
     assert_close(embedding, dense(features[:, 0] + features[:, 7]))
     np.testing.assert_allclose(split.head(features), embedding, rtol=1e-5)
