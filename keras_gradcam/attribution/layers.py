@@ -14,7 +14,7 @@ from ..engine.model import declared_inputs, layer_paths
 from ..errors import ArgumentError
 from ..grids import spatial_size
 from .inputs import input_shape, input_spec_of, model_input_spec
-from .tokens import is_attention, is_per_sample, token_candidates, token_outputs
+from .tokens import LAYOUTS, is_attention, is_per_sample, token_candidates, token_outputs
 
 #: What a function that takes a layer understands: a name, a path, a layer, or None for the automatic choice.
 LayerLike = Union[str, Any, None]
@@ -82,7 +82,7 @@ def choose_layer(
 
     Without a ``layer`` it is the last one with spatial extent, in the order of execution, that the score depends on,
     wherever it is nested. Pooling only thins out the map before it, a permutation only turns it, and the model's own
-    output is no feature, so these are passed over; so is what comes before the first layer with weights.
+    output is no feature, so these are passed over; so is the input itself, laid out anew.
 
     Args:
         model: The model the calls belong to.
@@ -101,8 +101,10 @@ def choose_layer(
     if layer is None:
         if layer_call is not None:
             raise ArgumentError("layer_call", "come with `layer`", f"layer=None, layer_call={layer_call!r}")
-        own = [layer_output for layer_output in _learned(layer_outputs) if _sees(layer_output, explained)]
-        return _last_feature_map([layer_output for layer_output in own if layer_output in maps], layer_outputs, shape)
+        own = [layer_output for layer_output in maps if _sees(layer_output, explained)]
+        input_itself = _laid_out(layer_outputs)
+        own = [layer_output for layer_output in own if layer_output not in input_itself]
+        return _last_feature_map(own, layer_outputs, shape)
     named = {id(named_layer) for named_layer in _find(model, layer, maps)}
     calls = [layer_output for layer_output in layer_outputs if id(layer_output.layer) in named]
     if not calls:
@@ -148,10 +150,10 @@ def _sees(layer_output: LayerOutput, explained: int) -> bool:
     return not layer_output.inputs or explained in layer_output.inputs
 
 
-def _learned(layer_outputs: Sequence[LayerOutput]) -> list[LayerOutput]:
-    """Returns the calls from the first layer with weights on: what comes before is the input itself, laid out anew."""
-    learned = itertools.dropwhile(lambda layer_output: not getattr(layer_output.layer, "weights", ()), layer_outputs)
-    return list(learned) or list(layer_outputs)
+def _laid_out(layer_outputs: Sequence[LayerOutput]) -> list[LayerOutput]:
+    """Returns the calls before the first layer with weights that do no more than lay the input out anew."""
+    before = itertools.takewhile(lambda layer_output: not getattr(layer_output.layer, "weights", ()), layer_outputs)
+    return [layer_output for layer_output in before if layer_output.info.layer_type in LAYOUTS]
 
 
 def _feature_maps(layer_outputs: Sequence[LayerOutput], shape: Sequence[int]) -> list[LayerOutput]:

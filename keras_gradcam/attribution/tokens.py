@@ -17,8 +17,8 @@ _MIN_TOKENS = 9
 # Maximum number of layers that are named as candidates.
 _MAX_CANDIDATES = 3
 
-# Layers that rearrange their input and compute nothing.
-_LAYOUTS = ("Reshape", "Permute", "Flatten")
+#: Layers that rearrange their input and compute nothing.
+LAYOUTS = ("Reshape", "Permute", "Flatten")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def token_candidates(tokens: Sequence[LayerOutput], path: Sequence[LayerOutput])
     attentions = [layer_output for layer_output in path if is_attention(layer_output)]
     # An attention may be a layer around another one.
     innermost = [outer for outer in attentions if not any(_contains(outer, inner) for inner in attentions)]
-    changed = [layer_output for layer_output in tokens if layer_output.info.layer_type not in _LAYOUTS]
+    changed = [layer_output for layer_output in tokens if layer_output.info.layer_type not in LAYOUTS]
     outside = [token for token in changed if not any(_contains(attention, token) for attention in innermost)]
     norms = [layer_output for layer_output in outside if _is_normalization(layer_output)]
     candidates = []

@@ -47,7 +47,7 @@ def doubled():
 def test_maps_of_anything_but_the_pictures_are_refused(count):
     pictures = images(count, SIZE)
     for model, layer in ((in_parts(SIZE), "half"), (doubled(), "conv")):
-        message = rf"`layer` must give one map per sample.*'{layer}', which gives (8 for 4|{2 * count} for {count}):"
+        message = rf"`layer` must give one map per sample.*'{layer}', which gives \d+ for \d+:"
         explainer = Explainer(model)
         for ask in (explainer, explainer.features, explainer.runner.traced if count == 1 else explainer):
             with pytest.raises(ValueError, match=message):

@@ -221,8 +221,8 @@ def _add_maps(
         return Chosen(layer, lies, features)
     selector = tf.compat.v1.placeholder(tf.float32, features.shape)
     (gradient,) = tf.gradients(features, [explained], grad_ys=[selector])
-    if gradient is None:  # an input of integers, such as the numbers of words
-        return Chosen(layer, lies, features)
+    if gradient is None:  # an input of integers, such as the numbers of words, of which nothing can be checked
+        return Chosen(layer, replace(lies, placement=Placement.whole(len(lies.grid))), features)
     if isinstance(lies.placement, Lost):
         lies = replace(lies, placement=replace(lies.placement, layer=_first_lost(trace, reader, explained.shape[1:])))
     return Chosen(layer, lies, features, selector, tf.cast(gradient, tf.float32))
