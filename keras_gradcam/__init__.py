@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .attribution.targets.base import Target
     from .attribution.targets.classes import Class, TopClass, Unit
     from .attribution.targets.embeddings import Distance, Dot, Norm, SelfSimilarity, Similarity, Triplet
-    from .attribution.targets.outputs import Output
+    from .attribution.targets.outputs import Function, Output
     from .drawing.pixels import Style
     from .engine.base import LayerCall
     from .errors import ArgumentError
@@ -33,6 +33,7 @@ _MODULES = {
     "Dot": "attribution.targets.embeddings",
     "Explainer": "attribution.explainer",
     "Explanation": "attribution.explanation",
+    "Function": "attribution.targets.outputs",
     "GradCAMResult": "attribution.methods.formulas",
     "GuidedGradCAMCallback": "training.callback",
     "History": "training.history",
@@ -61,6 +62,7 @@ __all__ = [
     "Dot",
     "Explainer",
     "Explanation",
+    "Function",
     "GradCAMResult",
     "GuidedGradCAMCallback",
     "History",

@@ -19,10 +19,12 @@ from .methods.formulas import guided_gradcam, saliency_map
 from .methods.names import DEFAULT_METHODS, MethodsLike, method_names
 from .methods.sampling import IntegratedGradients, samplers
 from .runner import Answer, Runner
+from .saturation import warn_about_vanished_gradients
 from .targets.base import Target, TargetLike
-from .targets.classes import TopClass, class_probabilities
+from .targets.classes import TopClass
 from .targets.embeddings import embeddings
 from .targets.outputs import as_target
+from .targets.probabilities import class_probabilities
 
 
 class Explainer:
@@ -255,18 +257,22 @@ class Explainer:
         )
         assert result.scores is not None
         explained = answer.target.select_output(answer.outputs)
+        # A value, which has no classes, was predicted where the class is below zero.
+        has_classes = result.classes is None or not (result.classes < 0).all()
+        warn_about_vanished_gradients(answer.target, answer.outputs)
         return Explanation(
             scores=result.scores,
             predictions=result.predictions,
-            classes=result.classes,
-            probabilities=None
-            if answer.target.is_embedding
-            else class_probabilities(explained.predictions, explained.final_activations),
+            classes=result.classes if has_classes else None,
+            probabilities=class_probabilities(explained.predictions, explained.final_activations)
+            if has_classes and not answer.target.is_embedding
+            else None,
             layer=answer.layer,
             maps={name: maps[name] for name in self.methods},
             images=pictures,
             completeness_error=completeness_error,
             target=repr(answer.target),
+            quantity="value" if answer.target.quantity_of(answer.outputs)[0] == "value" else "score",
             placement=answer.placement,
         )
 

@@ -50,6 +50,7 @@ class Explanation:
         completeness_error: float32 (N,), by how much the sum of integrated gradients differs from what the score gains
             from the baseline to the picture; None without them.
         target: What was explained, as the target is written.
+        quantity: What the score is: "score", or "value" for the number that a regression predicts.
         placement: Where on the input the maps on the layer's grid lie; None where that is all of it, (H, W, C). Maps
             have the axes of the input, in its order, also where the model turns or flips its input.
     """
@@ -63,6 +64,7 @@ class Explanation:
     images: np.ndarray | None = None
     completeness_error: np.ndarray | None = None
     target: str | None = None
+    quantity: str = "score"
     placement: Placement | None = None
 
     @property
@@ -214,7 +216,7 @@ class Explanation:
             **{
                 field.name: _map_arrays(lambda array: array[index], getattr(self, field.name))
                 for field in fields(self)
-                if field.name not in ("layer", "target", "placement")
+                if field.name not in ("layer", "target", "quantity", "placement")
             },
         )
 
@@ -296,7 +298,7 @@ def _frame(explanation: Explanation, index: int, picture: np.ndarray, names: Map
         caption.append(f"predicted: {class_name(predicted, names)} {explanation.probabilities[index, predicted]:.2f}")
     if explanation.classes is not None:
         caption.append(f"explained: {class_name(explanation.classes[index], names)}")
-    caption.append(f"score {explanation.scores[index]:.3g}")
+    caption.append(f"{explanation.quantity} {explanation.scores[index]:.3g}")
     if frame.gradcam is not None:
         caption.append(f"top {frame.vmax:.3g}")
     return replace(frame, caption=tuple(caption), short=tuple(caption[-2:]))

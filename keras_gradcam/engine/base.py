@@ -126,9 +126,11 @@ class Outputs:
         predictions: The model's outputs, in the structure the model returns.
         logits: The same structure; an output that ends in a softmax, log-softmax or sigmoid is replaced by the scores
             before it, wherever in the model that activation is (a layer's argument, a layer, a function), also through
-            casts and identities after it. Other outputs stand here themselves.
+            what casts, clips or moves its values after it. Other outputs stand here themselves.
         final_activations: The same structure of strings: which activation that is, "softmax", "log_softmax" or
-            "sigmoid"; "l2_normalization" for an output that ends in one of those; "" where nothing was found.
+            "sigmoid"; "probabilities" for values from 0 to 1 that cannot be led back to scores; "logits" for scores of
+            classes, as the loss of a compiled model takes them; "l2_normalization" for an output that ends in one;
+            "" where nothing was found.
         pre_normalization: The same structure; an output that ends in an L2 normalisation of each sample (and constant
             factors and reshapes after it) is replaced by the embedding before it. Other outputs stand here themselves.
         names: The names of the outputs in flat order, where the model has names for them.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,6 +62,31 @@ def _single_tensor(result: Any) -> Any:
     if isinstance(result, (list, tuple)):
         result = result[0] if result else None
     return result if hasattr(result, "shape") and hasattr(result, "dtype") else None
+
+
+def loss_says_classes(model: Any, names: Sequence[str], count: int) -> list[bool]:
+    """Returns for each output whether the loss that the model was compiled with takes it for the scores of classes.
+
+    Args:
+        model: The model; it need not be compiled.
+        names: The names of its outputs, where it has names for them.
+        count: The number of its outputs.
+    """
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, dict):
+        losses = [loss.get(name) for name in names] if names else list(loss.values())
+    elif isinstance(loss, (list, tuple)):
+        losses = list(loss)
+    else:
+        losses = [loss] * count
+    return [_is_of_classes(losses[index]) if index < len(losses) else False for index in range(count)]
+
+
+def _is_of_classes(loss: Any) -> bool:
+    """Returns whether a loss compares classes, by its name."""
+    name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")
+    name = str(name).lower().replace("_", "")
+    return any(part in name for part in ("crossentropy", "hinge", "focal", "logloss"))
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.explanation import Explanation
 from ..attribution.inputs import standardized
 from ..attribution.targets.base import Target, TargetLike, WithArguments
-from ..attribution.targets.classes import ClassProbability, ExplainedClass
 from ..attribution.targets.outputs import as_target
+from ..attribution.targets.probabilities import ClassProbability, ExplainedClass
 from ..engine.base import Structure
 from ..engine.model import declared_inputs
 from ..errors import ArgumentError

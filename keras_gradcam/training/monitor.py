@@ -13,6 +13,7 @@ from ..attribution.explanation import Explanation
 from ..attribution.placement import placement_of
 from ..attribution.targets.base import Target
 from ..attribution.targets.embeddings import embeddings
+from ..attribution.targets.probabilities import class_count
 from ..drawing.pixels import Style
 from ..engine.base import Structure
 from ..engine.model import layer_paths
@@ -122,6 +123,7 @@ class ProbeMonitor:
                 outside of them.
         """
         samples, target = self._samples, self._explainer.target
+        quantity = target.quantity_of(self._outputs)
         self._check_class_names(class_names)
         images = self._explained_pictures("probe", samples.images)
         partners = source = None
@@ -135,8 +137,8 @@ class ProbeMonitor:
             probes=tuple(ProbeInfo(label, box) for label, box in zip(labels, boxes, strict=True)),
             explained=ExplainedInfo(
                 None if self._layer is None else self._layer.path,
-                _in_words(target, self._pairs),
-                target.quantity,
+                _in_words(target, self._pairs, quantity[0]),
+                quantity,
                 self._explainer.methods,
                 None if self._placement is None or self._placement.is_whole else self._placement.spans,
             ),
@@ -192,10 +194,11 @@ class ProbeMonitor:
 
     def _check_class_names(self, class_names: Mapping[int, str]) -> None:
         target = self._explainer.target
-        shape: tuple[int, ...] = getattr(target.select_output(self._outputs).predictions, "shape", ())
-        if not class_names or len(shape) != 2 or target.is_embedding:
+        selected = target.select_output(self._outputs)
+        count = class_count(getattr(selected.predictions, "shape", ()))
+        if not class_names or count is None or target.is_embedding:
             return
-        classes = max(shape[1], 2)
+        classes = max(count, 2)
         if set(class_names) != set(range(classes)):
             raise ArgumentError(
                 "class_names",
@@ -278,7 +281,9 @@ def _predictions(explanation: Explanation) -> dict[str, np.ndarray]:
     return columns
 
 
-def _in_words(target: Target, pairs: Pairs | None) -> str:
+def _in_words(target: Target, pairs: Pairs | None, quantity: str) -> str:
     if pairs is not None:
         return f"{pairs.name} to the partner"
+    if quantity == "value":
+        return "the predicted value"
     return repr(target) if len(repr(target)) < _LONGEST_TARGET else "Class of each probe"

@@ -12,7 +12,7 @@ from linear_models import BIAS, GRID, MAPS, PICTURES, WEIGHTS, by_hand, linear, 
 from models import randomised
 
 from keras_gradcam import Class, Explainer, Output, Unit
-from keras_gradcam.attribution.targets.classes import class_probabilities
+from keras_gradcam.attribution.targets.probabilities import class_probabilities
 from keras_gradcam.metrics.faithfulness import deletion, insertion, masked_confidence
 
 

@@ -120,6 +120,17 @@ class Target:
         """Returns what to warn of when the target gave these scores for these outputs (arrays), or None."""
         return None
 
+    def reads_activation(self, outputs: Outputs) -> bool:
+        """Returns whether the score is computed from the results of a final softmax or sigmoid.
+
+        Where these are so close to 0 or 1 that they no longer change, the gradient vanishes.
+        """
+        return False
+
+    def quantity_of(self, outputs: Outputs) -> tuple[str, float]:
+        """Returns :attr:`quantity` for a model with these outputs."""
+        return self.quantity
+
     def __neg__(self) -> Target:
         return WeightedSum(((-1.0, self),))
 
@@ -209,6 +220,9 @@ class WeightedSum(Target):
 
     def on_same_output(self, other: Target) -> Target:
         return self.terms[0][1].on_same_output(other)
+
+    def reads_activation(self, outputs: Outputs) -> bool:
+        return any(target.reads_activation(outputs) for _, target in self.terms)
 
     def warning(self, scores: np.ndarray, outputs: Outputs) -> str | None:
         (factor, target), *others = self.terms

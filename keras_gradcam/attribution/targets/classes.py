@@ -9,8 +9,8 @@ import numpy as np
 
 from ...engine.base import Outputs, Tensor
 from ...errors import ArgumentError
-from ..methods.formulas import array_namespace
-from .base import Target, WrappedTarget, check_one_output, fewer_rows
+from .base import Target, check_one_output, fewer_rows
+from .probabilities import class_count, class_rows, is_value
 
 _PREDICTED = -1
 
@@ -22,7 +22,11 @@ class Class(Target):
     """The score of a class.
 
     By default the score before the softmax or sigmoid that the output ends in, found in the model's graph; the model
-    is not edited. An output with one unit is read as the logit z of two classes: class 1 scores z, class 0 scores -z.
+    is not edited. Axes of extent 1 beside the batch and the classes do not count.
+
+    An output with one unit stands for two classes where it ends in a sigmoid, where the loss that the model was
+    compiled with is one of classes, or where classes are named here: its score before the sigmoid is the logit z,
+    class 1 scores z and class 0 scores -z. Otherwise it is a value (a regression), which is the score itself.
 
     Args:
         index: The class; one class per sample, as labels come (see :func:`class_numbers`); or None for the class that
@@ -53,7 +57,8 @@ class Class(Target):
     def check(self, outputs: Outputs) -> None:
         check_one_output(outputs, self)
         shape = tuple(outputs.predictions.shape)
-        if len(shape) != 2:
+        count = class_count(shape)
+        if count is None:
             raise ArgumentError(
                 "target",
                 "fit the model's output",
@@ -67,7 +72,7 @@ class Class(Target):
                 f"{self!r} for an output that is L2-normalised: an embedding, whose units are no classes",
                 ["Similarity(...)", "SelfSimilarity()", "Unit(...)"],
             )
-        classes = max(shape[1], 2)
+        classes = max(count, 2)
         if self.index is not None and self.index.max() >= classes:
             raise ArgumentError(
                 "target", "name classes the model has", f"class {self.index.max()}", f"0 to {classes - 1}"
@@ -80,8 +85,8 @@ class Class(Target):
         index = self.classes(outputs, arguments)
         if output.shape[1] == 1:
             class_one = output[:, 0]
-            class_zero = -class_one if self.logits else 1 - class_one
-            return ops.where(index == 1, class_one, class_zero)
+            class_zero = 1 - class_one if self._explains_probabilities(outputs) else -class_one
+            return ops.where(index == 0, class_zero, class_one)
         # Selecting by `where` rather than by a product keeps a logit of -inf in another class from giving NaN.
         chosen = ops.arange(output.shape[1], dtype="int32")[None, :] == index[:, None]
         return ops.sum(ops.where(chosen, output, ops.zeros_like(output)), axis=1)
@@ -90,9 +95,10 @@ class Class(Target):
         from keras import ops
 
         output, (index,) = self._output(outputs), arguments
-        if output.shape[1] == 1:
-            threshold = 0.5 if outputs.final_activations == "sigmoid" and not self.logits else 0.0
-            predicted = output[:, 0] >= threshold
+        if is_value(outputs):
+            predicted = ops.full_like(index, _PREDICTED)
+        elif output.shape[1] == 1:
+            predicted = output[:, 0] >= (0.5 if self._explains_probabilities(outputs) else 0.0)
         else:
             predicted = ops.argmax(output, axis=1)
         return ops.where(index < 0, ops.cast(predicted, "int32"), index)
@@ -101,15 +107,30 @@ class Class(Target):
         return (self.classes(outputs, arguments),)
 
     def with_predicted_classes(self, predict: Callable[[Target], np.ndarray]) -> Target:
-        return self if self.index is not None else Class(predict(self), logits=self.logits)
+        predicted = predict(self) if self.index is None else None
+        if predicted is None or (predicted < 0).any():  # a value has no classes
+            return self
+        return Class(predicted, logits=self.logits)
 
     def with_classes(self, classes: np.ndarray | None) -> Target | None:
-        return None if classes is None else Class(classes, logits=self.logits)
+        if classes is None:
+            return self if self.index is None else None
+        return Class(classes, logits=self.logits)
+
+    def reads_activation(self, outputs: Outputs) -> bool:
+        return self._explains_probabilities(outputs)
+
+    def quantity_of(self, outputs: Outputs) -> tuple[str, float]:
+        return ("value", 1.0) if self.index is None and is_value(outputs) else self.quantity
+
+    def _explains_probabilities(self, outputs: Outputs) -> bool:
+        known = outputs.final_activations
+        return known == "probabilities" or (known in ("sigmoid", "softmax") and not self.logits)
 
     def _output(self, outputs: Outputs) -> Tensor:
         from keras import ops
 
-        return ops.cast(outputs.logits if self.logits else outputs.predictions, "float32")
+        return ops.cast(class_rows(outputs.logits if self.logits else outputs.predictions), "float32")
 
     def __repr__(self) -> str:
         index = "" if self.index is None else str(self.index.tolist())
@@ -151,9 +172,10 @@ class TopClass(Target):
     def classes(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
         from keras import ops
 
-        scores = ops.cast(outputs.logits, "float32")
+        scores = ops.cast(class_rows(outputs.logits), "float32")
         if scores.shape[1] == 1:
-            scores = ops.concatenate([-scores, scores], axis=1)
+            other = 1 - scores if outputs.final_activations == "probabilities" else -scores
+            scores = ops.concatenate([other, scores], axis=1)
         chosen = ops.cast(ops.top_k(scores, self.rank + 1)[1][:, self.rank], "int32")
         return ops.where(arguments[0] < 0, chosen, arguments[0])
 
@@ -192,20 +214,27 @@ class Unit(Target):
     def check(self, outputs: Outputs) -> None:
         check_one_output(outputs, self)
         shape = tuple(outputs.predictions.shape)
-        if len(shape) != 2 or self.index.max() >= shape[1]:
+        count = class_count(shape)
+        if count is None or self.index.max() >= count:
             raise ArgumentError(
                 "target",
                 "name a unit of the model's output",
                 f"{self!r} for an output of shape {shape}",
-                f"0 to {shape[1] - 1}" if len(shape) == 2 else "a function",
+                "a function" if count is None else f"0 to {count - 1}",
             )
 
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
         from keras import ops
 
-        output = ops.cast(outputs.predictions, "float32")
+        output = ops.cast(class_rows(outputs.predictions), "float32")
         chosen = ops.arange(output.shape[1], dtype="int32")[None, :] == arguments[0][:, None]
         return ops.sum(ops.where(chosen, output, ops.zeros_like(output)), axis=1)
+
+    def reads_activation(self, outputs: Outputs) -> bool:
+        return outputs.final_activations in ("probabilities", "sigmoid", "softmax")
+
+    def quantity_of(self, outputs: Outputs) -> tuple[str, float]:
+        return ("value", 1.0) if is_value(outputs) else self.quantity
 
     def __repr__(self) -> str:
         return f"Unit({self.index.tolist()})"
@@ -286,80 +315,3 @@ def _per_sample(array: np.ndarray, samples: int) -> np.ndarray:
             fewer_rows(len(array), samples),
         )
     return array
-
-
-def class_probabilities(predictions: Any, final_activation: str) -> Any:
-    """Returns the probabilities of the classes, from outputs as the model returns them.
-
-    An output that ends in a softmax or sigmoid holds them already. Raw scores go through a softmax (one unit: through
-    a sigmoid), but for rows that are a distribution already. One unit stands for two classes.
-
-    Args:
-        predictions: (N, K) outputs: an array, or a tensor of the Keras backend.
-        final_activation: "softmax", "log_softmax", "sigmoid", "l2_normalization", or "" if the output ends in none.
-
-    Returns:
-        (N, max(K, 2)), float64 for arrays and float32 for tensors; None if the outputs are not of shape (N, K) or are
-        embeddings.
-
-    Example:
-        >>> import numpy as np
-        >>> class_probabilities(np.array([[0.75]]), "sigmoid")
-        array([[0.25, 0.75]])
-    """
-    if len(getattr(predictions, "shape", ())) != 2 or final_activation == "l2_normalization":
-        return None
-    xp = array_namespace(predictions)
-    values = predictions.astype(np.float64) if xp is np else xp.cast(predictions, "float32")
-    if final_activation == "log_softmax":
-        return xp.exp(values)
-    if values.shape[1] == 1:
-        # The sigmoid of a logit, without overflow.
-        class_one = values if final_activation == "sigmoid" else xp.exp(-xp.logaddexp(xp.zeros_like(values), -values))
-        return xp.concatenate([1 - class_one, class_one], axis=1)
-    if final_activation:
-        return values
-    # Row by row, so that no picture depends on the others of its batch.
-    near_one = xp.abs(xp.sum(values, axis=1, keepdims=True) - 1) <= 1e-3
-    distribution = xp.logical_and(near_one, xp.all(values >= 0, axis=1, keepdims=True))
-    exponentials = xp.exp(values - xp.max(values, axis=1, keepdims=True))
-    return xp.where(distribution, values, exponentials / xp.sum(exponentials, axis=1, keepdims=True))
-
-
-class ExplainedClass(WrappedTarget):
-    """The number of the class that a target explains, as its score."""
-
-    def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
-        from keras import ops
-
-        return ops.cast(self.inner.classes(outputs, arguments), "float32")
-
-
-class ClassProbability(WrappedTarget):
-    """The probability of the class that a target explains; without a class its score, unless that is an error."""
-
-    def __init__(self, inner: Target, required: bool) -> None:
-        super().__init__(inner)
-        self.required = required
-
-    def cache_key(self) -> Hashable:
-        return (super().cache_key(), self.required)
-
-    def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
-        from keras import ops
-
-        classes, probabilities = self.inner.classes(outputs, arguments), None
-        if classes is not None:
-            selected = self.inner.select_output(outputs)
-            probabilities = class_probabilities(selected.predictions, selected.final_activations)
-        if classes is not None and probabilities is not None:
-            chosen = ops.arange(probabilities.shape[1], dtype="int32")[None, :] == classes[:, None]
-            return ops.sum(ops.where(chosen, probabilities, ops.zeros_like(probabilities)), axis=1)
-        if self.required:
-            raise ArgumentError(
-                "score",
-                "be one that the target has",
-                f"'probability' for {self.inner!r}, which has no class",
-                ["'auto'", "'target'"],
-            )
-        return self.inner.scores(outputs, arguments)

@@ -80,6 +80,12 @@ class Output(Target):
     def with_embedded_references(self, embed: Callable[[Structure], Outputs]) -> Target:
         return Output(self.which, self.target.with_embedded_references(lambda pictures: self._select(embed(pictures))))
 
+    def reads_activation(self, outputs: Outputs) -> bool:
+        return self.target.reads_activation(self._select(outputs))
+
+    def quantity_of(self, outputs: Outputs) -> tuple[str, float]:
+        return self.target.quantity_of(self._select(outputs))
+
     def warning(self, scores: np.ndarray, outputs: Outputs) -> str | None:
         return self.target.warning(scores, self._select(outputs))
 
@@ -117,20 +123,47 @@ class Output(Target):
         return f"Output({self.which!r}, {self.target!r})"
 
 
-class _Function(Target):
-    """A function of the model's outputs."""
+class Function(Target):
+    """A function of the model's outputs, from which it makes one score per sample.
 
-    def __init__(self, function: Callable[[Structure], Tensor]) -> None:
-        self.function = function
+    Args:
+        function: Takes the model's outputs, in the structure in which the model returns them, and returns one score
+            per sample, shape (batch,).
+        logits: True to hand it the scores before a final softmax or sigmoid instead, where the outputs end in one; of
+            probabilities close to 0 or 1 the gradient vanishes.
+
+    Example:
+        >>> def largest(outputs):
+        ...     return outputs.max(axis=1)
+        >>> Function(largest), Function(largest, logits=True)
+        (largest, Function(largest, logits=True))
+    """
+
+    def __init__(self, function: Callable[[Structure], Tensor], *, logits: bool = False) -> None:
+        if not callable(function):
+            raise ArgumentError("function", "be a function `outputs -> (batch,)`", repr(function))
+        self.function, self.logits = function, logits
 
     def cache_key(self) -> Hashable:
-        return IdentityKey(self.function)
+        return (IdentityKey(self.function), self.logits)
 
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
-        return self.function(outputs.predictions)
+        return self.function(outputs.logits if self.logits else outputs.predictions)
+
+    def reads_activation(self, outputs: Outputs) -> bool:
+        known = ("probabilities",) if self.logits else ("probabilities", "sigmoid", "softmax")
+        activations = outputs.final_activations
+        return any(leaf in known for leaf in _leaves(activations))
 
     def __repr__(self) -> str:
-        return getattr(self.function, "__name__", repr(self.function))
+        name = getattr(self.function, "__name__", repr(self.function))
+        return f"Function({name}, logits=True)" if self.logits else name
+
+
+def _leaves(structure: Structure) -> list[Any]:
+    import keras
+
+    return keras.tree.flatten(structure)
 
 
 def as_target(target: TargetLike) -> Target:
@@ -154,7 +187,7 @@ def as_target(target: TargetLike) -> Target:
     if target is None:
         return Class()
     if callable(target):
-        return _Function(target)
+        return Function(target)
     if isinstance(target, str):
         raise ArgumentError("target", "not be a name", repr(target), CLASS_NUMBERS)
     if isinstance(target, (list, tuple)) or len(getattr(target, "shape", ())):

@@ -181,6 +181,7 @@ def _value(tensor: tf.Tensor, root: tf.Tensor, known: dict[int, Any]) -> Any:
     if id(tensor) in known:
         return known[id(tensor)]
     op, constant = tensor.op, _constant(tensor)
+    value: Any
     if constant is not None:
         value = np.float64(constant)
     elif op.type not in _PARTS:

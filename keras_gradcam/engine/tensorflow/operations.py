@@ -34,7 +34,7 @@ from ..boxes import (
 _NO_WEIGHT = 1e-6
 
 # Where tf.raw_ops calls an argument otherwise than the operation does.
-_RENAMED = {"reduction_indices": "axis", "split_dim": "axis"}
+_RENAMED = {"reduction_indices": "axis", "split_dim": "axis", "squeeze_dims": "axis"}
 
 
 class Reader(Protocol):
@@ -255,24 +255,29 @@ def _attributes(op: tf.Operation) -> dict[str, Any]:
     definition = op.op_def
     inferred = {name for argument in definition.input_arg for name in (argument.type_attr, argument.number_attr)}
     return {
-        attribute.name: text(op.get_attr(attribute.name))
+        _RENAMED.get(attribute.name, attribute.name): text(op.get_attr(attribute.name))
         for attribute in definition.attr
         if attribute.name not in inferred
     }
 
 
-def evaluated(op: tf.Operation, inputs: Sequence[Any]) -> list[np.ndarray]:
-    """Returns the results of an operation for other inputs, arrays in their order."""
+def repeated(op: tf.Operation, inputs: Sequence[Any]) -> list[Any]:
+    """Applies an operation to other inputs, tensors or arrays in their order; returns its results."""
     arguments = {
         _RENAMED.get(argument.name, argument.name): (
             [inputs[index] for index in indices] if argument.number_attr else inputs[indices[0]]
         )
         for argument, indices in _positions(op)
     }
+    result = getattr(tf.raw_ops, op.type)(**arguments, **_attributes(op))
+    return [result] if tf.is_tensor(result) else list(result)
+
+
+def evaluated(op: tf.Operation, inputs: Sequence[Any]) -> list[np.ndarray]:
+    """Returns the results of an operation for other inputs as arrays."""
     # Outside of the graph that is being made, if one is.
     with tf.init_scope(), tf.device("CPU:0"):
-        result = getattr(tf.raw_ops, op.type)(**arguments, **_attributes(op))
-        return [tensor.numpy() for tensor in ([result] if tf.is_tensor(result) else result)]
+        return [tensor.numpy() for tensor in repeated(op, inputs)]
 
 
 def rearranged(reader: Reader, op: tf.Operation, values: Sequence[np.ndarray | None]) -> list[np.ndarray]:

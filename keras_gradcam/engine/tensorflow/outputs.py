@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ..base import Outputs, Structure
+from ..model import loss_says_classes
+from .kinds import MOVES, RESHAPES
+from .operations import carried, repeated
 
 # Type of the operation -> name of the activation.
 _FINAL_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
+
+_UNBOUNDED = (-math.inf, math.inf)
+
+# Type of the operation -> bounds of its results, whatever its input.
+_RANGES = {
+    "Relu": (0.0, math.inf),
+    "Relu6": (0.0, 6.0),
+    "Sigmoid": (0.0, 1.0),
+    "Softmax": (0.0, 1.0),
+    "Square": (0.0, math.inf),
+    "Tanh": (-1.0, 1.0),
+}
+
+# Operations whose largest and smallest results come from the ends of what they are computed from.
+_ARITHMETIC = {
+    "Add": np.add,
+    "AddV2": np.add,
+    "Maximum": np.maximum,
+    "Minimum": np.minimum,
+    "Mul": np.multiply,
+    "RealDiv": np.divide,
+    "Sub": np.subtract,
+}
 
 # What may stand behind a final activation.
 _PASS_THROUGH = {"Identity", "Cast", "StopGradient", "EnsureShape"}
@@ -33,12 +61,79 @@ _EPSILON = 1e-2
 
 
 def _before_final_activation(output: tf.Tensor) -> tuple[tf.Tensor, str]:
-    """Returns the scores before the softmax or sigmoid that ``output`` ends in and the name of that activation."""
-    tensor = output
-    while tensor.op.type in _PASS_THROUGH:
-        tensor = tensor.op.inputs[0]
-    name = _FINAL_ACTIVATIONS.get(tensor.op.type, "")
-    return (tensor.op.inputs[0], name) if name else (output, "")
+    """Returns the scores before the softmax or sigmoid that ``output`` ends in and the name of that activation.
+
+    What lies behind the activation and only casts, clips or moves its values is done to the scores too. Values that
+    come from such activations but cannot be led back to scores (an average of two networks) are "probabilities".
+    """
+    logits, name = _logits(output)
+    if name:
+        return logits, name
+    low, high = _range(output, {})
+    return output, "probabilities" if low >= 0 and high <= 1 else ""
+
+
+def _logits(tensor: tf.Tensor) -> tuple[tf.Tensor, str]:
+    """Returns the scores that a tensor is made of and the activation, ("", itself) if it is made of none."""
+    op = tensor.op
+    if op.type in _FINAL_ACTIVATIONS:
+        return op.inputs[0], _FINAL_ACTIVATIONS[op.type]
+    if op.type in _PASS_THROUGH:
+        return _logits_or(tensor, *_logits(op.inputs[0]))
+    if op.type in ("ClipByValue", "Maximum", "Minimum"):
+        content = [source for source in op.inputs if _constant(source) is None]
+        return _logits_or(tensor, *_logits(content[0])) if len(content) == 1 else (tensor, "")
+    if op.type not in MOVES | RESHAPES:
+        return tensor, ""
+    moved = carried(op) if op.type in MOVES else {0}
+    parts = {position: _logits(op.inputs[position]) for position in moved}
+    names = {name for _, name in parts.values()}
+    if len(names) != 1 or names == {""}:
+        return tensor, ""
+    inputs = [parts[position][0] if position in parts else source for position, source in enumerate(op.inputs)]
+    return repeated(op, inputs)[tensor.value_index], names.pop()
+
+
+def _logits_or(tensor: tf.Tensor, logits: tf.Tensor, name: str) -> tuple[tf.Tensor, str]:
+    return (logits, name) if name else (tensor, "")
+
+
+def _range(tensor: tf.Tensor, known: dict[int, tuple[float, float]]) -> tuple[float, float]:
+    """Returns bounds of a tensor's values that follow from the operations that it is computed by."""
+    if id(tensor) not in known:
+        known[id(tensor)] = _UNBOUNDED  # where nothing else is known
+        known[id(tensor)] = _range_of(tensor, known)
+    return known[id(tensor)]
+
+
+def _range_of(tensor: tf.Tensor, known: dict[int, tuple[float, float]]) -> tuple[float, float]:
+    op, constant = tensor.op, _constant(tensor)
+    if constant is not None:
+        return constant, constant
+    if op.type in _RANGES:
+        return _RANGES[op.type]
+    if op.type in _PASS_THROUGH | RESHAPES | {"Max", "Mean", "Min"}:
+        return _range(op.inputs[0], known)
+    if op.type in MOVES | {"SelectV2"}:
+        sources = carried(op) if op.type in MOVES else {1, 2}
+        return _hull([_range(op.inputs[position], known) for position in sources])
+    if op.type == "AddN":
+        bounds = [_range(source, known) for source in op.inputs]
+        return sum(low for low, _ in bounds), sum(high for _, high in bounds)
+    if op.type in _ARITHMETIC and len(op.inputs) == 2:
+        (a, b), (c, d) = (_range(source, known) for source in op.inputs)
+        with np.errstate(all="ignore"):
+            corners = [_ARITHMETIC[op.type](np.float64(x), np.float64(y)) for x in (a, b) for y in (c, d)]
+        return (min(corners), max(corners)) if not np.isnan(corners).any() else _UNBOUNDED
+    if op.type == "ClipByValue":
+        low, high = _range(op.inputs[0], known)
+        bottom, top = (_range(source, known) for source in op.inputs[1:])
+        return min(max(low, bottom[0]), top[1]), max(min(high, top[1]), bottom[0])
+    return _UNBOUNDED
+
+
+def _hull(bounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in bounds), max(high for _, high in bounds)
 
 
 def _before_normalization(output: tf.Tensor) -> tf.Tensor:
@@ -114,6 +209,11 @@ def model_outputs(model: Any, predictions: Structure) -> Outputs:
         return tf.nest.pack_sequence_as(predictions, leaves)
 
     names = getattr(model, "output_names", None) or ()
+    said = loss_says_classes(model, names, len(flat))
+    final_activations = [
+        "logits" if not activation and says else activation
+        for activation, says in zip(final_activations, said, strict=True)
+    ]
     return Outputs(
         pack(flat),
         pack([logits for logits, _ in before_activation]),

@@ -127,7 +127,7 @@ class GraphReader:
         self._gates = gates
         self._reaches: dict[str, Reach] = {}
         self._arguments, self._outside = outside or ({}, self)
-        self._size = self._outside._size if outside else (0, 0)
+        self._size: tuple[int, int] = outside[1]._size if outside else (0, 0)
         #: Whether something that is the same for every cell was met.
         self.gated = False
 

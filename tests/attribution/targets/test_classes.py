@@ -10,8 +10,9 @@ from spelling import spelled
 from target_outputs import BINARY, LOGITS, PROBABILITIES, SIGMOID, Z, evaluate, outputs
 
 from keras_gradcam import Class, Output, Unit
-from keras_gradcam.attribution.targets.classes import class_numbers, class_probabilities
+from keras_gradcam.attribution.targets.classes import class_numbers
 from keras_gradcam.attribution.targets.outputs import as_target
+from keras_gradcam.attribution.targets.probabilities import class_probabilities
 
 ONE_EACH = [3, 0, 1]
 ROWS = np.arange(3)
