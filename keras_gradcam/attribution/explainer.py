@@ -12,7 +12,7 @@ import numpy as np
 from ..engine.base import Structure
 from ..errors import ArgumentError, check_whole_number
 from ..grids import upsample
-from .explanation import Explanation, shortened, warn_about_infinities
+from .explanation import Explained, Explanation, shortened, warn_about_infinities
 from .inputs import floating
 from .layers import LayerLike, described
 from .methods.formulas import guided_gradcam, saliency_map
@@ -24,7 +24,7 @@ from .targets.base import Target, TargetLike
 from .targets.classes import TopClass
 from .targets.embeddings import embeddings
 from .targets.outputs import as_target
-from .targets.probabilities import class_probabilities
+from .targets.probabilities import class_probabilities, is_value
 
 
 class Explainer:
@@ -257,8 +257,8 @@ class Explainer:
         )
         assert result.scores is not None
         explained = answer.target.select_output(answer.outputs)
-        # A value, which has no classes, was predicted where the class is below zero.
-        has_classes = result.classes is None or not (result.classes < 0).all()
+        # A class of a value was named, or else is below zero.
+        has_classes = not is_value(explained) or (result.classes is not None and (result.classes >= 0).all())
         warn_about_vanished_gradients(answer.target, answer.outputs)
         return Explanation(
             scores=result.scores,
@@ -267,12 +267,14 @@ class Explainer:
             probabilities=class_probabilities(explained.predictions, explained.final_activations)
             if has_classes and not answer.target.is_embedding
             else None,
-            layer=answer.layer,
             maps={name: maps[name] for name in self.methods},
             images=pictures,
             completeness_error=completeness_error,
-            target=repr(answer.target),
-            quantity="value" if answer.target.quantity_of(answer.outputs)[0] == "value" else "score",
+            explained=Explained(
+                answer.layer,
+                repr(answer.target),
+                "value" if answer.target.quantity_of(answer.outputs)[0] == "value" else "score",
+            ),
             placement=answer.placement,
         )
 

@@ -31,6 +31,21 @@ _SHOWN = 8
 _LISTED = 8
 
 
+@dataclass(frozen=True)
+class Explained:
+    """What an explanation is about.
+
+    Attributes:
+        layer: Path of the layer whose feature map was explained, or None without any CAM.
+        target: What was explained, as the target is written.
+        quantity: What the score is: "score", or "value" for the number that a regression predicts.
+    """
+
+    layer: str | None = None
+    target: str | None = None
+    quantity: str = "score"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """What a model looks at in N samples. Arrays are NumPy, values raw: nothing is normalised.
@@ -42,15 +57,13 @@ class Explanation:
         predictions: The model's outputs as it returns them, in its own structure.
         classes: int (N,), the explained class, or None where the target has none.
         probabilities: float64 (N, K), of the classes of the explained output, or None if it has none.
-        layer: Path of the layer whose feature map was explained, or None without any CAM.
         maps: Name of the method to its map, in the order asked for. CAMs: float32 (N, h, w) on the layer's
             own grid, >= 0; zero everywhere means that nothing in this feature map speaks for the score, and
             the counter-evidence is in ``-target``. Gradients: float32 (N, H, W, C), signed; saliency (N, H, W).
         images: (N, H, W, C), the explained input as the model takes it.
         completeness_error: float32 (N,), by how much the sum of integrated gradients differs from what the score gains
             from the baseline to the picture; None without them.
-        target: What was explained, as the target is written.
-        quantity: What the score is: "score", or "value" for the number that a regression predicts.
+        explained: The layer and the target; also found as ``layer``, ``target`` and ``quantity``.
         placement: Where on the input the maps on the layer's grid lie; None where that is all of it, (H, W, C). Maps
             have the axes of the input, in its order, also where the model turns or flips its input.
     """
@@ -59,13 +72,26 @@ class Explanation:
     predictions: Structure
     classes: np.ndarray | None = None
     probabilities: np.ndarray | None = None
-    layer: str | None = None
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     images: np.ndarray | None = None
     completeness_error: np.ndarray | None = None
-    target: str | None = None
-    quantity: str = "score"
+    explained: Explained = Explained()
     placement: Placement | None = None
+
+    @property
+    def layer(self) -> str | None:
+        """Path of the layer whose feature map was explained, or None without any CAM."""
+        return self.explained.layer
+
+    @property
+    def target(self) -> str | None:
+        """What was explained, as the target is written."""
+        return self.explained.target
+
+    @property
+    def quantity(self) -> str:
+        """What the score is: "score", or "value" for the number that a regression predicts."""
+        return self.explained.quantity
 
     @property
     def pictures(self) -> np.ndarray | None:
@@ -216,7 +242,7 @@ class Explanation:
             **{
                 field.name: _map_arrays(lambda array: array[index], getattr(self, field.name))
                 for field in fields(self)
-                if field.name not in ("layer", "target", "quantity", "placement")
+                if field.name not in ("explained", "placement")
             },
         )
 

@@ -365,7 +365,15 @@ def warn_about_guided_coverage(coverage: GuidedCoverage) -> None:
             UserWarning,
             stacklevel=4,
         )
-    elif coverage.unreached:
+        return
+    if coverage.others:
+        warnings.warn(
+            "`guided_backprop` follows its rule at the ReLUs of the model alone; its other activations keep their "
+            f"ordinary gradient: {', '.join(coverage.others)}. Where it looks noisy, see `saliency` or `smoothgrad`.",
+            UserWarning,
+            stacklevel=4,
+        )
+    if coverage.unreached:
         warnings.warn(
             f"{coverage.unreached} ReLU operations inside a loop or a branch, or recomputed in the backward pass, keep "
             "their ordinary gradient in `guided_backprop`; the guided rule reaches the others.",

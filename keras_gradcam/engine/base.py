@@ -21,13 +21,10 @@ been called is built. When a program is deleted, model and graph can be freed.
 
 **One forward pass.** All requests of a program share a single forward pass; each adds its backward passes only.
 
-**Guided rule.** Guided backpropagation differentiates every rectifier f (ReLU, ReLU6, leaky ReLU and PReLU, with or
-without threshold and maximum, however the model spells them) by
-
-    guided(g) = f'(x) * max(g, 0)
-
-where g is the gradient that arrives from above and x the rectifier's input, elementwise, and everything else as usual.
-Smooth activations and the cheap gate ``relu6(x + 3) / 6`` are no rectifiers. The rule holds for
+**Guided rule.** Guided backpropagation differentiates every rectifier f by ``f'(x) * max(g, 0)``, where g is the
+gradient that arrives from above and x the rectifier's input, elementwise, and everything else as usual. A rectifier is
+monotone and linear piece by piece, however the model spells it: ReLU, ReLU6, leaky ReLU and PReLU, with or without a
+threshold. Point symmetric functions (hard sigmoids, which gate) and smooth ones are none. The rule holds for
 ``ForwardResult.guided_backprop`` alone: CAMs and ordinary gradients of the same program do not feel it, nor does any
 gradient that the user takes of the model.
 

@@ -141,7 +141,8 @@ class Scorer:
 
 def _target_of(explainer: Explainer, explanation: Explanation) -> Target:
     """Returns an explainer's target for the classes that an explanation, perhaps made for other ones, is about."""
-    target = explainer.target.with_classes(explanation.classes)
+    has_classes = explanation.quantity != "value"
+    target = explainer.target.with_classes(explanation.classes) if has_classes else explainer.target
     if target is None:
         raise ArgumentError(
             "target",

@@ -17,7 +17,7 @@ from keras_gradcam.engine import current_engine
 
 @pytest.fixture
 def model():
-    return convnet()
+    return convnet(dense={"activation": None})
 
 
 def test_functions_made_anew_for_every_call_do_not_pile_up_graphs(model):

@@ -15,7 +15,7 @@ from models import CLASSES, convnet, images
 from PIL import Image
 
 from keras_gradcam import Class, Explainer, Explanation, explain
-from keras_gradcam.attribution.explanation import build_frame, frames
+from keras_gradcam.attribution.explanation import Explained, build_frame, frames
 from keras_gradcam.drawing.panels import panel
 from keras_gradcam.drawing.pixels import Style, displayed, overlay
 
@@ -123,7 +123,7 @@ def five_samples():
         scores=array(5),
         predictions={"a": array(5, 2), "b": [array(5, 3), array(5)]},
         classes=np.arange(5),
-        layer="conv",
+        explained=Explained("conv"),
         maps={"gradcam": array(5, 2, 3), "guided_backprop": array(5, 4, 6, 3)},
         images=array(5, 4, 6, 3),
     )

@@ -35,6 +35,7 @@ from tapes import check_gradcam, mean, predictions
 from threads import Count, Gate, Worker, gated_model, held_while_tracing
 
 from keras_gradcam import Class, Explainer, Output, explain, list_layers
+from keras_gradcam.engine.model import loss_says_classes
 
 # ------------------------------------------------------------------------------------------------------- nested, frozen
 
@@ -817,3 +818,27 @@ def test_interrupt_during_a_trace_leaves_the_model_as_it_was():
 
     with unchanged(model), pytest.raises(KeyboardInterrupt):
         explain(model, images(), target=interrupting)
+
+
+def of_classes(y_true, y_pred):
+    return keras.losses.mse(y_true, y_pred)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ("sparse_categorical_crossentropy", [True, True]),
+        ({"a": "mse", "b": keras.losses.CategoricalCrossentropy(from_logits=True)}, [False, True]),
+        (["squared_hinge", None], [True, False]),
+        ({"b": keras.losses.binary_focal_crossentropy}, [False, True]),
+        (of_classes, [False, False]),
+        (keras.losses.CosineSimilarity(), [False, False]),
+        (None, [False, False]),
+    ],
+)
+def test_losses_of_classes_are_known_by_output(loss, expected):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [L.Dense(1, name="a")(inputs), L.Dense(1, name="b")(inputs)])
+    if loss is not None:
+        model.compile("sgd", loss)
+    assert loss_says_classes(model, ["a", "b"], 2) == expected

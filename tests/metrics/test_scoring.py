@@ -37,8 +37,11 @@ def test_scores_are_probabilities_where_there_is_a_class():
 
 @pytest.mark.parametrize("activation", [None, "sigmoid"])
 def test_one_unit_stands_for_two_classes(activation):
-    one = 1 / (1 + np.exp(-by_hand(PICTURES[0])[0]))
-    for target, expected in ((1, one), (0, 1 - one), (None, max(one, 1 - one))):
+    value = by_hand(PICTURES[0])[0]
+    one = 1 / (1 + np.exp(-value))
+    # Without a sigmoid, a loss or a class nothing says that the unit stands for classes: it is a value.
+    default = max(one, 1 - one) if activation else value
+    for target, expected in ((1, one), (0, 1 - one), (None, default)):
         found = deletion(linear(activation, 1), PICTURES[:1], MAPS[:1], target=target, steps=1).scores[0, 0]
         assert found == pytest.approx(expected, abs=1e-6)
 

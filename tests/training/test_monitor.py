@@ -20,6 +20,7 @@ from keras_gradcam import (
     SelfSimilarity,
     Similarity,
     Triplet,
+    Unit,
     explain,
 )
 from keras_gradcam.metrics.regions import mass_inside
@@ -42,6 +43,45 @@ def cosine(one, other):
 
 
 # --- one map, one prediction ------------------------------------------------------------------------------------------
+
+
+def test_a_regression_is_watched_as_the_value_that_it_predicts(data, tmp_path):
+    pictures = data[0]
+    wanted = np.where(np.arange(len(pictures)) % 2, 0.3, -0.4).astype("float32")
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input(pictures.shape[1:]),
+            keras.layers.Conv2D(6, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    default, unit = (
+        GuidedGradCAMCallback(Probe(pictures, limit=4), tmp_path / name, target=target, logs_prefix=name)
+        for name, target in (("default", None), ("unit", Unit(0)))
+    )
+    fit(model, (pictures, wanted), [default, unit], epochs=3)
+    for name, expected in unit.history.numbers.items():
+        np.testing.assert_array_equal(default.history.numbers[name], expected, name)
+    np.testing.assert_array_equal(default.history.maps, unit.history.maps)
+    np.testing.assert_allclose(
+        default.history.numbers["score"][-1], np.asarray(model(pictures[:4]))[:, 0], rtol=1e-5, atol=1e-6
+    )
+    assert np.isnan(default.history.numbers["predicted"]).all()
+    assert "no classes" in default.report()
+    info = default._frames.run.info
+    assert info.explained.quantity == ("value", 1.0)
+    caption = Captions(info).panel(default._recorder.records[-1], 0, None)
+    assert any(line.startswith("value ") for line in caption)
+    assert "explained: the predicted value" in caption
+    # Known by their loss, units stand for classes.
+    model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    classes = GuidedGradCAMCallback(Probe(pictures, limit=4), tmp_path / "classes", methods="gradcam")
+    fit(model, (pictures, wanted > 0), classes, epochs=1)
+    predicted = (np.asarray(model(pictures[:4]))[:, 0] >= 0).astype(float)
+    np.testing.assert_array_equal(classes.history.numbers["predicted"][-1], predicted)
 
 
 def test_a_model_that_is_not_finite_predicts_nothing(data, tmp_path):

@@ -113,9 +113,7 @@ class Class(Target):
         return Class(predicted, logits=self.logits)
 
     def with_classes(self, classes: np.ndarray | None) -> Target | None:
-        if classes is None:
-            return self if self.index is None else None
-        return Class(classes, logits=self.logits)
+        return None if classes is None else Class(classes, logits=self.logits)
 
     def reads_activation(self, outputs: Outputs) -> bool:
         return self._explains_probabilities(outputs)

@@ -101,21 +101,31 @@ class ClassProbability(WrappedTarget):
     def cache_key(self) -> Hashable:
         return (super().cache_key(), self.required)
 
+    def check(self, outputs: Outputs) -> None:
+        super().check(outputs)
+        if self.required and self.inner.quantity_of(outputs)[0] == "value":
+            raise self._no_class()
+
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
         from keras import ops
 
-        classes, probabilities = self.inner.classes(outputs, arguments), None
+        scores, classes = self.inner.scores(outputs, arguments), self.inner.classes(outputs, arguments)
+        selected = self.inner.select_output(outputs)
+        probabilities = None
         if classes is not None:
-            selected = self.inner.select_output(outputs)
             probabilities = class_probabilities(selected.predictions, selected.final_activations)
-        if classes is not None and probabilities is not None:
-            chosen = ops.arange(probabilities.shape[1], dtype="int32")[None, :] == classes[:, None]
-            return ops.sum(ops.where(chosen, probabilities, ops.zeros_like(probabilities)), axis=1)
-        if self.required:
-            raise ArgumentError(
-                "score",
-                "be one that the target has",
-                f"'probability' for {self.inner!r}, which has no class",
-                ["'auto'", "'target'"],
-            )
-        return self.inner.scores(outputs, arguments)
+        if classes is None or probabilities is None:
+            if self.required:
+                raise self._no_class()
+            return scores
+        chosen = ops.arange(probabilities.shape[1], dtype="int32")[None, :] == classes[:, None]
+        probability = ops.sum(ops.where(chosen, probabilities, ops.zeros_like(probabilities)), axis=1)
+        return ops.where(classes < 0, scores, probability)  # a value has no class
+
+    def _no_class(self) -> ArgumentError:
+        return ArgumentError(
+            "score",
+            "be one that the target has",
+            f"'probability' for {self.inner!r}, which has no class",
+            ["'auto'", "'target'"],
+        )

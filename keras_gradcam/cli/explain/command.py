@@ -234,32 +234,64 @@ def explain_pictures(job: Job, pictures: Sequence[Picture]) -> list[ExplainedPic
     images = job.spec.preprocessing(np.stack([picture.pixels for picture in pictures]).astype(np.float32))
     explanations = job.question.explain(job.explainer, images)
     probabilities = explanations[0].probabilities
-    assert probabilities is not None  # targets of classes fit only models with classes
-    classes = explained_classes(job.question, probabilities, explanations)
-    most_likely = np.argsort(-probabilities, axis=1, kind="stable")[:, :_TOP_CLASSES]
+    classes = None if probabilities is None else explained_classes(job.question, probabilities, explanations)
     outcomes: list[ExplainedPicture | PictureError] = []
     for index, picture in enumerate(pictures):
         scores = np.array([explanation.scores[index] for explanation in explanations])
-        own, explained, top = probabilities[index], classes[index].tolist(), most_likely[index]
-        if not (np.isfinite(scores).all() and np.isfinite(own).all()):
+        if not np.isfinite(scores).all() or not np.isfinite(0 if probabilities is None else probabilities[index]).all():
             outcomes.append(PictureError("the model's answer is not a finite number"))
             continue
+        if probabilities is None or classes is None:
+            answer = _about_value(scores)
+        else:
+            answer = _about_classes(job, probabilities[index], classes[index].tolist(), scores)
         result = Result(
             shown=picture.shown,
             maps=[
                 {name: maps[index] for name, maps in explanation.drawn_maps().items()} for explanation in explanations
             ],
-            captions=_captions(job, own, explained, scores),
-            arrays={
-                "scores": scores,
-                "classes": np.array(explained),
-                "top_classes": top,
-                "top_probabilities": own[top].astype(np.float32),
-            },
+            captions=answer.captions,
+            arrays={"scores": scores, **answer.arrays},
             spans=explanations[0].spans,
         )
-        outcomes.append(ExplainedPicture(result, _entry(job, picture, own, explained, scores)))
+        entry = {"sha256": picture.digest, "size": list(picture.size), **answer.entry, "layer": job.layer}
+        outcomes.append(ExplainedPicture(result, entry))
     return outcomes
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What the model says of a picture: below its maps, beside them in files, and in the manifest."""
+
+    captions: list[tuple[str, ...]]
+    arrays: dict[str, np.ndarray]
+    entry: dict[str, Any]
+
+
+def _about_value(scores: np.ndarray) -> _Answer:
+    (value,) = scores.tolist()
+    return _Answer([(f"value {value:.3g}",)], {}, {"explained": [{"value": value}]})
+
+
+def _about_classes(job: Job, probabilities: np.ndarray, explained: Sequence[int], scores: np.ndarray) -> _Answer:
+    def describe(number: int) -> dict[str, Any]:
+        return {"class": number, "name": job.labels.names.get(number), "probability": float(probabilities[number])}
+
+    top = np.argsort(-probabilities, kind="stable")[:_TOP_CLASSES]
+    return _Answer(
+        _captions(job, probabilities, explained, scores),
+        {
+            "classes": np.array(explained),
+            "top_classes": top,
+            "top_probabilities": probabilities[top].astype(np.float32),
+        },
+        {
+            "predicted": describe(int(probabilities.argmax())),
+            "explained": [
+                {**describe(number), "score": float(score)} for number, score in zip(explained, scores, strict=True)
+            ],
+        },
+    )
 
 
 def _captions(
@@ -284,22 +316,3 @@ def _captions(
             lines = (f"predicted: {predicted}", f"explained: {caption}")
         captions.append((*lines, f"score {scores[index]:.3g}"))
     return captions
-
-
-def _entry(
-    job: Job, picture: Picture, probabilities: np.ndarray, explained: Sequence[int], scores: np.ndarray
-) -> dict[str, Any]:
-    """Returns the entry of a picture in the manifest."""
-
-    def describe(number: int) -> dict[str, Any]:
-        return {"class": number, "name": job.labels.names.get(number), "probability": float(probabilities[number])}
-
-    return {
-        "sha256": picture.digest,
-        "size": list(picture.size),
-        "predicted": describe(int(probabilities.argmax())),
-        "explained": [
-            {**describe(number), "score": float(score)} for number, score in zip(explained, scores, strict=True)
-        ],
-        "layer": job.layer,
-    }

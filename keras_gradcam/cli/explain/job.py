@@ -101,7 +101,10 @@ def prepare(options: argparse.Namespace) -> Job:
     )
     # The number of classes is known once the model has run, and so is whether the layer and the methods fit it.
     classes, layer = _try(explainer, spec.blank(), options.output)
-    labels = _fit_labels(options.labels, labels, network, classes)
+    if classes:
+        labels = _fit_labels(options.labels, labels, network, classes)
+    elif options.labels is not None:
+        raise CommandError("MODEL predicts a value, which has no classes to be named by --labels.")
     question = read_question(
         options.of_class, options.contrast, options.counterfactual, options.output, labels, classes
     )
@@ -109,7 +112,7 @@ def prepare(options: argparse.Namespace) -> Job:
 
 
 def _try(explainer: Explainer, blank: np.ndarray, output: str | None) -> tuple[int, str | None]:
-    """Explains a black picture; returns the number of classes and the path of the explained layer."""
+    """Explains a black picture; returns the number of classes, 0 for a value, and the path of the explained layer."""
     try:
         explanation = explainer(blank)
     except ArgumentError as error:
@@ -123,8 +126,7 @@ def _try(explainer: Explainer, blank: np.ndarray, output: str | None) -> tuple[i
                 "Candidates: keras-gradcam rank for an embedding; keras_gradcam.explain in Python with another target."
             ) from error
         raise
-    assert explanation.probabilities is not None  # the target fits only models with classes
-    return explanation.probabilities.shape[1], explanation.layer
+    return 0 if explanation.probabilities is None else explanation.probabilities.shape[1], explanation.layer
 
 
 def _fit_labels(source: str | None, labels: Labels, network: Network, classes: int) -> Labels:

@@ -80,11 +80,16 @@ class Question:
 def read_question(
     of_class: str, contrast: str | None, counterfactual: bool, output: str | None, labels: Labels, classes: int
 ) -> Question:
-    """Reads the options for a model with this number of classes.
+    """Reads the options for a model with this number of classes, 0 for one that predicts a value.
 
     Raises:
         CommandError: If there is no such class, or the options exclude each other.
     """
+    if not classes and (of_class != "predicted" or contrast is not None or counterfactual):
+        raise CommandError(
+            "MODEL predicts a value (one unit without a sigmoid or a loss of classes), which is explained without "
+            "--class, --contrast and --counterfactual."
+        )
     if contrast is not None and counterfactual:
         raise CommandError("--contrast and --counterfactual exclude each other.")
     question = Question(

@@ -46,7 +46,7 @@ class Activation:
     Attributes:
         op: The operation that completes it; scaling or shifting of its result is not part of it.
         kind: "rectifier": linear piece by piece and monotone, without being the same upside down (ReLU, ReLU6, leaky
-            ReLU); "gate": the same, but point symmetric and bounded, such as a hard sigmoid; "smooth": anything else.
+            ReLU); "gate": the same, but point symmetric, such as a hard sigmoid; "smooth": anything else.
         sign: 1 for a rectifier whose results are positive where it is steepest (ReLU), -1 for minus such a one.
         written: What it computes, for example "Relu(x)".
     """
@@ -94,7 +94,9 @@ class _Finder:
             return  # it joins two tensors that have nothing to do with each other
         bends = frozenset[int]().union(*(self._bends(tensor, root) for tensor in operands))
         rest = [tensor for tensor in op.inputs if id(tensor) not in self._varying]
-        if any(_constant(tensor) is None for tensor in rest) and not (bends and op.type in ("Mul", "SelectV2")):
+        is_masked = op.type == "SelectV2" and id(op.inputs[0]) not in self._varying
+        has_weight = any(_constant(tensor) is None for tensor in rest)
+        if is_masked or (has_weight and not (bends and op.type in ("Mul", "SelectV2"))):
             return  # what a weight scales or shifts is another tensor; only slopes of an activation are part of it
         joins = len({id(tensor) for tensor in operands}) > 1
         if op.type in _LINEAR and not joins:
@@ -202,7 +204,8 @@ def _kind(tensor: tf.Tensor, root: tf.Tensor) -> tuple[str, int]:
         values = np.asarray(_value(tensor, root, {id(root): _POINTS}), np.float64)
     except (TypeError, ValueError, tf.errors.OpError):  # whole numbers, conditions
         return "smooth", 1
-    slopes = np.diff(values) / np.diff(_POINTS)
+    with np.errstate(all="ignore"):  # functions that overflow, or are not defined everywhere
+        slopes = np.diff(values) / np.diff(_POINTS)
     scale = np.abs(slopes[np.isfinite(slopes)]).max(initial=0)
     changes = np.abs(np.diff(slopes)) > _SLOPES * scale
     # A piece ends within an interval between two points, which then has a slope between those beside it.
@@ -212,8 +215,7 @@ def _kind(tensor: tf.Tensor, root: tf.Tensor) -> tuple[str, int]:
     if (slopes < -slack).any() and (slopes > slack).any():
         return "smooth", 1
     middle = values + values[::-1]
-    bounded = abs(slopes[0]) <= slack and abs(slopes[-1]) <= slack
-    if bounded and np.abs(middle - middle[0]).max() <= 0.02 * np.ptp(values):
+    if np.abs(middle - middle[0]).max() <= 0.02 * np.ptp(values):
         return "gate", 1
     steepest = np.abs(slopes) >= scale - slack
     return "rectifier", 1 if (values[:-1] + values[1:])[steepest].sum() > 0 else -1

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -41,8 +42,10 @@ _CONTROL_FLOW = {"If", "StatelessIf", "While", "StatelessWhile", "Case", "Partit
 # Rectifiers that are one operation.
 _PLAIN = {"Relu", "Relu6", "LeakyRelu"}
 
-# Smooth activations, to say what a model without rectifiers has instead.
-_SMOOTH = {"Elu": "elu", "Selu": "selu", "Tanh": "tanh", "Erf": "gelu", "Softplus": "softplus", "Softsign": "softsign"}
+# What other activations are called: those that are one operation, and those that a part is typical of.
+_SMOOTH = {"Elu(": "elu", "Selu(": "selu", "Softplus(": "softplus", "Softsign(": "softsign", "Tanh(": "tanh"}
+_COMPOSITE = {"Softplus(": "mish", "Erf(": "gelu", "Erfc(": "gelu", "0.044715": "gelu", "Sigmoid(": "silu"}
+_COMPOSITE |= {"Expm1(": "celu", "Relu6(": "hard_silu"}
 
 
 @contextlib.contextmanager
@@ -81,12 +84,19 @@ def attach_guided_rule(graph: tf.Graph) -> GuidedCoverage:
             op._set_attr("_gradient_op_type", tf.compat.v1.AttrValue(s=name.encode()))
             reached[op.type] += 1
         elif activation.kind == "smooth":
-            others.update(name for kind, name in _SMOOTH.items() if f"{kind}(" in activation.written)
+            others.update(_names(activation.written))
     unreached = 0
     if any(op.type in _CONTROL_FLOW for op in graph.get_operations()):
         for function in graph.as_graph_def().library.function:
             unreached += sum(node.op in _PLAIN for node in function.node_def)
     return GuidedCoverage(dict(reached), unreached, tuple(sorted(others)))
+
+
+def _names(written: str) -> list[str]:
+    """Returns what a smooth activation is called, as one name; none for a step of a computation, such as a root."""
+    is_composite = len(re.findall(r"\bx\b", written)) > 1
+    names = [name for part, name in (_COMPOSITE if is_composite else _SMOOTH).items() if part in written]
+    return names[:1] or ([written] if is_composite else [])
 
 
 def count_recomputed(graph: tf.Graph, forward_operations: int) -> int:

@@ -88,7 +88,8 @@ def _logits(tensor: tf.Tensor) -> tuple[tf.Tensor, str]:
     moved = carried(op) if op.type in MOVES else {0}
     parts = {position: _logits(op.inputs[position]) for position in moved}
     names = {name for _, name in parts.values()}
-    if len(names) != 1 or names == {""}:
+    # Scores before several softmaxes cannot be compared with one another.
+    if len(names) != 1 or names == {""} or (len(parts) > 1 and names <= {"softmax", "log_softmax"}):
         return tensor, ""
     inputs = [parts[position][0] if position in parts else source for position, source in enumerate(op.inputs)]
     return repeated(op, inputs)[tensor.value_index], names.pop()

@@ -78,9 +78,7 @@ class TensorFlowProgram:
                 chosen.append(layer)
             self.outputs = shapes_of(trace.outputs)
             self.guided_coverage = replace(
-                guided_coverage,
-                unreached=guided_coverage.unreached + count_recomputed(graph, forward_operations),
-                others=tuple(sorted({*guided_coverage.others, *_activation_names(model)})),
+                guided_coverage, unreached=guided_coverage.unreached + count_recomputed(graph, forward_operations)
             )
             # For a feature map alone what comes after it need not be computed.
             whole = any(request.target is not None or not request.features for request in requests)
@@ -270,10 +268,3 @@ def _on_grid(features: tf.Tensor, lies: Layout) -> tf.Tensor:
 
 def _computes_in_float16(model: Any) -> bool:
     return any(getattr(layer, "compute_dtype", None) == "float16" for layer in model._flatten_layers())
-
-
-def _activation_names(model: Any) -> set[str]:
-    """Returns the activations, other than rectifiers and final activations, that the model's layers declare."""
-    plain = {"linear", "relu", "relu6", "leaky_relu", "softmax", "log_softmax", "sigmoid"}
-    names = {getattr(getattr(layer, "activation", None), "__name__", "linear") for layer in model._flatten_layers()}
-    return names - plain

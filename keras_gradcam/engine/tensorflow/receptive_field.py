@@ -209,7 +209,7 @@ class GraphReader:
         return None
 
     def _through_function(self, op: tf.Operation, inputs: list[Reach | None]) -> list[Reach | None]:
-        """Goes through the body of a function that was left whole."""
+        """Reads the body of a function that was left whole."""
         graph = op.graph._get_function(op.get_attr("f").name).graph
         arguments = {id(own): tensor for own, tensor in zip(graph.inputs, op.inputs, strict=True)}
         inner = GraphReader(self._traced, len(self._inputs), self._layer, self._gates, (arguments, self))

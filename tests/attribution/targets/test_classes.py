@@ -9,10 +9,9 @@ import tensorflow as tf
 from spelling import spelled
 from target_outputs import BINARY, LOGITS, PROBABILITIES, SIGMOID, Z, evaluate, outputs
 
-from keras_gradcam import Class, Output, Unit
+from keras_gradcam import Class, Output, TopClass, Unit
 from keras_gradcam.attribution.targets.classes import class_numbers
 from keras_gradcam.attribution.targets.outputs import as_target
-from keras_gradcam.attribution.targets.probabilities import class_probabilities
 
 ONE_EACH = [3, 0, 1]
 ROWS = np.arange(3)
@@ -218,7 +217,7 @@ def test_one_class_per_sample_must_match_the_number_of_samples(target, count):
         target([0] * count).arguments(3)
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 4, 5), (3,), (3, 2, 2)])
+@pytest.mark.parametrize("shape", [(3, 4, 4, 5), (3, 1, 4, 5), (3, 2, 2)])
 @pytest.mark.parametrize("target", [Class(0), Unit(0)], ids=spelled)
 def test_output_that_is_no_table_of_classes_is_refused(target, shape):
     with pytest.raises(ValueError, match=r"`target` must") as caught:
@@ -226,31 +225,47 @@ def test_output_that_is_no_table_of_classes_is_refused(target, shape):
     assert str(shape) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("outputs", "ending", "expected"),
-    [
-        ([[0.2, 0.8]], "softmax", [[0.2, 0.8]]),
-        ([[0.9, 0.8]], "sigmoid", [[0.9, 0.8]]),
-        ([[0.75]], "sigmoid", [[0.25, 0.75]]),
-        ([[np.log(3)]], "", [[0.25, 0.75]]),
-        ([[-800.0]], "", [[1.0, 0.0]]),
-        ([[0.0, np.log(3)]], "", [[0.25, 0.75]]),
-        ([[0.2, 0.8], [0.5, 0.5]], "", [[0.2, 0.8], [0.5, 0.5]]),
-        ([[np.log(0.2), np.log(0.8)]], "log_softmax", [[0.2, 0.8]]),
-        ([[1000.0, 0.0]], "", [[1.0, 0.0]]),
-    ],
-)
-def test_probabilities_from_every_kind_of_output(outputs, ending, expected):
-    np.testing.assert_allclose(class_probabilities(np.array(outputs), ending), expected, atol=1e-12)
-    np.testing.assert_allclose(class_probabilities(tf.constant(outputs, "float32"), ending), expected, atol=1e-6)
+def shaped(values, extents):
+    """The same outputs with axes of extent 1 beside batch and classes."""
+    return np.reshape(values, (len(values), *extents))
 
 
-def test_each_picture_is_a_distribution_or_not_by_itself():
-    rows = np.array([[0.2, 0.8], [0.0, np.log(3)]])
-    np.testing.assert_allclose(class_probabilities(rows, ""), [[0.2, 0.8], [0.25, 0.75]])
-    np.testing.assert_allclose(class_probabilities(tf.constant(rows), ""), [[0.2, 0.8], [0.25, 0.75]], rtol=1e-6)
+@pytest.mark.parametrize("extents", [(1, 1, 4), (1, 4), (4, 1), (1, 1, 1, 4)])
+def test_axes_of_extent_one_do_not_count(extents):
+    of = outputs(shaped(PROBABILITIES, extents), shaped(LOGITS, extents), "softmax")
+    for target in (Class(ONE_EACH), Class(), Class(2, logits=False), TopClass(1), Unit(3)):
+        found, classes = evaluate(target, of)
+        expected, expected_classes = evaluate(target)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        np.testing.assert_array_equal(classes, expected_classes)
 
 
-def test_outputs_that_are_no_classes_have_no_probabilities():
-    assert class_probabilities(np.zeros((2, 3, 3)), "") is None
-    assert class_probabilities([np.zeros((2, 3))], "") is None
+def test_outputs_of_one_number_per_sample_are_one_unit():
+    of = outputs(SIGMOID[:, 0], Z[:, 0], "sigmoid")
+    for target in (Class(), Class(0), Class(1, logits=False), Unit(0)):
+        for found, expected in zip(evaluate(target, of), evaluate(target, BINARY), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_a_unit_of_which_nothing_says_that_it_stands_for_classes_is_a_value():
+    value = outputs(Z)
+    scores, classes = evaluate(Class(), value)
+    np.testing.assert_array_equal(scores, Z[:, 0])
+    np.testing.assert_array_equal(classes, [-1] * 3)
+    assert Class().quantity_of(value) == Unit(0).quantity_of(value) == ("value", 1.0)
+    np.testing.assert_array_equal(evaluate(Unit(0), value)[0], Z[:, 0])
+    # Classes named, or a loss of classes, say otherwise.
+    for of, target in ((value, Class([0, 1, 0])), (outputs(Z, ending="logits"), Class([0, 1, 0]))):
+        np.testing.assert_array_equal(evaluate(target, of)[0], Z[:, 0] * [-1, 1, -1])
+    np.testing.assert_array_equal(evaluate(Class(), outputs(Z, ending="logits"))[0], np.abs(Z[:, 0]))
+    assert Class(1).quantity_of(value)[0] == Class().quantity_of(BINARY)[0] == "score"
+
+
+def test_units_known_to_be_probabilities_are_not_taken_for_scores():
+    averaged = outputs(SIGMOID, ending="probabilities")
+    scores, classes = evaluate(Class(), averaged)
+    np.testing.assert_array_equal(classes, SIGMOID[:, 0] >= 0.5)
+    np.testing.assert_allclose(scores, np.maximum(SIGMOID, 1 - SIGMOID)[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(evaluate(Class(0), averaged)[0], 1 - SIGMOID[:, 0], rtol=1e-6)
+    np.testing.assert_array_equal(evaluate(TopClass(0), averaged)[1], classes)
+    np.testing.assert_array_equal(evaluate(TopClass(1), averaged)[1], 1 - classes)

@@ -344,3 +344,28 @@ def test_a_full_disk_is_one_line_and_goes_on_later(workplace, capsys, monkeypatc
     assert run("explain", "model.keras", "pictures", "--out", "out", *FAST) == 0
     assert "1 explained, 1 explained before" in capsys.readouterr().out
     assert set(contents(workplace / "out")) == {"p0.npz", "p1.npz", "manifest.json"}
+
+
+def test_a_value_is_explained_and_called_one(tmp_path, capsys):
+    pictures = [Path(png(tmp_path / "pictures" / f"p{number}.png", number)) for number in range(3)]
+    model = network(classes=1, activation="linear")
+    model.compile("sgd", "mse")
+    saved(model, tmp_path / "model.keras")
+    assert explain(tmp_path, tmp_path / "npz", *FAST) == 0
+    expected = Explainer(model, methods="gradcam")(np.concatenate([taken(path) for path in pictures]))
+    for number, value in enumerate(np.asarray(model(np.concatenate([taken(path) for path in pictures])))[:, 0]):
+        entry = next(entry for entry in manifest(tmp_path / "npz")["pictures"] if entry["name"] == f"p{number}")
+        assert entry["explained"] == [{"value": pytest.approx(float(value), rel=1e-5)}]
+        assert "predicted" not in entry
+        found = stored(tmp_path / "npz", number)
+        np.testing.assert_array_equal(found["gradcam"][0], expected.gradcam[number])
+        assert {"gradcam", "scores"} <= set(found) <= {"gradcam", "scores", "spans"}
+    assert explain(tmp_path, tmp_path / "panels") == 0
+    for words in (("--class", "0"), ("--class", "top2"), ("--contrast", "1"), ("--counterfactual",), ("--labels", "x")):
+        if words[0] == "--labels":
+            (tmp_path / "x").write_text("cat\ndog\n")
+            words = ("--labels", tmp_path / "x")
+        capsys.readouterr()
+        assert explain(tmp_path, tmp_path / "refused", *words) == 2
+        assert "MODEL predicts a value" in error_line(capsys)
+    assert not (tmp_path / "refused").exists()

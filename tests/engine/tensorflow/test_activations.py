@@ -21,6 +21,11 @@ KINDS = {
     "hard swish": (lambda x: x * tf.nn.relu6(x + 3.0) / 6.0, [("smooth", 1)]),
     "celu": (lambda x: tf.maximum(x, 0.0) + tf.math.expm1(tf.minimum(x, 0.0)), [("smooth", 1)]),
     "swish": (lambda x: x * tf.sigmoid(x), [("smooth", 1)]),
+    "soft shrinkage": (lambda x: tf.sign(x) * tf.nn.relu(tf.abs(x) - 0.5), [("gate", 1)]),
+    "relu behind a mask": (
+        lambda x: tf.where(tf.random.uniform(tf.shape(x)) > 0.5, 2.0 * tf.nn.relu(x), 0.0),
+        [("rectifier", 1)],
+    ),
     "relu of tanh": (lambda x: tf.nn.relu(tf.tanh(x)), [("smooth", 1), ("rectifier", 1)]),
 }
 
