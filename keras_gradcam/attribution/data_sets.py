@@ -23,13 +23,13 @@ class Batch:
 
     Attributes:
         images: What the model takes, N samples: an array, or a list or dict of arrays for several inputs.
-        labels: (N, ...), or None.
+        labels: (N, ...), or None; a list or dict of arrays for several outputs.
         extra: (N, ...), what comes third: the cameras of a gallery, the weights of training samples; or None.
     """
 
     images: Structure
-    labels: np.ndarray | None = None
-    extra: np.ndarray | None = None
+    labels: Structure = None
+    extra: Structure = None
 
     def __len__(self) -> int:
         import keras
@@ -110,13 +110,14 @@ def join_batches(batches: Sequence[Batch]) -> Batch:
     """Concatenates batches, sample by sample."""
     import keras
 
-    def joined(parts: Sequence[Any]) -> Any:
-        return None if any(part is None for part in parts) else np.concatenate(parts)
+    def joined(parts: Sequence[Structure]) -> Structure:
+        if any(part is None for part in parts):
+            return None
+        return keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
 
     if len(batches) == 1:
         return batches[0]
-    images = keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *(batch.images for batch in batches))
-    return Batch(images, joined([batch.labels for batch in batches]), joined([batch.extra for batch in batches]))
+    return Batch(*(joined([getattr(batch, name) for batch in batches]) for name in ("images", "labels", "extra")))
 
 
 def as_numpy(array: Any) -> np.ndarray:
@@ -193,13 +194,41 @@ def _selected(name: str, sample: Any, selector: Selector) -> Any:
 
 
 def _map_batch(function: Callable[[Any], np.ndarray], batch: Batch) -> Batch:
+    return Batch(*(_mapped(function, part) for part in (batch.images, batch.labels, batch.extra)))
+
+
+def _mapped(function: Callable[[Any], np.ndarray], part: Structure) -> Structure:
     import keras
 
-    return Batch(
-        keras.tree.map_structure(function, batch.images),
-        None if batch.labels is None else function(batch.labels),
-        None if batch.extra is None else function(batch.extra),
-    )
+    return None if part is None else keras.tree.map_structure(function, part)
+
+
+def _with_arrays(batch: Batch, count: int | None = None) -> Batch:
+    """Returns the batch with labels and what comes third as arrays, where they are lists of numbers.
+
+    Args:
+        batch: As a data set gives it.
+        count: The number of samples where a list may hold something for each; None where it is one for each output.
+    """
+    columns = (None if part is None else _column(part, count) for part in (batch.labels, batch.extra))
+    return Batch(batch.images, *columns)
+
+
+def _column(part: Any, count: int | None) -> Structure:
+    """Returns one array, or a structure of them: a dict, or a list with an array for each output."""
+    if isinstance(part, Mapping):
+        return {name: _column(values, count) for name, values in part.items()}
+    if not isinstance(part, (list, tuple)):
+        return part if hasattr(part, "shape") else as_numpy(part)
+    are_arrays = bool(part) and all(len(getattr(values, "shape", ())) for values in part)
+    if are_arrays and (count is None or (len(part) != count and all(_length(values) == count for values in part))):
+        return list(part)
+    try:
+        return np.asarray(part)
+    except ValueError:  # as many boxes as there are objects
+        ragged = np.empty(len(part), object)
+        ragged[:] = part
+        return ragged
 
 
 def _check_lengths(name: str, batch: Batch) -> int:
@@ -212,10 +241,16 @@ def _check_lengths(name: str, batch: Batch) -> int:
         raise ArgumentError(name, "hold at least one picture, and as many for every input", received)
     (count,) = lengths
     for part, word in ((batch.labels, "label"), (batch.extra, "entry of what comes third")):
-        length = count if part is None else _length(part)
-        if length != count:
-            received = f"{length} {word}s" if word == "label" else str(length)
-            raise ArgumentError(name, f"have one {word} per picture", f"{received} for {count} pictures")
+        found = [] if part is None else [_length(leaf) for leaf in keras.tree.flatten(part)]
+        if any(length != count for length in found):
+            received = " and ".join(map(str, found)) + (" labels" if word == "label" else "")
+            single = any(np.ndim(leaf) == 3 for leaf in keras.tree.flatten(batch.images))
+            raise ArgumentError(
+                name,
+                f"have one {word} per picture",
+                f"{received} for {count} pictures",
+                "(image[None], label[None]) for a single picture" if single else (),
+            )
     return count
 
 
@@ -227,10 +262,14 @@ def _length(array: Any) -> int:
 
 def _slices(name: str, whole: Batch, batch_size: int | None) -> Iterator[Batch]:
     """Yields slices of arrays; only what a slice holds is read."""
+    import keras
+
     if isinstance(whole.images, list) and whole.images and all(np.ndim(picture) == 3 for picture in whole.images):
         pictures = [as_numpy(picture) for picture in whole.images]
         _check_shapes(name, pictures[:1] * len(pictures), pictures)
         whole = Batch(np.stack(pictures), whole.labels, whole.extra)
+    leaves = keras.tree.flatten(whole.images)
+    whole = _with_arrays(whole, count=_length(leaves[0]) if leaves else 0)
     count = _check_lengths(name, whole)
     size = batch_size or count
     for start in range(0, count, size):
@@ -245,7 +284,7 @@ def _stream(name: str, data: Any, selectors: Sequence[Selector]) -> Iterator[Bat
     """Yields the batches of a data set as it gives them; a single sample becomes a batch of one."""
     from_torch, gives_batches = _is_torch(data), _gives_batches(data, selectors)
     for sample in _samples(data):
-        batch = _map_batch(as_numpy, _split(name, sample, selectors, from_torch))
+        batch = _map_batch(as_numpy, _with_arrays(_split(name, sample, selectors, from_torch)))
         if not (_is_batched(name, batch) if gives_batches is None else gives_batches):
             batch = _map_batch(lambda array: array[None], batch)
         _check_lengths(name, batch)
@@ -276,7 +315,7 @@ def _is_batched(name: str, batch: Batch) -> bool:
         raise ArgumentError(name, "hold pictures", "single values", "an iterable of pictures or batches")
     if batch.labels is None:
         return len(shape) >= 4
-    labels = batch.labels
+    labels = keras.tree.flatten(batch.labels)[0]
     if labels.ndim == 0 or labels.shape[:1] != shape[:1]:
         return labels.ndim > 0 and len(shape) >= 4
     # (28, 28, 3) with 28 numbers is one picture with a one-hot row.

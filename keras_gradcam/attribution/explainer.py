@@ -13,7 +13,7 @@ from ..engine.base import Structure
 from ..errors import ArgumentError, check_whole_number
 from ..grids import upsample
 from .explanation import Explained, Explanation, shortened, warn_about_infinities
-from .inputs import floating
+from .inputs import check_model, floating
 from .layers import LayerLike, described
 from .methods.formulas import guided_gradcam, saliency_map
 from .methods.names import DEFAULT_METHODS, MethodsLike, method_names
@@ -78,16 +78,8 @@ class Explainer:
         layer_call: int | None = None,
         input_index: int | None = None,
     ) -> None:
-        import keras
-
         check_whole_number("batch_size", batch_size, 1)
-        if not isinstance(model, keras.Layer):
-            raise ArgumentError(
-                "model",
-                "be a Keras 3 model",
-                type(model).__name__,
-                ["keras.Model", "keras.Sequential", "a subclass of keras.Model"],
-            )
+        check_model(model)
         self.model = model
         self.target = as_target(target)
         self.methods = method_names(methods)

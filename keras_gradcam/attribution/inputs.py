@@ -97,7 +97,9 @@ def standardized(images: Structure, model: Any) -> Structure:
             "images",
             f"hold one array for each of the model's {len(expected)} inputs",
             f"{len(flat)} arrays",
-            [
+            ["the pictures alone, with their labels as `target=labels`"]
+            if isinstance(images, tuple)
+            else [
                 "the pictures alone",
                 "np.stack(images) for a list of them; where pictures come with labels, a tuple `(images, labels)`",
             ],
@@ -120,7 +122,13 @@ def standardized(images: Structure, model: Any) -> Structure:
 def _standardized_leaf(array: Any) -> np.ndarray:
     import keras
 
-    array = np.asarray(array)
+    given = type(array).__name__
+    try:
+        array = np.asarray(array)
+    except ValueError as error:  # pictures of several sizes
+        raise ArgumentError("images", "be arrays", f"{given} ({error})", "the pictures resized to one shape") from error
+    if array.dtype.kind == "O" and array.ndim == 0:
+        raise ArgumentError("images", "be an array", given, "explainer(batch) for each batch of a data set")
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise ArgumentError("images", "be real numbers", f"an array of dtype {array.dtype}")
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
@@ -140,6 +148,35 @@ def floating(array: np.ndarray) -> np.ndarray:
     import keras
 
     return array if array.dtype.kind == "f" else array.astype(keras.config.floatx())
+
+
+def check_model(model: Any) -> None:
+    """Raises ArgumentError unless it is a Keras 3 model that can be called."""
+    import keras
+
+    if not isinstance(model, keras.Layer):
+        origin = type(model).__mro__[-2].__module__.split(".")[0]
+        is_keras_2 = origin == "tf_keras" or type(model).__module__.startswith("tensorflow.python.keras")
+        raise ArgumentError(
+            "model",
+            "be a Keras 3 model",
+            f"{type(model).__name__}, a model of Keras 2 ({origin})" if is_keras_2 else type(model).__name__,
+            ["a model built with `import keras`", "the environment variable TF_USE_LEGACY_KERAS unset, for tf.keras"]
+            if is_keras_2
+            else ["keras.Model", "keras.Sequential", "a subclass of keras.Model"],
+        )
+    if type(model).call in (keras.Model.call, keras.Layer.call):
+        parts = {id(part): name for name, part in reversed(vars(model).items()) if isinstance(part, keras.Model)}
+        raise ArgumentError(
+            "model",
+            "have a method `call`",
+            f"{type(model).__name__}, which has none",
+            [
+                f"Explainer(model.{name}), in a callback `explainer=Explainer(model.{name})`"
+                for name in reversed(parts.values())
+            ]
+            or "the model that turns pictures into scores",
+        )
 
 
 def check_channels_last(model: Any) -> None:

@@ -279,7 +279,11 @@ def _not_found(
         "layer",
         "name a layer of the model whose output has the spatial axes of the input",
         received,
-        [*(_listed(candidates) if candidates or not ways_out else []), *ways_out],
+        [
+            *(_listed(candidates) if candidates or not ways_out else []),
+            *(["None for the last one"] if isinstance(layer, int) else []),
+            *ways_out,
+        ],
         values=candidates[:_MAX_LISTED],
     )
 

@@ -13,6 +13,9 @@ from typing import Any
 
 from .base import LayerCall, LayerOutput, Structure
 
+# What a layer's ``__call__`` calls.
+_CALLS = ("call", "quantized_call")
+
 # Only one thread at a time may have its wrappers on layers: two explainers may share a model.
 _lock = threading.RLock()
 
@@ -93,8 +96,9 @@ def _is_of_classes(loss: Any) -> bool:
 def recorded_calls(model: Any) -> Iterator[list[LayerOutput]]:
     """Records every layer call that this thread makes while the context lasts, in the yielded list.
 
-    Each layer's ``call`` is shadowed by an attribute of the instance, which is removed on the way out whatever
-    happens; calls from other threads pass through unseen.
+    Each layer's ``call``, and ``quantized_call``, which Keras calls in its stead once a layer is quantized, is shadowed
+    by an attribute of the instance, which is removed on the way out whatever happens; calls from other threads pass
+    through unseen.
     """
     owner = threading.get_ident()
     layer_outputs: list[LayerOutput] = []
@@ -125,12 +129,14 @@ def recorded_calls(model: Any) -> Iterator[list[LayerOutput]]:
         try:
             for path, layer in layers.values():
                 # Straight into the instance's dictionary: Keras' own __setattr__ would track the wrapper.
-                vars(layer)["call"] = shadow(layer, path, layer.call)
+                for name in _CALLS:
+                    if hasattr(layer, name):
+                        vars(layer)[name] = shadow(layer, path, getattr(layer, name))
             yield layer_outputs
         finally:
             for layer, attributes in before:
                 # Keras notes in `_called` that a layer was called; for the caller it was not.
-                for name in ("call", "_called"):
+                for name in (*_CALLS, "_called"):
                     if name in attributes:
                         vars(layer)[name] = attributes[name]
                     else:

@@ -16,21 +16,23 @@ from typing import Any
 import keras
 
 from ..attribution.explainer import Explainer
+from ..attribution.inputs import check_model
 from ..attribution.layers import LayerLike
 from ..attribution.methods.names import DEFAULT_METHODS, MethodsLike, method_names
-from ..attribution.targets.base import TargetLike
-from ..attribution.targets.classes import Class
+from ..attribution.targets.base import Target, TargetLike
 from ..attribution.targets.outputs import as_target
 from ..drawing.class_names import ClassNames, names_by_number
 from ..drawing.pixels import Style
 from ..errors import ArgumentError, check_whole_number
 from ..filters.kernels import Filters
 from ..reid.retrieval import Gallery
+from .folders import holds_timeline, own_folder, warn_about_replacement
 from .frames import FrameBuilder
 from .history import EpochRecord, History, Recorder
-from .monitor import ProbeMonitor, check_explainer
-from .pairs import lacks_reference, make_pairs
-from .probe import Probe, as_probe
+from .labels import apply_labels, leaves_open, warn_about_labels
+from .monitor import ProbeMonitor, check_alone, check_explainer
+from .pairs import Pairs, lacks_reference, make_pairs
+from .probe import Probe, ProbeSamples, as_probe
 from .report import drift_report, probe_name
 from .writers.background import BackgroundWriter
 from .writers.base import LogEntry, Run, Summary, Writer, check_writers
@@ -53,12 +55,17 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     callback stands before those in the list. As with Keras' ``validation_freq``, a name is absent from the logs of an
     epoch that has no value: one that is not logged, or in which no probe has a map.
 
+    Trained again with the same callback, a model goes on with its timeline: ``fit(epochs=1)`` in a loop gives one
+    timeline of all epochs. Another model starts a new one.
+
     Args:
         probe: The pictures: an array, ``(images, labels)``, a ``tf.data.Dataset``, a ``PyDataset`` or any other data
             set of either, of which the first 16 are explained; or a :class:`keras_gradcam.Probe`, which says how many,
-            where attention should be and how pictures are shown. Labels are class numbers or one-hot.
+            where attention should be and how pictures are shown. Labels may be whatever Keras takes for validation;
+            class numbers and one-hot rows are explained and shown, others are left aside.
         log_dir: The folder that TensorBoard watches, local or a URL (``gs://``, ``s3://``, ...) that TensorFlow or
-            fsspec can open; written is its sub-run ``gradcam``.
+            fsspec can open; written is its sub-run ``gradcam``. ``{trial}`` in it is replaced by a number that no
+            folder has yet, so that the folds of a cross-validation or the trials of a tuner get a timeline each.
         explainer: A :class:`keras_gradcam.Explainer` of the model in training, or of a model within it or made of its
             layers. It replaces ``layer``, ``target`` and ``methods``, and has more options: which call of a shared
             layer (``layer_call``), which input, the batch size. Of a siamese model,
@@ -67,7 +74,8 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         layer: The feature map to explain; by default the last one with spatial extent. See
             :func:`keras_gradcam.list_layers`.
         target: What to explain: anything that :class:`keras_gradcam.Explainer` takes. By default the label where the
-            probe has labels, otherwise the class predicted at that epoch. With a :class:`keras_gradcam.Similarity` (or
+            probe has labels, otherwise the class predicted at that epoch; of a regression, the value.
+            ``Output("kind")`` takes the labels of that output. With a :class:`keras_gradcam.Similarity` (or
             ``Dot``, ``Distance``) that has a picture for each probe, or none where labels are identities, the probes
             are pairs: both pictures get maps, and the similarity of one identity and of two is logged (where partners
             are given and there are no labels: of pairs and of non-pairs).
@@ -130,13 +138,13 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         check_whole_number("every", every, 1)
         if on_error not in ("warn", "raise"):
             raise ArgumentError("on_error", "be 'warn' or 'raise'", repr(on_error), ["'warn'", "'raise'"])
-        _check_alone(explainer, layer=layer, target=target, methods=methods)
-        requested = as_target(target) if explainer is None else explainer.target
-        self._samples = as_probe(probe).read(paired=lacks_reference(requested))
-        has_default_target = target is None if explainer is None else repr(requested) == repr(as_target(None))
-        if has_default_target and self._samples.labels is not None:
-            requested = Class(self._samples.labels)
-        self._target, self._pairs = make_pairs(requested, self._samples)
+        check_alone(explainer, layer=layer, target=target, methods=methods)
+        self._requested = as_target(target) if explainer is None else explainer.target
+        if explainer is not None and repr(self._requested) != repr(as_target(None)):
+            target = self._requested
+        self._is_open = leaves_open(target, self._requested)
+        self._samples = as_probe(probe).read(paired=lacks_reference(self._requested))
+        self._explained()  # raises now, where the names of the model's outputs do not matter
         self._own_explainer = explainer
         self._layer, self._methods = layer, DEFAULT_METHODS if methods is None else methods
         method_names(self._methods)  # raises now rather than when training begins
@@ -145,20 +153,32 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._class_names = names_by_number(class_names)
         self._style = style or Style()
         self._every, self._logs_prefix, self._on_error = int(every), logs_prefix, on_error
-        built_in: list[Writer] = [TensorBoardWriter(posixpath.join(os.fspath(log_dir), "gradcam"), self._style)]
-        if save_dir is not None:
-            built_in.append(FolderWriter(os.fspath(save_dir), self._style))
-        self._writers = [BackgroundWriter(writer) for writer in (*built_in, *check_writers(writers))]
+        self._log_dir, self._save_dir = os.fspath(log_dir), None if save_dir is None else os.fspath(save_dir)
+        self._given_writers = [BackgroundWriter(writer) for writer in check_writers(writers)]
+        self._writers: list[BackgroundWriter] = []
         self._open_writers: list[BackgroundWriter] = []
         self._explainer: Explainer | None = None
         self._monitor: ProbeMonitor | None = None
         self._frames: FrameBuilder | None = None
         self._recorder = Recorder()
         self._has_begun = False
+        self._directory, self._replaces = "", False
+        # The model whose timeline it is, and how many epochs of it came before epoch 0 of this training.
+        self._timeline_of: Any = None
+        self._before = 0
         self._warned: set[Any] = set()
         self._epoch = self._logged = -1
 
+    # Keras 2 asks this before it hands over its model, which `set_model` refuses by name.
+    _implements_train_batch_hooks = _implements_test_batch_hooks = _implements_predict_batch_hooks = lambda _: False
+
     # --- when -------------------------------------------------------------------------------------------------------
+
+    def set_model(self, model: Any) -> None:
+        """Takes the model in training; of Keras 3 alone."""
+        if self._own_explainer is None:
+            check_model(model)
+        super().set_model(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks everything that can be known to be wrong, before anything is trained.
@@ -168,35 +188,51 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         """
         self._has_begun, self._warned = False, set()
         self._epoch = self._logged = -1
-        self._monitor = None
+        self._before, self._monitor = 0, None
         try:
-            self._begin(self._explainer_of(self.model))
+            self._begin()
         except ArgumentError:
             raise
         except Exception as error:
             self._monitor = None
             self._handle(error, None)
 
-    def _begin(self, explainer: Explainer) -> None:
+    def _begin(self) -> None:
         """Tries the probe, describes the training and opens the writers."""
-        self._monitor = ProbeMonitor(explainer, self._samples, self._pairs, self._gallery, self._filters)
+        model = self.model if self._own_explainer is None else self._own_explainer.model
+        target, pairs, samples = self._explained(getattr(model, "output_names", None) or ())
+        explainer = self._explainer_of(self.model, target)
+        self._monitor = ProbeMonitor(explainer, samples, pairs, self._gallery, self._filters)
+        if self._is_open:
+            warn_about_labels(target, samples, self._monitor.outputs)
         run = self._monitor.describe(self._class_names, self._style, self._every)
         self._frames = FrameBuilder(run, before=self._frames)
         self._recorder.watch(self._monitor.region_masks(), run.info.input_size, run.info.explained.spans)
+        if self._timeline_of is not self.model or not self._writers:
+            self._make_writers()
         self._prepare_writers(run)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the model before its first epoch; by now a resumed training has its weights back."""
         if not self._has_begun and epoch == 0:
-            if self._frames is not None:
-                self._frames.restart()
-            self._guarded(self._log, None)
-        self._has_begun = True
+            if self._timeline_of is self.model and self._recorder.records:
+                self._before = 1 + (self._recorder.records[-1].epoch or 0)
+            else:
+                self._start()
+        self._has_begun, self._timeline_of = True, self.model
+
+    def _start(self) -> None:
+        """Begins a timeline with the model before its first epoch."""
+        if self._frames is not None:
+            self._frames.restart()
+            if self._replaces:
+                warn_about_replacement(self._directory)
+        self._guarded(self._log, None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the epoch if it is due or the last."""
-        self._epoch = epoch
         is_last = epoch + 1 == (self.params or {}).get("epochs") or getattr(self.model, "stop_training", False)
+        self._epoch = epoch = self._before + epoch
         record = None
         if (epoch + 1) % self._every == 0 or is_last:
             record = self._guarded(self._log, epoch, is_last)
@@ -238,13 +274,18 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
 
     # --- what -------------------------------------------------------------------------------------------------------
 
-    def _explainer_of(self, model: keras.Model) -> Explainer:
+    def _explained(self, names: Sequence[str] = ()) -> tuple[Target, Pairs | None, ProbeSamples]:
+        """Returns what is explained of which pictures, given the names of the model's outputs."""
+        target, samples = apply_labels(self._requested, self._is_open, self._samples, names)
+        return (*make_pairs(target, samples), samples)
+
+    def _explainer_of(self, model: keras.Model, target: Target) -> Explainer:
         """Returns the explainer of a model, compiled once as long as the model stays the same."""
         if self._own_explainer is not None:
             check_explainer(self._own_explainer, model)
-            self._explainer = self._explainer or self._own_explainer.with_target(self._target)
+            self._explainer = self._explainer or self._own_explainer.with_target(target)
         elif self._explainer is None or self._explainer.model is not model:
-            self._explainer = Explainer(model, layer=self._layer, target=self._target, methods=self._methods)
+            self._explainer = Explainer(model, layer=self._layer, target=target, methods=self._methods)
         return self._explainer
 
     def _log(self, epoch: int | None, is_last: bool = False) -> EpochRecord | None:
@@ -286,6 +327,15 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         logs.update(named)
 
     # --- writers and failures ---------------------------------------------------------------------------------------
+
+    def _make_writers(self) -> None:
+        """Makes the writers of a new timeline, in folders of its own where their names have a place for a number."""
+        self._directory = posixpath.join(own_folder(self._log_dir), "gradcam")
+        self._replaces = holds_timeline(self._directory)
+        built_in: list[Writer] = [TensorBoardWriter(self._directory, self._style)]
+        if self._save_dir is not None:
+            built_in.append(FolderWriter(own_folder(self._save_dir), self._style))
+        self._writers = [*map(BackgroundWriter, built_in), *self._given_writers]
 
     def _prepare_writers(self, run: Run) -> None:
         """Begins a training in all writers; those that fail are left out of it."""
@@ -330,21 +380,6 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                 "instead).",
                 RuntimeWarning,
                 stacklevel=3,
-            )
-
-
-def _check_alone(explainer: Any, **shortcuts: Any) -> None:
-    """Raises ArgumentError if an explainer is none, or comes with options that it holds itself."""
-    if explainer is None:
-        return
-    if not isinstance(explainer, Explainer):
-        raise ArgumentError(
-            "explainer", "be a keras_gradcam.Explainer", type(explainer).__name__, "Explainer(model, layer=...)"
-        )
-    for name, value in shortcuts.items():
-        if value is not None:
-            raise ArgumentError(
-                name, "be given to the explainer", f"an explainer and {name}={value!r}", f"Explainer(model, {name}=...)"
             )
 
 

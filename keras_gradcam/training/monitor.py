@@ -78,6 +78,9 @@ class ProbeMonitor:
         gallery: What to rank, or None.
         filters: Which filters to show, or None.
 
+    Attributes:
+        outputs: Shapes and final activations of the model's outputs.
+
     Raises:
         ArgumentError: If one of these does not fit the model or the probes.
     """
@@ -94,7 +97,7 @@ class ProbeMonitor:
         self._gallery, self._filters = None, filters
         self._has_warned = False
         program = explainer.runner.traced(samples.images)
-        self._outputs, (self._layer,), (layout,) = program.outputs, program.layers, program.layouts
+        self.outputs, (self._layer,), (layout,) = program.outputs, program.layers, program.layouts
         self._placement = None if layout is None else placement_of(layout).oriented()
         if gallery is not None:
             if gallery.query is None and samples.labels is None:
@@ -123,7 +126,7 @@ class ProbeMonitor:
                 outside of them.
         """
         samples, target = self._samples, self._explainer.target
-        quantity = target.quantity_of(self._outputs)
+        quantity = target.quantity_of(self.outputs)
         self._check_class_names(class_names)
         images = self._explained_pictures("probe", samples.images)
         partners = source = None
@@ -189,12 +192,17 @@ class ProbeMonitor:
         )
 
     def _explained_pictures(self, name: str, images: Structure) -> np.ndarray:
-        pictures = explained_pictures(name, images, self._explainer.runner.explained_input(self._samples.images))
+        pictures = explained_pictures(
+            name,
+            images,
+            self._explainer.runner.explained_input(self._samples.images),
+            axes=2 if self._placement is None else len(self._placement.axes),
+        )
         return pictures if self._placement is None else self._placement.channels_last(pictures)
 
     def _check_class_names(self, class_names: Mapping[int, str]) -> None:
         target = self._explainer.target
-        selected = target.select_output(self._outputs)
+        selected = target.select_output(self.outputs)
         count = class_count(getattr(selected.predictions, "shape", ()))
         if not class_names or count is None or target.is_embedding:
             return
@@ -245,7 +253,7 @@ class ProbeMonitor:
         # The partners are embedded once; from the explanation of the probes come the probes' own embeddings.
         partners = self._explainer.embed(pictures)
         explanation = self._explainer(self._samples.images, target.on_same_output(score(partners)))
-        probes = embeddings(replace(self._outputs, predictions=explanation.predictions), target)
+        probes = embeddings(replace(self.outputs, predictions=explanation.predictions), target)
         partner = self._explainer(pictures, target.on_same_output(score(probes)))
         return explanation, partner, dict(separation(self._pairs, probes, partners))
 
@@ -263,6 +271,21 @@ def check_explainer(explainer: Explainer, model: Any) -> None:
             f"an explainer of {explainer.model.name!r}, in a training of {model.name!r}",
             ["Explainer(model)", "Explainer(keras.Model(model.input, model.get_layer('embedding').output))"],
         )
+
+
+def check_alone(explainer: Any, **shortcuts: Any) -> None:
+    """Raises ArgumentError if an explainer is none, or comes with options that it holds itself."""
+    if explainer is None:
+        return
+    if not isinstance(explainer, Explainer):
+        raise ArgumentError(
+            "explainer", "be a keras_gradcam.Explainer", type(explainer).__name__, "Explainer(model, layer=...)"
+        )
+    for name, value in shortcuts.items():
+        if value is not None:
+            raise ArgumentError(
+                name, "be given to the explainer", f"an explainer and {name}={value!r}", f"Explainer(model, {name}=...)"
+            )
 
 
 def _predictions(explanation: Explanation) -> dict[str, np.ndarray]:

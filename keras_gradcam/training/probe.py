@@ -15,6 +15,7 @@ from ..drawing.pixels import displayed, no_larger_than_a_cell
 from ..engine.base import Structure
 from ..errors import ArgumentError, check_whole_number
 from ..metrics.regions import Region
+from .shuffling import random_states_kept, warn_about_shuffling
 
 # In search of pairs, a data set is read up to this many times as far as there are probes.
 _READ_AHEAD = 32
@@ -32,7 +33,8 @@ class Probe:
     Args:
         data: An array of pictures, ``(pictures, labels)``, or a list or dict of arrays for several inputs; a
             ``tf.data.Dataset``, a ``keras.utils.PyDataset``, a ``torch.utils.data.DataLoader`` or any iterable of
-            pictures or batches, with or without labels. Labels are class numbers or one-hot.
+            pictures or batches, with or without labels: whatever Keras takes for validation. Class numbers and one-hot
+            rows are shown, and explained by default; other labels are left aside.
         limit: Maximum number of pictures.
         regions: Where attention should (or should not) be, one per picture of ``data``: boxes (x0, y0, x1, y1) in input
             pixels, upper bounds exclusive, or masks (H, W). Adds the share of mass inside and the pointing game.
@@ -80,8 +82,8 @@ class Probe:
             Copies: what happens to the data afterwards does not change them.
 
         Raises:
-            ArgumentError: If the data hold no pictures, labels are neither integers nor one-hot, no label occurs twice
-                where pairs are asked for, or there are fewer regions or display images than pictures.
+            ArgumentError: If the data hold no pictures, no label occurs twice where pairs are asked for, or there are
+                fewer regions or display images than pictures.
 
         Example:
             >>> import numpy as np
@@ -90,7 +92,9 @@ class Probe:
         """
         import keras
 
-        batch = self._gathered(paired)
+        warn_about_shuffling(self._data)
+        with random_states_kept():
+            batch = self._gathered(paired)
         if any(array.dtype.kind in "OSU" for array in keras.tree.flatten(batch.images)):
             raise ArgumentError(
                 "probe",
@@ -98,24 +102,24 @@ class Probe:
                 _described(self._data),
                 ["images", "(images, labels)", "a tf.data.Dataset or a PyDataset of either"],
             )
-        count, labels = len(batch), None
-        indices = np.arange(min(self.limit, count))
-        if batch.labels is not None:
-            labels = class_numbers("probe[1]", batch.labels, soft=True)
-            if paired and count > self.limit:
-                indices = paired_indices(labels, self.limit)
-            labels = labels[indices]
+        indices = np.arange(min(self.limit, len(batch)))
+        if paired and batch.labels is not None and len(batch) > self.limit:
+            indices = paired_indices(class_numbers("probe[1]", batch.labels, soft=True), self.limit)
         images = keras.tree.map_structure(lambda array: array[indices], batch.images)
         if not all(np.isfinite(array).all() for array in keras.tree.flatten(images)):
             warnings.warn(
                 "`probe` holds values that are not finite; what is shown for them says nothing.", stacklevel=3
             )
+        given = None
+        if batch.labels is not None:
+            given = keras.tree.map_structure(lambda array: array[indices], batch.labels)
         return ProbeSamples(
             images,
-            labels,
+            numbers_of(given),
             indices,
             select_regions(self._regions, indices),
             select_display_images(self._display_images, indices),
+            given,
         )
 
     def _gathered(self, paired: bool) -> Batch:
@@ -141,10 +145,11 @@ class ProbeSamples:
 
     Attributes:
         images: What the model takes, N samples.
-        labels: int (N,), or None.
+        labels: int (N,), where the labels are numbers of classes or identities, or None.
         indices: int (N,), their positions in the data.
         regions: One box or mask per picture, or None.
         display_images: uint8 (N, H, W, 3), or None.
+        given_labels: The labels as the data have them: an array, or a list or dict of arrays for several outputs.
     """
 
     images: Structure
@@ -152,11 +157,28 @@ class ProbeSamples:
     indices: np.ndarray
     regions: tuple[Region, ...] | None = None
     display_images: np.ndarray | None = None
+    given_labels: Structure = None
 
     def __len__(self) -> int:
         import keras
 
         return len(keras.tree.flatten(self.images)[0])
+
+
+def numbers_of(labels: Structure) -> np.ndarray | None:
+    """Returns labels as the numbers of classes or identities, int64 (N,), or None if they are something else.
+
+    Example:
+        >>> import numpy as np
+        >>> numbers_of(np.array([2.0, 1.0])).tolist(), numbers_of(np.array([0.5, 1.5]))
+        ([2, 1], None)
+    """
+    if not isinstance(labels, np.ndarray):
+        return None
+    try:
+        return class_numbers("probe[1]", labels, soft=True)
+    except ArgumentError:
+        return None
 
 
 def as_probe(data: Probe | Any) -> Probe:
@@ -203,8 +225,14 @@ def paired_indices(labels: np.ndarray, limit: int) -> np.ndarray:
     return np.sort(chosen + more[: limit - len(chosen)])
 
 
-def explained_pictures(name: str, images: Structure, input_index: int) -> np.ndarray:
+def explained_pictures(name: str, images: Structure, input_index: int, axes: int = 2) -> np.ndarray:
     """Returns the input that is explained, of what a model takes.
+
+    Args:
+        name: The argument that errors are about.
+        images: What the model takes.
+        input_index: Which of its inputs is explained.
+        axes: How many axes the maps have.
 
     Raises:
         ArgumentError: If it holds no pictures.
@@ -212,7 +240,7 @@ def explained_pictures(name: str, images: Structure, input_index: int) -> np.nda
     import keras
 
     pictures = keras.tree.flatten(images)[input_index]
-    if pictures.ndim not in (3, 4):
+    if pictures.ndim not in (3, 4) or axes != 2:
         raise ArgumentError(
             name,
             "hold pictures, shape (N, H, W, C) or (N, H, W)",

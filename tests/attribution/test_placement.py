@@ -253,10 +253,11 @@ def test_frames_folded_into_the_batch_are_refused_with_a_way_out_that_works(laye
     model = keras.Model(video, dense(L.LSTM(3, name="memory")(L.TimeDistributed(net, name="frames")(video))))
     frames = np.random.default_rng(0).normal(size=(2, 5, 8, 8, 3)).astype("float32")
     with pytest.raises(ValueError, match=r"`layer` must.*keras\.layers\.TimeDistributed around each layer"):
-        explain(model, frames, layer=layer)
+        explain(model, frames, layer=layer, methods="gradcam")
     each = L.TimeDistributed(conv, name="each")(video)
     pooled = L.TimeDistributed(L.GlobalAveragePooling2D())(each)
-    result = explain(keras.Model(video, dense(model.get_layer("memory")(pooled))), frames, target=1, layer="each")
+    way_out = keras.Model(video, dense(model.get_layer("memory")(pooled)))
+    result = explain(way_out, frames, target=1, layer="each", methods="gradcam")
     with tf.GradientTape() as tape:
         maps = conv(frames.reshape(10, 8, 8, 3))
         tape.watch(maps)

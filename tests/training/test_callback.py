@@ -34,6 +34,7 @@ from keras_gradcam import (
 )
 from keras_gradcam.errors import ArgumentError
 from keras_gradcam.training.monitor import ProbeMonitor
+from keras_gradcam.training.writers.tensorboard import TensorBoardWriter
 
 
 def steps(log_dir, tag="gradcam/overview"):
@@ -256,9 +257,12 @@ def test_the_probe_is_a_copy(data):
 
 
 def test_the_target_is_the_label_or_else_the_prediction(data):
-    assert repr(GuidedGradCAMCallback(Probe(data, limit=3))._target) == "Class([0, 1, 2])"
-    assert repr(GuidedGradCAMCallback(data[0])._target) == "Class()"
-    assert repr(GuidedGradCAMCallback(data, target=Unit(2))._target) == "Unit(2)"
+    for callback, target in (
+        (GuidedGradCAMCallback(Probe(data, limit=3)), "Class([0, 1, 2])"),
+        (GuidedGradCAMCallback(data[0]), "Class()"),
+        (GuidedGradCAMCallback(data, target=Unit(2)), "Unit(2)"),
+    ):
+        assert repr(callback._explained()[0]) == target
 
 
 def test_models_with_several_inputs_and_outputs(tmp_path):
@@ -704,8 +708,9 @@ def bad_constructor_cases():
         "empty": ((images[:0],), {}, "at least one picture"),
         "text": (("pictures",), {}, "`probe` must hold pictures"),
         "labels short": (((images, labels[:2]),), {}, "one label per picture"),
-        "labels float": (((images, labels + 0.5),), {}, "class numbers"),
-        "labels two-hot": (((images, np.ones((4, 3))),), {}, "class numbers"),
+        "labels words": (((images, np.array(["cat"] * len(images))),), {}, "class numbers"),
+        "a single picture": (((images[0], np.int64(1)),), {}, r"image\[None\], label\[None\]"),
+        "a picture and its row": (((images[0], np.eye(3)[1]),), {}, r"image\[None\], label\[None\]"),
         "every": ((images,), {"every": 0}, "`every`"),
         "on_error": ((images,), {"on_error": "ignore"}, "`on_error`"),
         "target": ((images,), {"target": "cat"}, "`target`"),
@@ -767,7 +772,8 @@ def test_training_does_not_begin_with_maps_of_anything_but_the_pictures(data, tm
 @pytest.mark.parametrize("where", ["compute", "write"])
 def test_a_failure_in_the_middle_warns_once_and_training_goes_on(data, tmp_path, monkeypatch, where):
     callback = GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam")
-    original = ProbeMonitor.measure if where == "compute" else callback._writers[0]._writer.write
+    fails, name = (ProbeMonitor, "measure") if where == "compute" else (TensorBoardWriter, "write")
+    original = getattr(fails, name)
     calls = []
 
     def failing(*arguments, **options):
@@ -776,10 +782,7 @@ def test_a_failure_in_the_middle_warns_once_and_training_goes_on(data, tmp_path,
             raise OSError("disk full")
         return original(*arguments, **options)
 
-    if where == "compute":
-        monkeypatch.setattr(ProbeMonitor, "measure", failing)
-    else:
-        monkeypatch.setattr(callback._writers[0]._writer, "write", failing)
+    monkeypatch.setattr(fails, name, failing)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         history = fit(small_model(), data, callback, epochs=5)
@@ -796,17 +799,17 @@ def test_a_failure_can_stop_the_training(data, tmp_path, monkeypatch):
 
 
 def test_two_callbacks_in_one_training_are_told_apart_or_said(data, tmp_path):
-    def callbacks(folder, **options):
+    def callbacks(one, other, **options):
         return [
-            GuidedGradCAMCallback(Probe(data, limit=1), tmp_path / "a", methods="gradcam"),
-            GuidedGradCAMCallback(Probe(data, limit=1), tmp_path / folder, methods="gradcam", **options),
+            GuidedGradCAMCallback(Probe(data, limit=1), tmp_path / one, methods="gradcam"),
+            GuidedGradCAMCallback(Probe(data, limit=1), tmp_path / other, methods="gradcam", **options),
         ]
 
     with pytest.warns(UserWarning, match="`logs_prefix`"):
-        fit(small_model(), data, callbacks("b"), epochs=1)
+        fit(small_model(), data, callbacks("a", "b"), epochs=1)
     with pytest.warns(UserWarning, match="still writes to"):
-        fit(small_model(), data, callbacks("a", logs_prefix="other_"), epochs=1)
-    history = fit(small_model(), data, callbacks("c", logs_prefix="other_"), epochs=1).history
+        fit(small_model(), data, callbacks("c", "c", logs_prefix="other_"), epochs=1)
+    history = fit(small_model(), data, callbacks("d", "e", logs_prefix="other_"), epochs=1).history
     assert {"gradcam_focus", "other_focus"} <= set(history)
 
 

@@ -257,8 +257,10 @@ def check_one_output(outputs: Outputs, target: Target) -> None:
     """Raises ArgumentError if there are several outputs, which ``target`` cannot choose from."""
     structure = outputs.predictions
     if isinstance(structure, (dict, list, tuple)):
-        names: list[Any] = list(structure) if isinstance(structure, dict) else list(outputs.names)
-        choices = names or list(range(len(structure)))
+        if isinstance(structure, dict):
+            choices: list[Any] = [name for name, output in structure.items() if output is not None]
+        else:
+            choices = list(outputs.names) or [at for at, output in enumerate(structure) if output is not None]
         raise ArgumentError(
             "output",
             "name one output of a model that has several",

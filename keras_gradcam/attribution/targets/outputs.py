@@ -30,6 +30,8 @@ class Output(Target):
         if isinstance(which, bool) or not isinstance(which, (str, int)):
             raise ArgumentError("which", "be a name or a position", repr(which))
         self.which = which
+        #: Whether it was left open what to explain in the output.
+        self.is_default = target is None
         self.target = as_target(target)
         self.num_arguments = self.target.num_arguments
 
@@ -101,6 +103,8 @@ class Output(Target):
             if self.which in (0, *outputs.names):
                 return outputs
             choices = {0: None, **dict.fromkeys(outputs.names)}
+        if isinstance(structure, (dict, list, tuple)):
+            choices = {name: at for name, at in choices.items() if structure[at] is not None}
         if self.which not in choices:
             raise ArgumentError(
                 "output",

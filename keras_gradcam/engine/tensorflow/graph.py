@@ -40,7 +40,8 @@ class Trace:
         Args:
             ends: What ``influences_score`` is about; the model's outputs by default.
         """
-        predictions, logits = tf.nest.flatten(self.outputs.predictions), tf.nest.flatten(self.outputs.logits)
+        predictions = [leaf for leaf in tf.nest.flatten(self.outputs.predictions) if leaf is not None]
+        logits = tf.nest.flatten(self.outputs.logits)
         upstream = ancestors(predictions if ends is None else ends)
         sources = _sources(self.inputs)
         final = {id(leaf) for leaf in (*predictions, *logits)}

@@ -197,10 +197,13 @@ def _is_norm_of(scale: tf.Tensor, tensor: tf.Tensor, inverse: bool) -> bool:
 
 
 def model_outputs(model: Any, predictions: Structure) -> Outputs:
-    """Finds logits, final activations and embeddings before normalisation in the graph of a model's outputs."""
-    flat = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(predictions)]
-    before_activation = [_before_final_activation(leaf) for leaf in flat]
-    pre_normalization = [_before_normalization(leaf) for leaf in flat]
+    """Finds logits, final activations and embeddings before normalisation in the graph of a model's outputs.
+
+    Where the model returns None instead of an output, None stands in all of them.
+    """
+    flat = [None if leaf is None else tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(predictions)]
+    before_activation = [(None, "") if leaf is None else _before_final_activation(leaf) for leaf in flat]
+    pre_normalization = [None if leaf is None else _before_normalization(leaf) for leaf in flat]
     final_activations = [
         activation or ("" if before is leaf else "l2_normalization")
         for leaf, (_, activation), before in zip(flat, before_activation, pre_normalization, strict=True)
@@ -227,8 +230,8 @@ def model_outputs(model: Any, predictions: Structure) -> Outputs:
 def shapes_of(outputs: Outputs) -> Outputs:
     """Returns the outputs with shapes and dtypes in place of tensors, for checks on targets."""
 
-    def shape(tensor: tf.Tensor) -> keras.KerasTensor:
-        return keras.KerasTensor(tensor.shape, dtype=tensor.dtype.name)
+    def shape(tensor: tf.Tensor | None) -> keras.KerasTensor | None:
+        return None if tensor is None else keras.KerasTensor(tensor.shape, dtype=tensor.dtype.name)
 
     return replace(
         outputs,

@@ -41,7 +41,7 @@ def _gradient(scores: tf.Tensor, scale: tf.Tensor, of: tf.Tensor, error: Argumen
 def _scores(target: Any, outputs: Outputs, arguments: Sequence[tf.Tensor]) -> tf.Tensor:
     """Computes a target's scores as float32 (N,); raises ArgumentError if their shape is another."""
     scores = tf.convert_to_tensor(target.scores(outputs, arguments))
-    batch = tf.nest.flatten(outputs.predictions)[0].shape[0]
+    batch = next(leaf for leaf in tf.nest.flatten(outputs.predictions) if leaf is not None).shape[0]
     # `outputs[0]` instead of `outputs[:, 0]` has a fixed length, that of the classes.
     if scores.shape.rank != 1 or scores.shape[0] not in (None, batch):
         raise ArgumentError(
@@ -82,7 +82,8 @@ class TensorFlowProgram:
             )
             # For a feature map alone what comes after it need not be computed.
             whole = any(request.target is not None or not request.features for request in requests)
-            return {"answers": answers, **({"predictions": trace.outputs.predictions} if whole else {})}
+            returned = [leaf for leaf in tf.nest.flatten(trace.outputs.predictions) if leaf is not None]
+            return {"answers": answers, **({"predictions": returned} if whole else {})}
 
         traced = tf.compat.v1.wrap_function(passes, [input_specs(input_spec), specs, tf.TensorSpec((2,), tf.float32)])
         self._function = prune(
@@ -112,7 +113,11 @@ class TensorFlowProgram:
                     "give one score per sample",
                     f"{len(answer['scores'])} scores for {len(inputs[0])} samples",
                 )
-        return [ForwardResult(results.get("predictions"), **answer) for answer in results["answers"]]
+        predictions = None
+        if "predictions" in results:
+            structure, returned = self.outputs.predictions, iter(results["predictions"])
+            predictions = tf.nest.map_structure(lambda leaf: None if leaf is None else next(returned), structure)
+        return [ForwardResult(predictions, **answer) for answer in results["answers"]]
 
     def cell_gradients(
         self, request: int, inputs: Sequence[np.ndarray], positions: np.ndarray

@@ -21,8 +21,15 @@ class TensorFlowStorage:
     def join(self, folder: str, name: str) -> str:
         return f"{folder.rstrip('/')}/{name}"
 
-    def make_folder(self, folder: str) -> None:
+    def make_folder(self, folder: str, new: bool = False) -> None:
+        if new and _translated(tf.io.gfile.exists, folder):
+            raise FileExistsError(folder)
         _translated(tf.io.gfile.makedirs, folder)
+
+    def names(self, folder: str) -> list[str]:
+        if not _translated(tf.io.gfile.isdir, folder):
+            return []
+        return [name.rstrip("/") for name in _translated(tf.io.gfile.listdir, folder)]
 
     def create(self, path: str) -> _File:
         return _File(path)

@@ -16,8 +16,15 @@ class Storage(Protocol):
     def join(self, folder: str, name: str) -> str:
         """Returns the path of a file in a folder."""
 
-    def make_folder(self, folder: str) -> None:
-        """Makes a folder and those above it, where they are missing."""
+    def make_folder(self, folder: str, new: bool = False) -> None:
+        """Makes a folder and those above it, where they are missing.
+
+        Raises:
+            FileExistsError: If a new one is asked for and it is there already.
+        """
+
+    def names(self, folder: str) -> list[str]:
+        """Returns the names of what is in a folder; none where there is no such folder."""
 
     def create(self, path: str) -> BinaryFile:
         """Opens a new file for writing; what is flushed can be read by other processes."""
@@ -63,8 +70,11 @@ class LocalStorage:
     def join(self, folder: str, name: str) -> str:
         return os.path.join(folder, name)
 
-    def make_folder(self, folder: str) -> None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    def make_folder(self, folder: str, new: bool = False) -> None:
+        Path(folder).mkdir(parents=True, exist_ok=not new)
+
+    def names(self, folder: str) -> list[str]:
+        return os.listdir(folder) if os.path.isdir(folder) else []
 
     def create(self, path: str) -> BinaryFile:
         return _LocalFile(path)
@@ -122,8 +132,15 @@ class FsspecStorage:
     def join(self, folder: str, name: str) -> str:
         return f"{folder.rstrip('/')}/{name}"
 
-    def make_folder(self, folder: str) -> None:
+    def make_folder(self, folder: str, new: bool = False) -> None:
+        if new and self._files.exists(folder):
+            raise FileExistsError(folder)
         self._files.makedirs(folder, exist_ok=True)
+
+    def names(self, folder: str) -> list[str]:
+        if not self._files.isdir(folder):
+            return []
+        return [path.rstrip("/").rpartition("/")[2] for path in self._files.ls(folder, detail=False)]
 
     def create(self, path: str) -> BinaryFile:
         return _AppendedFile(self._files, path)
