@@ -13,7 +13,7 @@ from ..engine.base import Structure
 from ..errors import ArgumentError, check_whole_number
 from ..grids import upsample
 from .explanation import Explained, Explanation, shortened, warn_about_infinities
-from .inputs import check_model, floating
+from .inputs import check_model, floating, preprocessed, standardized
 from .layers import LayerLike, described
 from .methods.formulas import guided_gradcam, saliency_map
 from .methods.names import DEFAULT_METHODS, MethodsLike, method_names
@@ -101,7 +101,8 @@ class Explainer:
 
         Args:
             images: What the model takes: an array (N, H, W, C) of any real dtype as the model expects its values, or a
-                list or dict of arrays for several inputs. Integers are converted to floating point, not rescaled.
+                list or dict of arrays for several inputs. Integers are converted to floating point, not rescaled. Of a
+                model with a ``preprocessor`` that its ``predict`` applies (a task of KerasHub), what ``predict`` takes.
             target: What to explain instead of the explainer's own target.
 
         Returns:
@@ -203,6 +204,22 @@ class Explainer:
         explainer.runner = copy.copy(self.runner)
         explainer.runner.target = explainer.target
         return explainer
+
+    def prepared(self, images: Structure) -> tuple[Explainer, Structure]:
+        """Returns an explainer that takes what the network itself takes, and these pictures so prepared and checked.
+
+        It differs from this explainer for a model with a ``preprocessor``, such as a task of KerasHub, which is
+        explained on what its ``predict`` makes of pictures.
+
+        Raises:
+            ValueError: If the pictures do not fit the model.
+        """
+        if self.runner.takes_network_inputs:
+            return self, standardized(images, self.model)
+        explainer = copy.copy(self)
+        explainer.runner = copy.copy(self.runner)
+        explainer.runner.takes_network_inputs = True
+        return explainer, standardized(preprocessed(images, self.model), self.model)
 
     def __repr__(self) -> str:
         layer = "the last feature map" if self.runner.layer is None else described(self.runner.layer)

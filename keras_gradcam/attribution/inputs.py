@@ -61,6 +61,20 @@ def input_shape(input_spec: InputSpec, index: int | None = None) -> tuple[int, .
     return input_spec.leaves[explained_input(input_spec, index)][0]
 
 
+def preprocessed(images: Structure, model: Any) -> Structure:
+    """Returns images as the model's own ``predict`` hands them to the network.
+
+    That is a difference for models with a ``preprocessor``, such as the tasks of KerasHub: they take pictures of any
+    size and range in ``predict`` and ``fit``, though not where they are called.
+    """
+    import keras
+
+    preprocessor = getattr(model, "preprocessor", None)
+    if not callable(preprocessor):
+        return images
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, preprocessor(images))
+
+
 def standardized(images: Structure, model: Any) -> Structure:
     """Returns ``images`` as NumPy arrays of the dtypes an engine takes, checked against each other and the model.
 

@@ -13,6 +13,7 @@ from ..engine.base import InputSpec, LayerCall, LayerOutput, Structure
 from ..engine.model import declared_inputs, layer_paths
 from ..errors import ArgumentError
 from ..grids import spatial_size
+from .branches import other_branches
 from .inputs import input_shape, input_spec_of, model_input_spec
 from .tokens import LAYOUTS, is_attention, is_per_sample, token_candidates, token_outputs
 
@@ -188,19 +189,8 @@ def _last_feature_map(
     maps: Sequence[LayerOutput], layer_outputs: Sequence[LayerOutput], shape: Sequence[int]
 ) -> LayerOutput:
     """Chooses the last feature map that influences the score, without tokens."""
-    # A nested model and its last layer return the very same tensor, and so does a layer that does nothing at
-    # inference (dropout): the first to return a tensor is the layer that computed it.
-    first_with_output: dict[int, LayerOutput] = {}
-    for layer_output in maps:
-        # Not tokens: which block of a transformer is informative cannot be told from shapes.
-        if layer_output.influences_score and len(layer_output.info.output_shape) > len(shape):
-            first_with_output.setdefault(id(layer_output.output), layer_output)
-    inner = [layer_output for layer_output in first_with_output.values() if not layer_output.is_model_output]
-    computed = [
-        layer_output
-        for layer_output in inner
-        if "Pooling" not in layer_output.info.layer_type and layer_output.info.layer_type != "Permute"
-    ]
+    inner = inner_maps(maps, shape)
+    computed = [layer_output for layer_output in inner if _is_computed(layer_output)]
     for choice in (computed, inner):
         if choice:
             return choice[-1]
@@ -213,6 +203,33 @@ def _last_feature_map(
         (_listed(candidates) if candidates else []) + _ways_out(layer_outputs, shape) or "none",
         values=candidates[:_MAX_LISTED],
     )
+
+
+def inner_maps(maps: Sequence[LayerOutput], shape: Sequence[int]) -> list[LayerOutput]:
+    """Returns the feature maps, without tokens, that influence the score and are not the model's output itself."""
+    # A nested model and its last layer return the very same tensor, and so does a layer that does nothing at
+    # inference (dropout): the first to return a tensor is the layer that computed it.
+    first_with_output: dict[int, LayerOutput] = {}
+    for layer_output in maps:
+        # Not tokens: which block of a transformer is informative cannot be told from shapes.
+        if layer_output.influences_score and len(layer_output.info.output_shape) > len(shape):
+            first_with_output.setdefault(id(layer_output.output), layer_output)
+    return [layer_output for layer_output in first_with_output.values() if not layer_output.is_model_output]
+
+
+def _is_computed(layer_output: LayerOutput) -> bool:
+    return "Pooling" not in layer_output.info.layer_type and layer_output.info.layer_type != "Permute"
+
+
+def branches_beside(
+    chosen: LayerOutput, layer_outputs: Sequence[LayerOutput], shape: Sequence[int], explained: int
+) -> list[str]:
+    """Returns the paths of the last feature maps of the ways from the input to the score that go around a layer."""
+    maps = [layer_output for layer_output in _feature_maps(layer_outputs, shape) if _sees(layer_output, explained)]
+    candidates = [layer_output for layer_output in inner_maps(maps, shape) if _is_computed(layer_output)]
+    input_itself = _laid_out(layer_outputs)
+    candidates = [layer_output for layer_output in candidates if layer_output not in input_itself]
+    return other_branches(chosen, candidates, layer_outputs)
 
 
 def _ways_out(layer_outputs: Sequence[LayerOutput], shape: Sequence[int]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 from ..engine import current_engine
 from ..engine.base import (
     ForwardResult,
-    GuidedCoverage,
     InputSpec,
     LayerOutput,
     Outputs,
@@ -25,10 +23,20 @@ from ..engine.model import declared_inputs
 from ..engine.places import Layout
 from ..errors import ArgumentError
 from ..grids import Placement
+from .branches import warn_about_branches
 from .cache import CompiledCache
+from .coverage import warn_about_guided_coverage
 from .explanation import joined
-from .inputs import check_channels_last, explained_input, flattened, floating, standardized, warn_about_channels
-from .layers import LayerLike, check_layer_sees, choose_layer, sampled_calls
+from .inputs import (
+    check_channels_last,
+    explained_input,
+    flattened,
+    floating,
+    preprocessed,
+    standardized,
+    warn_about_channels,
+)
+from .layers import LayerLike, branches_beside, check_layer_sees, choose_layer, sampled_calls
 from .methods.formulas import CAM_FORMULAS
 from .methods.names import CAMS
 from .placement import confirm_placements, is_plain, placement_of
@@ -106,11 +114,14 @@ class Runner:
         self.engine = current_engine()
         self.cache = CompiledCache(model, self.engine)
         self.target = target
+        #: Whether images come as the network takes them, also of a model with a preprocessor.
+        self.takes_network_inputs = False
         self._methods = tuple(methods)
         self._batch_size = batch_size
         self._layer_call = layer_call
         self._input_index = input_index
         self._before_tokens = ""
+        self._branches: tuple[str, list[str]] = ("", [])
         self._warned = False
 
     def traced(self, images: Structure) -> Program:
@@ -144,7 +155,7 @@ class Runner:
             halves = self.engine.split(self.model, input_spec, request)
             if not is_plain(halves.layout):  # the program checks where the cells lie
                 self._program(input_spec, [replace(request, cams={"gradcam": CAM_FORMULAS["gradcam"]})], [self.layer])
-            self._warn_about_tokens(input_spec)
+            self._warn_about_choice(input_spec)
             return halves
 
         return self.cache.get(input_spec, ("split", target.cache_key()), cut)
@@ -154,6 +165,8 @@ class Runner:
         expected = declared_inputs(self.model)
         if isinstance(pictures, np.ndarray) and len(expected) == 1 and pictures.ndim == len(expected[0].shape) - 1:
             pictures = pictures[None]
+        if self.takes_network_inputs:  # references come as users have them all the same
+            pictures = preprocessed(pictures, self.model)
         try:
             return self.predicted(pictures)
         except ArgumentError as error:
@@ -227,6 +240,7 @@ class Runner:
         return run
 
     def _flattened(self, images: Structure) -> tuple[list[np.ndarray], InputSpec]:
+        images = images if self.takes_network_inputs else preprocessed(images, self.model)
         return flattened(standardized(images, self.model))
 
     def _request(
@@ -278,13 +292,18 @@ class Runner:
             check_layer_sees(chosen, index)
         if layer is None and tokens_after(chosen, layer_outputs, shape, index):
             self._before_tokens = chosen.info.path
+        elif layer is None:
+            self._branches = (chosen.info.path, branches_beside(chosen, layer_outputs, shape, index))
         return chosen
 
-    def _warn_about_tokens(self, input_spec: InputSpec) -> None:
-        """Warns once where the automatic choice is what goes into a transformer."""
-        if self._warned or not self._before_tokens:
+    def _warn_about_choice(self, input_spec: InputSpec) -> None:
+        """Warns once where the automatic choice is what goes into a transformer, or one of several branches."""
+        if self._warned or not (self._before_tokens or self._branches[1]):
             return
         self._warned = True
+        if not self._before_tokens:
+            warn_about_branches(*self._branches)
+            return
         # Trace once more with a batch size that cannot be mistaken for the windows that a transformer lays into it.
         layer_outputs = sampled_calls(self.model, input_spec)
         index = self._index_of_input(input_spec, None)
@@ -303,7 +322,7 @@ class Runner:
             warn_about_channels(input_spec.leaves[explained][0], program.layouts)
             if any(request.guided_backprop for request in requests):
                 warn_about_guided_coverage(program.guided_coverage)
-            self._warn_about_tokens(input_spec)
+            self._warn_about_choice(input_spec)
             return program
 
         key = tuple((_request_key(request), _layer_key(layer)) for request, layer in zip(requests, layers, strict=True))
@@ -353,30 +372,3 @@ def _request_key(request: Request) -> Hashable:
 
 def _layer_key(layer: LayerLike) -> Hashable:
     return layer if layer is None or isinstance(layer, str) else id(layer)
-
-
-def warn_about_guided_coverage(coverage: GuidedCoverage) -> None:
-    """Warns where guided backpropagation is not what it is in a network of ReLUs."""
-    if not coverage.reached:
-        others = ", ".join(coverage.others) or "no nonlinearity known here"
-        warnings.warn(
-            "The model holds no ReLU that the guided rule could reach, so `guided_backprop` is plain backpropagation. "
-            f"Found instead: {others}.",
-            UserWarning,
-            stacklevel=4,
-        )
-        return
-    if coverage.others:
-        warnings.warn(
-            "`guided_backprop` follows its rule at the ReLUs of the model alone; its other activations keep their "
-            f"ordinary gradient: {', '.join(coverage.others)}. Where it looks noisy, see `saliency` or `smoothgrad`.",
-            UserWarning,
-            stacklevel=4,
-        )
-    if coverage.unreached:
-        warnings.warn(
-            f"{coverage.unreached} ReLU operations inside a loop or a branch, or recomputed in the backward pass, keep "
-            "their ordinary gradient in `guided_backprop`; the guided rule reaches the others.",
-            UserWarning,
-            stacklevel=4,
-        )

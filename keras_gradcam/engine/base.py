@@ -2,8 +2,7 @@
 
 An engine is the only place that runs and differentiates a model. It traces a model together with requests (see
 :class:`Request`) once and returns a :class:`Program`, which is then called with inputs as often as wanted. A second
-backend implements :class:`Engine`, :class:`Program` and :class:`Split`; whatever it traces or compiles keeps to these
-rules:
+backend implements :class:`Engine`, :class:`Program` and :class:`Split` and keeps to these rules:
 
 **Arrays.** Inputs come as NumPy arrays in flat order (``InputSpec.structure`` says how the model nests them), channels
 last, with the dtype and the row shape of the :class:`InputSpec`. Results are NumPy arrays on the CPU. What is computed
@@ -99,8 +98,10 @@ class LayerOutput:
             several tensors, the first.
         influences_score: Whether the explained score is computed from ``output``; without a target, whether any of the
             model's outputs is.
-        is_model_output: Whether ``output`` is one of the model's outputs, or the logits of one.
+        is_model_output: Whether ``output`` is one of the model's outputs, or the logits of one, and no other output is
+            computed from it.
         inputs: Indices, in flat order, of the model's inputs that ``output`` is computed from.
+        computed_from: Positions, among all calls, of those whose outputs ``output`` is computed from.
     """
 
     info: LayerCall
@@ -109,6 +110,7 @@ class LayerOutput:
     influences_score: bool = True
     is_model_output: bool = False
     inputs: tuple[int, ...] = ()
+    computed_from: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.inputs import explained_input, input_shape, input_spec_of, model_input_spec, standardized
+from ..attribution.inputs import (
+    explained_input,
+    input_shape,
+    input_spec_of,
+    model_input_spec,
+    preprocessed,
+    standardized,
+)
 from ..attribution.layers import LayerLike, choose_layer
 from ..engine import current_engine
 from ..engine.base import InputSpec, ReceptiveBoxes, Request, Structure
@@ -162,7 +169,10 @@ def receptive_field(
     Source: Araujo et al., Computing Receptive Fields of Convolutional Neural Networks, Distill 2019,
     https://distill.pub/2019/computing-receptive-fields.
     """
-    input_spec = model_input_spec(model) if images is None else input_spec_of(standardized(images, model))
+    if images is None:
+        input_spec = model_input_spec(model)
+    else:
+        input_spec = input_spec_of(standardized(preprocessed(images, model), model))
     _check_size(input_spec, model)
     shape, which = input_shape(input_spec), explained_input(input_spec)
     request = Request(

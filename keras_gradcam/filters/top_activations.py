@@ -240,11 +240,12 @@ def top_activations(
     explainer = Explainer(model, layer=layer, methods=("gradcam",), batch_size=batch_size)
     search: _Search | None = None
     for batch in read_batches(images, batch_size, image=image, label=label):
-        features = explainer.features(batch.images)
+        prepared, pictures = explainer.prepared(batch.images)
+        features = prepared.features(pictures)
         if search is None:
             field = receptive_field(model, layer, batch.images, gates=False)
             search = _Search(field, _channels(filters, features.shape[-1]), top)
-        search.add(features, batch.images)
+        search.add(features, pictures)
         if progress is not None:
             progress(search.samples)
     assert search is not None

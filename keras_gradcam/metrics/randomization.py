@@ -18,7 +18,7 @@ import numpy as np
 
 from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.explanation import Explanation
-from ..attribution.inputs import input_spec_of, standardized
+from ..attribution.inputs import input_spec_of
 from ..attribution.methods.names import METHODS
 from ..attribution.targets.base import TargetLike
 from ..engine import current_engine
@@ -122,8 +122,7 @@ def randomization_check(
     Source: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, https://arxiv.org/abs/1810.03292.
     """
     _check_options(order, depth, seed)
-    explainer = explainer_for(model, method)
-    images = standardized(images, explainer.model)
+    explainer, images = explainer_for(model, method).prepared(images)
     chosen = fixed_target(explainer, images, target)
     layers = learned_layers(explainer.model, images)[:depth]
     weights = [variables for _, variables in layers]

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.explanation import Explanation
-from ..attribution.inputs import standardized
 from ..attribution.targets.base import Target, TargetLike, WithArguments
 from ..attribution.targets.outputs import as_target
 from ..attribution.targets.probabilities import ClassProbability, ExplainedClass
@@ -60,8 +59,7 @@ class Scorer:
 
         if score not in SCORES:
             raise ArgumentError("score", "say what is measured", repr(score), SCORES)
-        self._explainer = as_explainer(explainer, methods="gradcam")
-        self._structure = standardized(images, self._explainer.model)
+        self._explainer, self._structure = as_explainer(explainer, methods="gradcam").prepared(images)
         self._flat = keras.tree.flatten(self._structure)
         self._explained_input = self._explainer.runner.explained_input(self._structure)
         pictures = self._flat[self._explained_input]

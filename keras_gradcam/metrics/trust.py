@@ -10,7 +10,6 @@ import numpy as np
 
 from ..attribution.explainer import Explainer
 from ..attribution.explanation import Explanation
-from ..attribution.inputs import standardized
 from ..attribution.layers import LayerLike
 from ..attribution.methods.names import CAMS
 from ..attribution.targets.base import TargetLike
@@ -138,8 +137,7 @@ def trust_report(
     https://arxiv.org/abs/1608.00507; Wang et al. 2020, https://arxiv.org/abs/1910.01279.
     """
     check_whole_number("seed", seed, 0)
-    explainer = explainer_for(model, method, layer=layer)
-    images = standardized(images, explainer.model)
+    explainer, images = explainer_for(model, method, layer=layer).prepared(images)
     chosen = fixed_target(explainer, images, target)
     explanation = explainer(images, chosen)
     maps, size = _maps(explanation, method)

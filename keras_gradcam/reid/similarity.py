@@ -9,7 +9,6 @@ import numpy as np
 
 from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.explanation import warn_about_infinities
-from ..attribution.inputs import standardized
 from ..attribution.layers import LayerLike
 from ..attribution.placement import placement_of
 from ..attribution.targets.embeddings import SelfSimilarity, Similarity
@@ -210,8 +209,8 @@ def parts(explainer: Explainer, images: Structure) -> Parts:
     """
     import keras
 
-    split = explainer.runner.split(images)
-    flat = keras.tree.flatten(standardized(images, explainer.model))
+    explainer, images = explainer.prepared(images)
+    split, flat = explainer.runner.split(images), keras.tree.flatten(images)
     size = explainer.batch_size
     cells, embeddings = [], []
     for start in range(0, len(flat[0]), size):
@@ -323,4 +322,4 @@ def _compute_dtypes(model: Any) -> set[str]:
 def _count(explainer: Explainer, pictures: Structure) -> int:
     import keras
 
-    return len(keras.tree.flatten(standardized(pictures, explainer.model))[0])
+    return len(keras.tree.flatten(explainer.prepared(pictures)[1])[0])

@@ -27,7 +27,10 @@ class LabelClass(Class):
         return (super().cache_key(), self._is_binary())
 
     def check(self, outputs: Outputs) -> None:
-        (Class() if self._is_value(outputs) else super()).check(outputs)
+        if self._is_value(outputs):
+            Class().check(outputs)
+        else:
+            super().check(outputs)
 
     def classes(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
         from keras import ops

@@ -93,10 +93,15 @@ class ProbeMonitor:
         gallery: Gallery | None = None,
         filters: Filters | None = None,
     ) -> None:
-        self._explainer, self._samples, self._pairs = explainer, samples, pairs
+        self._ranker = explainer  # takes pictures as the gallery has them
+        self._explainer, images = explainer.prepared(samples.images)
+        self._samples = replace(samples, images=images)
+        self._pairs = None
+        if pairs is not None:
+            self._pairs = replace(pairs, pictures=explainer.prepared(pairs.pictures)[1])
         self._gallery, self._filters = None, filters
         self._has_warned = False
-        program = explainer.runner.traced(samples.images)
+        program = self._explainer.runner.traced(images)
         self.outputs, (self._layer,), (layout,) = program.outputs, program.layers, program.layouts
         self._placement = None if layout is None else placement_of(layout).oriented()
         if gallery is not None:
@@ -216,7 +221,7 @@ class ProbeMonitor:
             )
 
     def _ranked(self, gallery: Gallery) -> tuple[tuple[RankList, ...], dict[str, float]]:
-        ranking = rank_gallery(gallery, self._explainer, warn=not self._has_warned)
+        ranking = rank_gallery(gallery, self._ranker, warn=not self._has_warned)
         self._has_warned = True
         cmc = {f"rank_{rank}": float(ranking.cmc[rank - 1]) for rank in _RANKS if rank <= len(ranking.cmc)}
         return ranking.explained, {"mean_ap": ranking.mean_ap, **cmc}

@@ -10,8 +10,10 @@ from keras import layers as L  # noqa: N812
 from models import SIZE, convnet, images
 from oracles import assert_same
 
-from keras_gradcam import explain
+from keras_gradcam import Explainer, GuidedGradCAMCallback, explain
 from keras_gradcam.attribution.inputs import explained_input, input_shape, input_spec_of, standardized
+from keras_gradcam.filters import top_activations
+from keras_gradcam.metrics import deletion, randomization_check
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +157,106 @@ def test_a_dict_of_samples_is_told_from_inputs_by_name():
     model = convnet(activation="relu")
     with pytest.raises(ValueError, match=r"(?s)`images` must have the model's inputs as keys.*'label'.*image='image'"):
         standardized({"image": images(2), "label": np.arange(2)}, model)
+
+
+class Halved(L.Layer):
+    """What a preprocessor may do: another size and another range."""
+
+    def call(self, pictures):
+        resized = keras.ops.image.resize(keras.ops.cast(pictures, "float32"), (12, 10))
+        return resized / 127.5 - 1
+
+
+class Task(keras.Model):
+    """Takes pictures of any size in `predict`, as the tasks of KerasHub do."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.preprocessor = network, Halved()
+        self.preprocessor.build(None)
+
+    def build(self, shape):
+        self.built = True
+
+    def call(self, pictures):
+        return self.network(pictures)
+
+
+def test_a_model_with_a_preprocessor_is_explained_on_what_predict_sees(model, tmp_path):
+    task = Task(model)
+    raw = np.random.default_rng(2).integers(0, 256, (3, 24, 20, 3)).astype("uint8")
+    seen = np.asarray(Halved()(raw))
+    task(seen)
+    expected = explain(model, seen)
+    explainer = Explainer(task)
+    result = explainer(raw)
+    for name, array in expected.maps.items():
+        np.testing.assert_allclose(result.maps[name], array, rtol=1e-5, atol=1e-7, err_msg=name)
+    np.testing.assert_array_equal(result.images, seen)
+    np.testing.assert_allclose(explainer.predict(raw), expected.predictions, rtol=1e-6)
+    np.testing.assert_allclose(explainer.score(raw, 1), Explainer(model).score(seen, 1), rtol=1e-6)
+    # Measures change what the network sees.
+    curve, plain = (deletion(m, x, result.heatmap, target=1).scores for m, x in ((task, raw), (model, seen)))
+    np.testing.assert_allclose(curve, plain, rtol=1e-5, atol=1e-6)
+    shuffled, plain = (
+        randomization_check(m, x, target=1, depth=1).correlations for m, x in ((task, raw), (model, seen))
+    )
+    np.testing.assert_allclose(shuffled, plain, atol=1e-5)
+    found, plain = (top_activations(m, x, layer, top=2) for m, x, layer in (
+        (task, raw, f"{model.name}/conv2"), (model, seen, "conv2")))  # fmt: skip
+    np.testing.assert_allclose(found.values(), plain.values(), rtol=1e-5)
+    callback = GuidedGradCAMCallback((raw, [0, 1, 2]), tmp_path, methods="gradcam")
+    task.compile("sgd", "mse")
+    callback.set_model(task)
+    callback.on_train_begin()
+    measured = callback._monitor.measure(0).explanation
+    np.testing.assert_allclose(measured.gradcam, explain(model, seen, target=[0, 1, 2]).gradcam, rtol=1e-5, atol=1e-7)
+    assert callback._frames.run.info.input_size == (12, 10)
+
+
+class WithoutCall(keras.Model):
+    def __init__(self, **parts):
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+
+def test_a_model_without_call_is_refused_with_the_models_within(model):
+    other = keras.Sequential([L.Dense(2)])
+    gan = WithoutCall(generator=other, discriminator=model)
+    with pytest.raises(
+        ValueError, match=r"have a method `call`.*WithoutCall.*Explainer\(model\.generator\).*"
+    ) as caught:
+        Explainer(gan)
+    assert "explainer=Explainer(model.discriminator)" in str(caught.value)
+    callback = GuidedGradCAMCallback(images(), explainer=Explainer(gan.discriminator, methods="gradcam"))
+    gan.compile("sgd")
+    callback.set_model(gan)
+    assert callback._explainer_of(gan, callback._explained()[0]).model is model
+    with pytest.raises(ValueError, match=r"which has none\. Candidates: the model that"):
+        Explainer(WithoutCall(dense=L.Dense(2)))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((images(), np.zeros(3)), r"pictures alone, with their labels as `target=labels`"),
+        (tf.data.Dataset.from_tensor_slices(images()).batch(2), r"be an array.*explainer\(batch\) for each batch"),
+        ((batch for batch in [images()]), r"be an array.*generator.*explainer\(batch\)"),
+        ({"image": images(), "label": np.zeros(3)}, r"the keys 'image', 'label'"),
+    ],
+    ids=["pictures and labels", "data set", "generator", "dict"],
+)
+def test_what_is_no_batch_is_refused_with_the_way_to_give_it(model, given, message):
+    with pytest.raises(ValueError, match=message):
+        explain(model, given)
+
+
+def test_models_of_keras_two_are_named():
+    tf_keras = pytest.importorskip("tf_keras")
+    old = tf_keras.Sequential([tf_keras.layers.Conv2D(2, 3, input_shape=(8, 8, 3)), tf_keras.layers.Flatten()])
+    with pytest.raises(ValueError, match=r"Keras 3 model.*Keras 2 \(tf_keras\).*TF_USE_LEGACY_KERAS"):
+        Explainer(old)
+    old.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"Keras 2 \(tf_keras\)"):
+        old.fit(np.zeros((2, 8, 8, 3)), np.zeros((2, 72)), verbose=0, callbacks=[GuidedGradCAMCallback(images())])

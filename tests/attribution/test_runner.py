@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import warnings
 import weakref
 
 import keras
@@ -305,46 +304,3 @@ def test_a_model_is_split_for_the_output_that_the_target_names():
         large = explainer.with_target(Output("large", Norm()))
         assert large.runner.split(images()).body([images()])[1].shape == (3, 5)
     assert len(explainer.runner.cache) == 2
-
-
-def rectified_and(activation):
-    inputs = keras.Input((*SIZE, 3))
-    x = L.Conv2D(4, 3, activation="relu", name="conv1")(inputs)
-    x = L.Activation(activation)(L.Conv2D(4, 3, name="conv2")(x))
-    return keras.Model(inputs, L.Dense(CLASSES, activation="softmax")(L.GlobalAveragePooling2D()(x)))
-
-
-def silu_by_hand(x):
-    return x / (1 + keras.ops.exp(-x))
-
-
-def hard_silu_by_hand(x):
-    return x * keras.ops.relu6(x + 3) / 6
-
-
-@pytest.mark.parametrize(
-    ("activation", "name"),
-    [
-        ("silu", "silu"),
-        ("hard_silu", "hard_silu"),
-        (hard_silu_by_hand, "hard_silu"),
-        (silu_by_hand, r"RealDiv\(x, "),
-        ("gelu", "gelu"),
-        ("elu", "elu"),
-        ("celu", "celu"),
-        ("mish", "mish"),
-        ("tanh", "tanh"),
-    ],
-)
-def test_activations_that_the_guided_rule_leaves_aside_are_named(activation, name):
-    with pytest.warns(UserWarning, match=rf"ReLUs of the model alone.*ordinary gradient: {name}"):
-        explain(rectified_and(activation), images(), methods="guided_backprop")
-
-
-@pytest.mark.parametrize(
-    "activation", ["relu", "relu6", "leaky_relu", "hard_sigmoid", "sigmoid", "linear", "hard_tanh", "soft_shrink"]
-)
-def test_rectifiers_and_gates_need_no_warning(activation):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        explain(rectified_and(activation), images(), methods="guided_backprop")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -842,3 +843,55 @@ def test_losses_of_classes_are_known_by_output(loss, expected):
     if loss is not None:
         model.compile("sgd", loss)
     assert loss_says_classes(model, ["a", "b"], 2) == expected
+
+
+class WithNothing(keras.Model):
+    """Returns None beside its scores, as models of transformers do where nobody asked for attentions."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.conv, self.dense, self.kind = L.Conv2D(4, 3, activation="relu", name="conv"), L.Dense(CLASSES), kind
+
+    def call(self, x):
+        scores = self.dense(keras.ops.mean(self.conv(x), (1, 2)))
+        return {
+            "dict": {"attentions": None, "logits": scores},
+            "list": [None, scores],
+            "nested": {"logits": scores, "hidden": None, "loss": None},
+        }[self.kind]
+
+
+@pytest.mark.parametrize(("kind", "which"), [("dict", "logits"), ("list", 1), ("nested", "logits")])
+def test_none_among_outputs_stays_none(kind, which):
+    model = WithNothing(kind)
+    model(images())
+    result = explain(model, images(), target=Output(which, 2))
+    alone = keras.Sequential([keras.Input((*SIZE, 3)), model.conv, L.GlobalAveragePooling2D(), model.dense])
+    expected = explain(alone, images(), target=2)
+    np.testing.assert_allclose(result.gradcam, expected.gradcam, rtol=1e-5)
+    returned = [leaf for leaf in keras.tree.flatten(result.predictions) if leaf is not None]
+    np.testing.assert_allclose(returned[0], expected.predictions, rtol=1e-5)
+    assert len(keras.tree.flatten(result.predictions)) == {"dict": 2, "list": 2, "nested": 3}[kind]
+    with pytest.raises(ValueError, match=rf"`output` must.*{which!r}") as caught:
+        explain(model, images())
+    assert "None" not in str(caught.value).partition("Candidates")[2]
+    with pytest.raises(ValueError, match="name one of the model's outputs"):
+        explain(model, images(), target=Output(0 if kind == "list" else "attentions"))
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+def test_quantized_layers_are_seen(mode):
+    inputs = keras.Input((16, 16, 3))
+    x = L.Reshape((16, 8))(L.Conv2D(8, 4, 4, activation="relu", name="patches")(inputs))
+    x = L.Dense(8, activation="relu", name="tokens")(x)
+    model = randomised(keras.Model(inputs, L.Dense(4, name="scores")(L.GlobalAveragePooling1D()(x))))
+    before = [layer.path for layer in list_layers(model)]
+    expected = explain(model, images(2, (16, 16)), target=1, layer="tokens", methods="gradcam")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers that cannot be quantized
+        model.quantize(mode)
+    attributes = [set(vars(layer)) for layer in model.layers]
+    assert [layer.path for layer in list_layers(model)] == before
+    result = explain(model, images(2, (16, 16)), target=1, layer="tokens", methods="gradcam")
+    assert [set(vars(layer)) for layer in model.layers] == attributes
+    assert np.corrcoef(result.gradcam.ravel(), expected.gradcam.ravel())[0, 1] > 0.8

@@ -41,18 +41,21 @@ class Trace:
             ends: What ``influences_score`` is about; the model's outputs by default.
         """
         predictions = [leaf for leaf in tf.nest.flatten(self.outputs.predictions) if leaf is not None]
-        logits = tf.nest.flatten(self.outputs.logits)
+        logits = [leaf for leaf in tf.nest.flatten(self.outputs.logits) if leaf is not None]
         upstream = ancestors(predictions if ends is None else ends)
-        sources = _sources(self.inputs)
+        sources, layers = _sources(self.inputs), [layer_output.output for layer_output in self.layer_outputs]
+        above = _positions_above(layers)
         final = {id(leaf) for leaf in (*predictions, *logits)}
+        inner = _inner_outputs(predictions, logits) if len(predictions) > 1 else set()
         return [
             replace(
                 layer_output,
                 influences_score=id(layer_output.output) in upstream,
-                is_model_output=id(layer_output.output) in final,
+                is_model_output=id(layer_output.output) in final - inner,
                 inputs=tuple(sorted(sources.get(id(layer_output.output), ()))),
+                computed_from=frozenset(above[position]),
             )
-            for layer_output in self.layer_outputs
+            for position, layer_output in enumerate(self.layer_outputs)
         ]
 
 
@@ -151,6 +154,31 @@ def _sources(inputs: Sequence[tf.Tensor]) -> dict[int, frozenset[int]]:
         for tensor in operation.outputs:
             sources.setdefault(id(tensor), above)
     return sources
+
+
+def _positions_above(tensors: Sequence[tf.Tensor]) -> list[list[int]]:
+    """Returns, for each tensor, the positions of the others that it is computed from."""
+    own: dict[int, int] = {}  # a bit for each position, so that sets are whole numbers
+    for position, tensor in enumerate(tensors):
+        own[id(tensor)] = own.get(id(tensor), 0) | 1 << position
+    above: dict[int, int] = {}
+    for operation in tensors[0].graph.get_operations() if tensors else ():
+        bits = 0
+        for tensor in operation.inputs:
+            bits |= above.get(id(tensor), 0) | own.get(id(tensor), 0)
+        for tensor in operation.outputs:
+            above[id(tensor)] = bits
+    found = [above.get(id(tensor), 0) for tensor in tensors]
+    return [[position for position in range(len(tensors)) if bits >> position & 1] for bits in found]
+
+
+def _inner_outputs(predictions: Sequence[tf.Tensor], logits: Sequence[tf.Tensor]) -> set[int]:
+    """Returns the ids of the outputs that another output is computed from, such as a feature map that is returned."""
+    inner: set[int] = set()
+    for own, scores in zip(predictions, logits, strict=True):
+        others = [leaf for leaf in predictions if leaf is not own and leaf is not scores]
+        inner |= {id(own), id(scores)} & (ancestors(others) - {id(leaf) for leaf in others})
+    return inner
 
 
 def input_specs(input_spec: InputSpec, samples: int | None = None) -> list[tf.TensorSpec]:
