@@ -1,10 +1,41 @@
-"""Warns of activations that the guided rule does not change."""
+"""Warns of activations that a method is not meant for: those without a guided rule, and those below zero."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+
+import numpy as np
 
 from ..engine.base import GuidedCoverage
+from .methods.names import TITLES
+
+#: The methods whose papers assume activations >= 0.
+OF_POSITIVE = ("gradcam_plus_plus", "xgradcam")
+
+#: Beside them the smallest activation of each cell is computed under this name.
+SMALLEST = "smallest activation"
+
+
+def warn_about_signs(methods: Sequence[str], layer: str | None, smallest: np.ndarray) -> bool:
+    """Warns where a formula that assumes activations >= 0 was applied to others; returns whether it was.
+
+    Args:
+        methods: What was computed.
+        layer: Path of the layer.
+        smallest: (N, *space), the smallest activation of each cell.
+    """
+    if not (smallest < 0).any():
+        return False
+    titles = " and ".join(TITLES[name] for name in OF_POSITIVE if name in methods)
+    warnings.warn(
+        f"{titles} {'assume' if ' and ' in titles else 'assumes'} activations >= 0, as after a ReLU; those of {layer!r} go down to {smallest.min():.3g}, and "
+        "channels may be weighted wrongly. Name a layer after a ReLU, or use 'hirescam' or 'gradcam', which assume "
+        "nothing.",
+        UserWarning,
+        stacklevel=5,
+    )
+    return True
 
 
 def warn_about_guided_coverage(coverage: GuidedCoverage) -> None:

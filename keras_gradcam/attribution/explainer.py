@@ -12,12 +12,13 @@ import numpy as np
 from ..engine.base import Structure
 from ..errors import ArgumentError, check_whole_number
 from ..grids import upsample
+from .coverage import SMALLEST, warn_about_signs
 from .explanation import Explained, Explanation, shortened, warn_about_infinities
 from .inputs import check_model, floating, preprocessed, standardized
 from .layers import LayerLike, described
 from .methods.formulas import guided_gradcam, saliency_map
 from .methods.names import DEFAULT_METHODS, MethodsLike, method_names
-from .methods.sampling import IntegratedGradients, samplers
+from .methods.sampling import SmoothGrad, integrated, samplers
 from .runner import Answer, Runner
 from .saturation import warn_about_vanished_gradients
 from .targets.base import Target, TargetLike
@@ -85,6 +86,7 @@ class Explainer:
         self.methods = method_names(methods)
         self.batch_size = int(batch_size)
         self._samplers = samplers(methods)
+        self._warned_about_signs = False
         #: Runs the model; for use within this package.
         self.runner = Runner(
             model,
@@ -246,6 +248,9 @@ class Explainer:
         """Makes all maps out of what the model answered."""
         result, pictures = answer.result, answer.pictures
         maps: dict[str, np.ndarray] = dict(result.cams or {})
+        smallest = maps.pop(SMALLEST, None)
+        if smallest is not None and not self._warned_about_signs:
+            self._warned_about_signs = warn_about_signs(self.methods, answer.layer, smallest)
         if result.guided_backprop is not None:
             maps["guided_backprop"] = result.guided_backprop
         if "guided_gradcam" in self.methods:
@@ -299,15 +304,17 @@ class Explainer:
             assert values is not None
             return values
 
-        maps = {name: sampler.maps(gradient, pictures, self.batch_size) for name, sampler in self._samplers.items()}
-        integrated = self._samplers.get(IntegratedGradients.name)
-        if not isinstance(integrated, IntegratedGradients):
-            return maps, None
-        baselines, every = integrated.baselines(pictures), np.arange(len(pictures))
-        batches = [every[start : start + self.batch_size] for start in every[:: self.batch_size]]
-        before = np.concatenate([np.asarray(run(baselines[batch], batch).scores) for batch in batches])
-        total = maps[integrated.name].reshape(len(pictures), -1).sum(axis=1, dtype=np.float64)
-        return maps, (total - (np.asarray(answer.result.scores) - before)).astype(np.float32)
+        maps, error = {}, None
+        for name, sampler in self._samplers.items():
+            if isinstance(sampler, SmoothGrad):
+                maps[name] = sampler.maps(gradient, pictures, self.batch_size)
+                continue
+            baselines, every = sampler.baselines(pictures), np.arange(len(pictures))
+            batches = [every[start : start + self.batch_size] for start in every[:: self.batch_size]]
+            before = np.concatenate([np.asarray(run(baselines[batch], batch).scores) for batch in batches])
+            gain = np.asarray(answer.result.scores, np.float64) - before
+            maps[name], error = integrated(sampler, gradient, pictures, gain, self.batch_size)
+        return maps, error
 
 
 def explain(model: Any, images: Structure, **options: Any) -> Explanation:

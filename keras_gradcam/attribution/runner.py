@@ -25,7 +25,7 @@ from ..errors import ArgumentError
 from ..grids import Placement
 from .branches import warn_about_branches
 from .cache import CompiledCache
-from .coverage import warn_about_guided_coverage
+from .coverage import OF_POSITIVE, SMALLEST, warn_about_guided_coverage
 from .explanation import joined
 from .inputs import (
     check_channels_last,
@@ -37,7 +37,7 @@ from .inputs import (
     warn_about_channels,
 )
 from .layers import LayerLike, branches_beside, check_layer_sees, choose_layer, sampled_calls
-from .methods.formulas import CAM_FORMULAS
+from .methods.formulas import CAM_FORMULAS, smallest_activation
 from .methods.names import CAMS
 from .placement import confirm_placements, is_plain, placement_of
 from .targets.base import Target
@@ -261,9 +261,12 @@ class Runner:
         cams = [name for name in CAMS if name in wanted]
         if "guided_gradcam" in wanted and "gradcam" not in wanted:
             cams.append("gradcam")
+        formulas = {name: CAM_FORMULAS[name] for name in cams}
+        if wanted & set(OF_POSITIVE):
+            formulas[SMALLEST] = smallest_activation
         return replace(
             request,
-            cams={name: CAM_FORMULAS[name] for name in cams},
+            cams=formulas,
             gradient=bool(wanted & {"saliency", "input_x_gradient"}),
             guided_backprop=bool(wanted & {"guided_backprop", "guided_gradcam"}),
             resolved_arguments=bool(wanted & {"smoothgrad", "integrated_gradients"}),

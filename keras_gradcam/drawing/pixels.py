@@ -54,9 +54,10 @@ def displayed(images: np.ndarray) -> np.ndarray:
     """Turns model inputs into pictures to look at.
 
     One rule for the whole batch, so that pictures stay comparable: integers are taken as 0 to 255; floating point
-    within 0 to 1, within -1 to 1 or within 0 to 255 is read as that range; anything else (mean subtraction,
-    standardisation) is stretched from the smallest to the largest value of the batch. One channel is grey, three are
-    red, green, blue, a fourth is dropped, any other number is averaged to grey.
+    within 0 to 1 or within -1 to 1, give or take a tenth of it (what resizing and augmentation overshoot, which is cut
+    off), is read as that range, and what lies within 0 to 255 and goes beyond 2 as that; anything else (mean
+    subtraction, standardisation) is stretched from the smallest to the largest value of the batch. One channel is grey,
+    three are red, green, blue, a fourth is dropped, any other number is averaged to grey.
 
     Args:
         images: (N, H, W, C) or (N, H, W).
@@ -78,20 +79,26 @@ def displayed(images: np.ndarray) -> np.ndarray:
         pictures = pictures.mean(axis=-1, keepdims=True)
     whole = np.issubdtype(np.asarray(images).dtype, np.integer)
     pictures = np.nan_to_num(pictures.astype(np.float32))
-    low, high = float(pictures.min(initial=0)), float(pictures.max(initial=0))
-    if not whole:
-        if low >= 0 and high <= 1:
-            low, high = 0.0, 1.0
-        elif low >= -1 and high <= 1:
-            low, high = -1.0, 1.0
-        elif low >= 0 and high <= 255:
-            low, high = 0.0, 255.0
-        else:
-            low = float(pictures.min())
-    elif low >= 0 and high <= 255:
-        low, high = 0.0, 255.0
-    pictures = np.rint((pictures - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+    low, high = _range(float(pictures.min(initial=0)), float(pictures.max(initial=0)), whole) or (
+        float(pictures.min()),
+        float(pictures.max(initial=0)),
+    )
+    pictures = np.clip((pictures - low) / max(high - low, 1e-12), 0, 1)
+    pictures = np.rint(pictures * 255).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(pictures, (*pictures.shape[:-1], 3)))
+
+
+def _range(low: float, high: float, whole: bool) -> tuple[float, float] | None:
+    """Returns the range of values that pictures are given in, or None if it is none of the usual ones."""
+    if whole:
+        return (0.0, 255.0) if low >= 0 and high <= 255 else None
+    for start, end in ((0.0, 1.0), (-1.0, 1.0)):
+        slack = 0.1 * (end - start)
+        if low >= start - slack and high <= end + slack:
+            return start, end
+    # Standardised pictures go below zero, and hardly beyond 10.
+    slack = 25 if high > 10 else 0
+    return (0.0, 255.0) if high > 2 and low >= -slack and high <= 255 + slack else None
 
 
 def colored(

@@ -15,6 +15,7 @@ from ..attribution.methods.names import CAMS
 from ..attribution.targets.base import TargetLike
 from ..engine.base import Structure
 from ..errors import check_whole_number
+from ..grids import Spans, upsample
 from .faithfulness import deletion, insertion, masked_confidence
 from .randomization import explainer_for, randomization_check
 from .regions import Region, mass_inside, pointing_game
@@ -140,8 +141,8 @@ def trust_report(
     explainer, images = explainer_for(model, method, layer=layer).prepared(images)
     chosen = fixed_target(explainer, images, target)
     explanation = explainer(images, chosen)
-    maps, size = _maps(explanation, method)
-    checks = _compared_with_random(explainer, images, chosen, maps, regions, size, np.random.default_rng(seed))
+    maps, grid = _maps(explanation, method)
+    checks = _compared_with_random(explainer, images, chosen, maps, regions, grid, np.random.default_rng(seed))
     checks += _dependence(explainer, images, chosen, method, seed)
     empty = float((~informative(maps)).mean())
     checks.append(Check("empty maps", empty, np.nan, 0, "0 is best; the share of maps that say nothing"))
@@ -154,15 +155,15 @@ def _compared_with_random(
     target: TargetLike,
     maps: np.ndarray,
     regions: Sequence[Region] | np.ndarray | None,
-    size: tuple[int, int],
+    grid: _Grid,
     rng: np.random.Generator,
 ) -> list[Check]:
     """Runs the checks that compare maps with random ones: faithfulness and, with regions, location."""
     shuffled = _shuffled(maps, rng)
-    checks = _faithfulness(explainer, images, target, maps, shuffled)
+    checks = _faithfulness(explainer, images, target, grid.on_input(maps), grid.on_input(shuffled))
     if regions is not None:
         draws = [shuffled, *(_shuffled(maps, rng) for _ in range(_DRAWS - 1))]
-        checks += _location(maps, draws, regions, size)
+        checks += _location(maps, draws, regions, grid)
     return checks
 
 
@@ -196,16 +197,18 @@ def _faithfulness(explainer: Explainer, images: Structure, target: Any, maps: An
     ]
 
 
-def _location(maps: np.ndarray, draws: Sequence[np.ndarray], regions: Any, size: tuple[int, int]) -> list[Check]:
+def _location(maps: np.ndarray, draws: Sequence[np.ndarray], regions: Any, grid: _Grid) -> list[Check]:
     """Measures whether the maps, and random draws, point to the regions."""
     # The paper's 15 pixels are more than a small picture has to spare.
-    half_a_cell = max(extent / cells for extent, cells in zip(size, maps.shape[1:], strict=True)) / 2
+    spans = grid.spans or ((0.0, 1.0),) * 2
+    parts = [(end - start) * extent for (start, end), extent in zip(spans, grid.size, strict=True)]
+    half_a_cell = max(part / cells for part, cells in zip(parts, maps.shape[1:], strict=True)) / 2
 
     def pointing(stack: np.ndarray) -> PerSample:
-        return pointing_game(stack, regions, size, half_a_cell)
+        return pointing_game(stack, regions, grid.size, half_a_cell, grid.spans)
 
     def inside(stack: np.ndarray) -> PerSample:
-        return mass_inside(stack, regions, size)
+        return mass_inside(stack, regions, grid.size, grid.spans)
 
     def random(game: Callable[[np.ndarray], PerSample]) -> PerSample:
         return PerSample(np.concatenate([game(stack).values for stack in draws]))
@@ -241,14 +244,34 @@ def _check(name: str, numbers: PerSample, random: PerSample, reading: str) -> Ch
     return Check(name, numbers.mean, random.mean, numbers.missing, reading)
 
 
-def _maps(explanation: Explanation, method: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """Returns maps >= 0 (N, h, w) on their own grid, and the height and width of the input."""
-    maps = explanation.maps[method]
+@dataclass(frozen=True)
+class _Grid:
+    """Where maps lie on the input.
+
+    Attributes:
+        size: Height and width of the input.
+        spans: As in :class:`keras_gradcam.grids.Placement`; None for all of it.
+    """
+
+    size: tuple[int, ...]
+    spans: Spans = None
+
+    def on_input(self, maps: np.ndarray) -> np.ndarray:
+        """Returns maps at the size of the input where they lie on a part of it; others as they are."""
+        return maps if self.spans is None else upsample(maps, self.size, self.spans)
+
+
+def _maps(explanation: Explanation, method: str) -> tuple[np.ndarray, _Grid]:
+    """Returns maps >= 0 (N, h, w) on their own grid, and where they lie on the input."""
+    maps = explanation.drawn_maps()[method]
     if method in CAMS:
-        assert explanation.images is not None
-        return maps_of(maps, explanation.images.shape[1:3])
+        assert explanation.pictures is not None
+        stack, size = maps_of(maps, explanation.pictures.shape[1:3])
+        placement = explanation.placement
+        return stack, _Grid(size, None if placement is None or placement.is_whole else placement.spans)
     maps = np.abs(maps)
-    return maps_of(maps.sum(axis=-1) if maps.ndim == 4 else maps)
+    stack, size = maps_of(maps.sum(axis=-1) if maps.ndim == 4 else maps)
+    return stack, _Grid(size)
 
 
 def _shuffled(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:

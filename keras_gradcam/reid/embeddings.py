@@ -168,7 +168,7 @@ class EmbeddedSet:
         for batch in self.source.batches(batch_size):
             self._check_single_input(batch.images)
             rows = slice(start, start + len(batch))
-            is_same = is_same and np.array_equal(self.identities[rows], batch.labels)  # type: ignore[arg-type]
+            is_same = is_same and np.array_equal(self.identities[rows], batch.labels)
             if batch.extra is not None and self.cameras is not None:
                 is_same = is_same and np.array_equal(batch.extra, self.cameras[rows])
             pictures |= {index: batch.images[index - start] for index in indices.intersection(range(len(self))[rows])}

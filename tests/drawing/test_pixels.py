@@ -102,3 +102,23 @@ def test_png_is_lossless_and_jpeg_smaller():
 def test_unknown_styles_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Style(**options)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "start", "end"),
+    [
+        (0.0, 1.05, 0, 1),
+        (-0.02, 1.02, 0, 1),
+        (-0.08, 0.9, 0, 1),
+        (-1.03, 1.08, -1, 1),
+        (-6.0, 258.0, 0, 255),
+        (0.0, 3.0, 0, 255),
+        (0.0, 1.6, 0, 1.6),
+        (-2.1, 2.6, -2.1, 2.6),
+        (-123.0, 151.0, -123, 151),
+    ],
+)
+def test_pictures_may_overshoot_their_range_a_little(low, high, start, end):
+    picture = np.linspace(low, high, 48, dtype=np.float32).reshape(1, 4, 4, 3)
+    expected = np.rint(np.clip((picture.astype(float) - start) / (end - start), 0, 1) * 255)
+    np.testing.assert_allclose(render.displayed(picture), expected, atol=1)

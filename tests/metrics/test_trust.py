@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import keras
 import numpy as np
 import pytest
 from models import CLASSES, SIZE, convnet, convnet_in_sequence, images
@@ -161,3 +162,19 @@ def test_an_explainer_has_its_own_layer_and_methods():
         trust_report(explainer, images(), layer="conv1")
     with pytest.raises(ValueError, match=r"`method` must be one that the explainer computes"):
         trust_report(explainer, images(), method="guided_backprop")
+
+
+@pytest.mark.parametrize("method", CAMS)
+def test_maps_are_compared_with_regions_where_they_lie(method):
+    """A model that crops its input, beside the network that it crops for on pictures cropped before."""
+    inner = convnet_in_sequence()
+    inputs = keras.Input((SIZE[0] + 8, SIZE[1] + 6, 3))
+    cropped = keras.Model(inputs, inner(keras.layers.Cropping2D(((5, 3), (2, 4)))(inputs)))
+    wide = np.pad(images(), ((0, 0), (5, 3), (2, 4), (0, 0)))
+    shifted = [(x0 + 2, y0 + 5, x1 + 2, y1 + 5) for x0, y0, x1, y1 in REGIONS]
+    options = {"target": [2, 0, 1], "method": method, "seed": 4}
+    found = trust_report(cropped, wide, regions=shifted, **options)
+    expected = trust_report(inner, images(), regions=REGIONS, **options)
+    for name in ("pointing game", "mass inside"):
+        assert found[name].value == pytest.approx(expected[name].value, abs=1e-5)
+        assert found[name].random == pytest.approx(expected[name].random, abs=1e-5)

@@ -114,7 +114,9 @@ def gradcam_plus_plus_map(activations: Tensor, gradients: Tensor) -> Tensor:
         w_k = \sum_{ij} a_{ijk} \max(0, g_{ijk}) \qquad L = \max\Bigl(0, \sum_k w_k A_k\Bigr)
 
     The paper derives the weights for a score exp(Y), whose derivatives are those of Y times powers of g; g is the
-    gradient of Y, the score before the softmax, and the factor exp(Y) that all w_k of a picture share is left out.
+    gradient of Y, the score before the softmax, and the factor exp(Y) that all w_k of a picture share is left out. It
+    assumes activations >= 0, as after a ReLU. Where those of a channel sum to less than zero the denominator would
+    cross zero; the sum counts as zero there.
 
     Args:
         activations: Feature maps, ``(N, *space, channels)``.
@@ -132,9 +134,9 @@ def gradcam_plus_plus_map(activations: Tensor, gradients: Tensor) -> Tensor:
     """
     xp, space = array_namespace(activations), tuple(range(1, len(gradients.shape) - 1))
     # Divided by g^2: where that is zero so is the weight, and nothing small is squared or cubed.
-    below = 2 + gradients * xp.sum(activations, axis=space, keepdims=True)
-    share = xp.where(below != 0, 1 / xp.where(below != 0, below, xp.ones_like(below)), xp.zeros_like(below))
-    weights = xp.sum(share * xp.maximum(gradients, 0), axis=space, keepdims=True)
+    positive = xp.maximum(gradients, 0)
+    below = 2 + positive * xp.maximum(xp.sum(activations, axis=space, keepdims=True), 0)
+    weights = xp.sum(positive / below, axis=space, keepdims=True)
     return xp.maximum(xp.sum(weights * activations, axis=-1), 0)
 
 
@@ -165,7 +167,9 @@ def xgradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
 
     .. math:: w_k = \sum_{ij} \frac{A_{ijk}}{\sum_{ab} A_{abk}} g_{ijk} \qquad L = \max\Bigl(0, \sum_k w_k A_k\Bigr)
 
-    A channel whose activations sum to zero has no weight.
+    The paper assumes activations >= 0, as after a ReLU. Others are taken by their size, |A|, in the weights, which for
+    channels >= 0 or <= 0 is the same, and which stay between the smallest and the largest gradient where the sum of the
+    activations is near zero. A channel that is zero everywhere has no weight.
 
     Args:
         activations: Feature maps, ``(N, *space, channels)``.
@@ -182,9 +186,10 @@ def xgradcam_map(activations: Tensor, gradients: Tensor) -> Tensor:
     Source: Fu et al., Axiom-based Grad-CAM, BMVC 2020, https://arxiv.org/abs/2008.02312.
     """
     xp, space = array_namespace(activations), tuple(range(1, len(gradients.shape) - 1))
-    sums = xp.sum(activations, axis=space, keepdims=True)
+    sizes = xp.abs(activations)
+    sums = xp.sum(sizes, axis=space, keepdims=True)
     present = sums != 0
-    mean = xp.sum(activations * gradients, axis=space, keepdims=True) / xp.where(present, sums, xp.ones_like(sums))
+    mean = xp.sum(sizes * gradients, axis=space, keepdims=True) / xp.where(present, sums, xp.ones_like(sums))
     weights = xp.where(present, mean, xp.zeros_like(mean))
     return xp.maximum(xp.sum(weights * activations, axis=-1), 0)
 
@@ -208,6 +213,16 @@ def layercam_map(activations: Tensor, gradients: Tensor) -> Tensor:
     """
     xp = array_namespace(activations)
     return xp.maximum(xp.sum(xp.maximum(gradients, 0) * activations, axis=-1), 0)
+
+
+def smallest_activation(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Returns the smallest activation of each cell, ``(N, *space)``: below zero where formulas for ReLUs are not meant.
+
+    Args:
+        activations: Feature maps, ``(N, *space, channels)``.
+        gradients: Not used; it makes this a formula as the others are.
+    """
+    return array_namespace(activations).min(activations, axis=-1)
 
 
 #: The formulas of activations and gradients, by the names of the methods.

@@ -14,11 +14,11 @@ import numpy as np
 from ...engine.base import Outputs, Structure, Tensor
 from ...errors import ArgumentError
 from .base import Target, check_one_output, fewer_rows
+from .vectors import SAME_PLACE, direction, distance, flat
 
-# In float32 two embeddings are the same where their cosine is this close to one, or their distance to zero, as a share
-# of their length: what gradient there is comes from rounding errors. Those of one picture in batches of other sizes
-# differ by a millionth.
-_SAME, _SAME_PLACE = 1e-6, 1e-5
+# In float32 two embeddings have one direction where their cosine is this close to one: any gradient there comes from
+# rounding errors. Those of one picture in batches of other sizes differ by a millionth.
+_SAME = 1e-6
 
 
 def embeddings(outputs: Outputs, target: Target) -> np.ndarray:
@@ -94,7 +94,7 @@ class ReferenceTarget(Target):
                 raise ArgumentError(name, f"{requirement} with a batch axis", f"shape {rows.shape}")
 
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
-        return self._compared(_flat(outputs.predictions), *arguments)
+        return self._compared(flat(outputs.predictions), *arguments)
 
     def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
         raise NotImplementedError
@@ -163,7 +163,7 @@ class Similarity(ReferenceTarget):
     def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
         from keras import ops
 
-        return ops.sum(_direction(embedding) * _direction(references[0]), axis=1)
+        return ops.sum(direction(embedding) * direction(references[0]), axis=1)
 
 
 class Dot(ReferenceTarget):
@@ -199,9 +199,10 @@ class _DistanceTarget(ReferenceTarget):
     """A score made of Euclidean distances."""
 
     def _warning_of_likeness(self, scores: np.ndarray, outputs: Outputs) -> str | None:
-        embedded = embeddings(outputs, self)
-        for name, rows in self._rows.items():
-            if (np.linalg.norm(embedded - rows, axis=1) <= _SAME_PLACE * np.linalg.norm(rows, axis=1)).any():
+        embedded = embeddings(outputs, self).astype(np.float64)
+        for name, given in self._rows.items():
+            rows = given.astype(np.float64)
+            if (np.linalg.norm(embedded - rows, axis=1) <= SAME_PLACE * np.linalg.norm(rows, axis=1)).any():
                 return (
                     "A picture is compared with its own embedding, or one that only rounding errors tell from it "
                     f"(`{name}`): that distance has no gradient, and what it adds to the map is empty. Use "
@@ -235,7 +236,7 @@ class Distance(_DistanceTarget):
         return self, 1.0
 
     def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
-        return 0 - _distance(embedding, references[0])
+        return 0 - distance(embedding, references[0])
 
 
 class Triplet(_DistanceTarget):
@@ -263,7 +264,7 @@ class Triplet(_DistanceTarget):
         super().__init__(positive=positive, negative=negative)
 
     def _compared(self, embedding: Tensor, *references: Tensor) -> Tensor:
-        return _distance(embedding, references[1]) - _distance(embedding, references[0])
+        return distance(embedding, references[1]) - distance(embedding, references[0])
 
 
 class Norm(Target):
@@ -302,8 +303,8 @@ class Norm(Target):
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
         from keras import ops
 
-        embedding = _flat(outputs.pre_normalization)
-        return _distance(embedding, ops.zeros_like(embedding))
+        embedding = flat(outputs.pre_normalization)
+        return distance(embedding, ops.zeros_like(embedding))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -326,40 +327,8 @@ class SelfSimilarity(Norm):
     def scores(self, outputs: Outputs, arguments: Sequence[Tensor]) -> Tensor:
         from keras import ops
 
-        embedding = _flat(outputs.pre_normalization)
-        return ops.sum(embedding * ops.stop_gradient(_direction(embedding)), axis=1)
-
-
-def _flat(embedding: Tensor) -> Tensor:
-    """Returns embeddings as (batch, D) in float32."""
-    from keras import ops
-
-    size = int(np.prod(embedding.shape[1:]))
-    return ops.cast(ops.reshape(embedding, (-1, size)), "float32")
-
-
-def _direction(vectors: Tensor) -> Tensor:
-    """Returns vectors of length one; a zero vector has no direction and stays zero, with zero gradient."""
-    return vectors / _length(vectors)
-
-
-def _length(vectors: Tensor) -> Tensor:
-    """Returns |v|, shape (batch, 1); 1 for a zero vector."""
-    from keras import ops
-
-    squares = ops.sum(vectors * vectors, axis=1, keepdims=True)
-    return ops.sqrt(ops.where(squares > 0, squares, ops.ones_like(squares)))
-
-
-def _distance(vectors: Tensor, others: Tensor) -> Tensor:
-    """Returns |v - w|, shape (batch,), with zero gradient where it is zero but for rounding errors."""
-    from keras import ops
-
-    squares = ops.sum(ops.square(vectors - others), axis=1)
-    distance = ops.sqrt(ops.where(squares > 0, squares, ops.ones_like(squares)))
-    apart = squares > _SAME_PLACE**2 * ops.sum(ops.square(others), axis=1)
-    near = ops.stop_gradient(ops.where(squares > 0, distance, ops.zeros_like(distance)))
-    return ops.where(apart, distance, near)
+        embedding = flat(outputs.pre_normalization)
+        return ops.sum(embedding * ops.stop_gradient(direction(embedding)), axis=1)
 
 
 def _reference(name: str, reference: Any) -> Any:

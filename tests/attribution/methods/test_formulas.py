@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from models import small_network
 from oracles import assert_close, gradcam_by_hand, guided_gradcam_by_hand
 
-from keras_gradcam import GradCAMResult, explain, gradcam
+from keras_gradcam import Explainer, GradCAMResult, explain, gradcam
 from keras_gradcam.attribution.methods.formulas import CAM_FORMULAS, gradcam_map, guided_gradcam, saliency_map
 from keras_gradcam.attribution.methods.names import CAMS, METHODS
 
@@ -226,7 +228,7 @@ def oracle(name, activations, gradients):
     for k in range(channels):
         a = {cell: float(activations[(*cell, k)]) for cell in cells}
         g = {cell: float(gradients[(*cell, k)]) for cell in cells}
-        total = sum(a.values())
+        total, size = max(0.0, sum(a.values())), sum(map(abs, a.values()))
         if name == "gradcam_plus_plus":
             weight = 0.0
             for cell in cells:
@@ -235,7 +237,7 @@ def oracle(name, activations, gradients):
                     weight += g[cell] ** 2 / below * max(0.0, g[cell])
             weights = dict.fromkeys(cells, weight)
         elif name == "xgradcam":
-            weights = dict.fromkeys(cells, sum(a[c] / total * g[c] for c in cells) if total != 0 else 0.0)
+            weights = dict.fromkeys(cells, sum(abs(a[c]) / size * g[c] for c in cells) if size else 0.0)
         elif name == "layercam":
             weights = {cell: max(0.0, g[cell]) for cell in cells}
         else:
@@ -257,7 +259,9 @@ shapes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
 @pytest.mark.parametrize("name", COUSINS)
 def test_formulas_follow_their_papers(name, data):
     shape = data.draw(shapes)
-    activations = data.draw(hnp.arrays(float, (2, *shape), elements=numbers.map(abs)))
+    activations = data.draw(hnp.arrays(float, (2, *shape), elements=numbers))
+    if data.draw(st.booleans()):  # as after a ReLU, where the formulas are those of the papers
+        activations = abs(activations)
     gradients = data.draw(hnp.arrays(float, (2, *shape), elements=numbers))
     found = CAM_FORMULAS[name](activations, gradients)
     for one, a, g in zip(found, activations, gradients, strict=True):
@@ -325,3 +329,43 @@ def test_all_methods_together_are_what_each_is_alone(images):
 def test_saliency_is_the_largest_slope_of_a_pixel():
     gradients = np.array([[[[1.0, -4.0, 2.0], [0.5, 0.25, 0.0]]]])
     np.testing.assert_array_equal(saliency_map(gradients), [[[4.0, 0.5]]])
+
+
+@pytest.mark.parametrize("name", ["gradcam_plus_plus", "xgradcam"])
+def test_denominators_near_zero_do_not_blow_up_weights(name):
+    rng = np.random.default_rng(0)
+    gradients = rng.normal(size=(1, 4, 4, 1))
+    activations = rng.normal(size=(1, 4, 4, 1))
+    for total in (0.0, 1e-9, -1e-9, -2 / gradients.max(), -2 / gradients.max() + 1e-9):
+        shifted = activations - activations.mean() + total / 16
+        strongest = np.abs(shifted).max() * np.maximum(gradients, 0).sum()
+        assert CAM_FORMULAS[name](shifted, gradients).max() <= strongest
+
+
+SIGNED = {
+    "linear projection": lambda x: keras.layers.Conv2D(4, 1, name="explained")(x),
+    "residual sum": lambda x: keras.layers.Add(name="explained")([x, keras.layers.Conv2D(3, 1)(x)]),
+    "normalisation": lambda x: keras.layers.BatchNormalization(name="explained")(x - 0.5),
+    "elu": lambda x: keras.layers.Conv2D(4, 1, activation="elu", name="explained")(x - 0.5),
+}
+
+
+@pytest.mark.parametrize("build", SIGNED.values(), ids=SIGNED)
+@pytest.mark.parametrize("name", ["gradcam_plus_plus", "xgradcam"])
+def test_formulas_for_relus_warn_of_other_activations_once(build, name):
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((6, 5, 3))
+    x = build(inputs)
+    after = keras.layers.ReLU(name="after")(x)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(after)))
+    pictures = np.random.default_rng(0).random((2, 6, 5, 3), dtype=np.float32)
+    title = {"gradcam_plus_plus": r"Grad-CAM\+\+", "xgradcam": "XGrad-CAM"}[name]
+    explainer = Explainer(model, layer="explained", methods=[name, "hirescam"])
+    with pytest.warns(UserWarning, match=rf"{title} assumes activations >= 0.*'explained' go down to -\d"):
+        result = explainer(pictures)
+    assert list(result.maps) == [name, "hirescam"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explainer(pictures)
+        for layer, method in (("after", name), ("explained", "hirescam"), ("explained", "gradcam")):  # the ways out
+            assert explain(model, pictures, layer=layer, methods=method).cam.shape == (2, 6, 5)

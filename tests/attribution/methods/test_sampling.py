@@ -163,7 +163,7 @@ def test_methods_by_name_have_the_defaults():
     assert samplers("gradcam") == {}
     assert samplers("smoothgrad") == samplers(SmoothGrad()) == {"smoothgrad": SmoothGrad(0.15, 25, 0)}
     both = samplers(["integrated_gradients", "saliency", SmoothGrad(samples=3)])
-    assert (both["integrated_gradients"].steps, both["integrated_gradients"].baseline) == (32, 0.0)
+    assert (both["integrated_gradients"].steps, both["integrated_gradients"].baseline) == (None, 0.0)
     assert both["smoothgrad"].samples == 3
 
 
@@ -177,3 +177,66 @@ def test_a_baseline_is_a_number_or_a_picture(images):
     with pytest.raises(ValueError, match="`baseline` must be a number or a picture"):
         IntegratedGradients(baseline=[1, 2, 3]).maps(gradient, images)
     assert SmoothGrad(samples=3).maps(gradient, images, batch_size=2).shape == images.shape
+
+
+def ramp(start, end):
+    """Its score rises between two mean values alone, so that few points on the line have a gradient."""
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(1 / 16)),
+            keras.layers.Lambda(lambda x: keras.ops.clip(x, start, end)),
+        ]
+    )
+
+
+def test_steps_are_doubled_until_the_map_adds_up():
+    pictures = np.array([1.0, 0.9, 0.35], np.float32)[:, None, None, None] * np.ones((3, 4, 4, 1), np.float32)
+    gained = np.minimum(pictures.mean(axis=(1, 2, 3)), 0.603) - 0.403
+    gained[2] = 0
+    model = ramp(0.403, 0.603)
+    explainer = Explainer(model, target=Unit(0), methods="integrated_gradients")
+    result = explainer(pictures)
+    maps = result.maps["integrated_gradients"].astype("float64")
+    np.testing.assert_allclose(maps.sum(axis=(1, 2, 3)), gained, rtol=0.0101)
+    np.testing.assert_allclose(result.completeness_error, maps.sum(axis=(1, 2, 3)) - gained, atol=1e-6)
+    assert len(explainer.runner.cache) == 2  # no trace for each number of steps
+    with pytest.warns(UserWarning, match=r"with 8 steps do not add up.*IntegratedGradients\(\) takes as many"):
+        explain(model, pictures, target=Unit(0), methods=IntegratedGradients(steps=8))
+    for number, picture in enumerate(pictures):  # as many steps as each picture needs, whatever stands beside it
+        alone = explain(model, picture[None], target=Unit(0), methods="integrated_gradients")
+        np.testing.assert_array_equal(
+            alone.maps["integrated_gradients"][0], result.maps["integrated_gradients"][number]
+        )
+
+
+def test_a_network_after_training_needs_more_steps_than_before():
+    keras.utils.set_random_seed(4)
+    rng = np.random.default_rng(0)
+    pictures, labels = rng.random((96, 12, 12, 1), dtype=np.float32), np.arange(96) % 3
+    for picture, label in zip(pictures, labels, strict=True):
+        picture[2 : 4 + 3 * label, 2 : 4 + 3 * label] += 1
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 1)),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.GlobalMaxPooling2D(),
+            keras.layers.Dense(16, activation="relu"),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
+    model.fit(pictures, labels, epochs=20, verbose=0)
+    result = Explainer(model, methods="integrated_gradients")(pictures[:12])
+    sizes = np.abs(result.maps["integrated_gradients"]).sum(axis=(1, 2, 3))
+    assert (np.abs(result.completeness_error) <= 0.0101 * sizes).all()
+
+
+def test_what_no_number_of_steps_makes_complete_is_said():
+    step = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Lambda(lambda x: x + 5 * keras.ops.sign(x - 0.3)), keras.layers.Flatten(),
+         keras.layers.Dense(1, kernel_initializer="ones")]
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match=r"with 512 steps do not add up"):
+        explain(step, np.ones((1, 4, 4, 1), np.float32), target=Unit(0), methods="integrated_gradients")
