@@ -27,11 +27,11 @@ def warn_about_signs(methods: Sequence[str], layer: str | None, smallest: np.nda
     """
     if not (smallest < 0).any():
         return False
-    titles = " and ".join(TITLES[name] for name in OF_POSITIVE if name in methods)
+    titles = [TITLES[name] for name in OF_POSITIVE if name in methods]
     warnings.warn(
-        f"{titles} {'assume' if ' and ' in titles else 'assumes'} activations >= 0, as after a ReLU; those of {layer!r} go down to {smallest.min():.3g}, and "
-        "channels may be weighted wrongly. Name a layer after a ReLU, or use 'hirescam' or 'gradcam', which assume "
-        "nothing.",
+        f"{' and '.join(titles)} {'assume' if len(titles) > 1 else 'assumes'} activations >= 0, as after a ReLU; those "
+        f"of {layer!r} go down to {smallest.min():.3g}, and channels may be weighted wrongly. Name a layer after a "
+        "ReLU, or use 'hirescam' or 'gradcam', which assume nothing.",
         UserWarning,
         stacklevel=5,
     )

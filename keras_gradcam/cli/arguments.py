@@ -310,6 +310,12 @@ def _add_preparation(parser: argparse.ArgumentParser, labels: bool = True) -> No
         "of keras.applications, such as mobilenet_v2 (densenet stands for the mean and deviation of ImageNet). By "
         "default app: models take their own and other models none",
     )
+    group.add_argument(
+        "--range",
+        metavar="LOW,HIGH",
+        help="what is black and white in pictures of more than 8 bits, such as 0,4095, scaled to 0 and 255; or raw: "
+        "values as they are. By default 0,65535 for 16 bits",
+    )
     _add_size(group)
     if labels:
         group.add_argument(

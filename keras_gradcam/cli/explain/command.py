@@ -20,7 +20,7 @@ from ..files import check_out
 from ..inputs.input_spec import PictureSpec
 from ..inputs.paths import find_pictures, result_names
 from ..inputs.pictures import Picture, decode, digest, read_file
-from ..inputs.streams import one_ahead, report_failure, slices, threads
+from ..inputs.streams import DepthNotes, one_ahead, report_failure, slices, threads
 from .formats import FORMATS, Result
 from .job import Job, prepare
 from .journal import MANIFEST, Journal
@@ -88,6 +88,7 @@ class _Run:
 
     def __init__(self, job: Job, journal: Journal, out: Path) -> None:
         self._job, self._journal, self._out = job, journal, out
+        self._notes = DepthNotes(job.spec)
 
     def explain(self, paths: Sequence[str], names: Sequence[str], progress: Progress) -> int:
         """Explains all pictures; returns the exit code."""
@@ -174,6 +175,8 @@ class _Run:
                 yield item, None
                 continue
             outcome = outcomes.get(item.path)
+            if isinstance(item.picture, Picture):
+                self._notes.add(item.path, item.picture)
             if isinstance(outcome, ExplainedPicture):
                 files = job.files(item.name)
                 for file, content in zip(files, next(contents), strict=True):
@@ -208,7 +211,7 @@ def _decoded(content: bytes | PictureError, spec: PictureSpec, largest: int) -> 
     if isinstance(content, PictureError):
         return content
     try:
-        return decode(content, spec.size, spec.channels, largest)
+        return decode(content, spec.size, spec.channels, largest, spec.values)
     except PictureError as error:
         return error
 
@@ -255,6 +258,8 @@ def explain_pictures(job: Job, pictures: Sequence[Picture]) -> list[ExplainedPic
             spans=explanations[0].spans,
         )
         entry = {"sha256": picture.digest, "size": list(picture.size), **answer.entry, "layer": job.layer}
+        if picture.depth:
+            entry["depth"] = picture.depth
         outcomes.append(ExplainedPicture(result, entry))
     return outcomes
 

@@ -70,6 +70,7 @@ class Job:
                 "layer": self.layer,
                 "methods": list(self.explainer.methods),
                 "preprocess": self.spec.preprocessing.name,
+                "range": None if self.spec.values is None else list(self.spec.values),
                 "size": list(self.spec.size),
                 "labels": hashlib.sha256(names.encode()).hexdigest() if self.labels.names else None,
                 "format": self.format,
@@ -91,7 +92,7 @@ def prepare(options: argparse.Namespace) -> Job:
     style = Style(colormap=options.colormap)
     labels = Labels() if options.labels in (None, "imagenet") else read_labels(options.labels)
     network = load(options.model, options.imports)
-    spec = picture_spec(network, options.preprocess, options.size)
+    spec = picture_spec(network, options.preprocess, options.size, options.range)
     explainer = Explainer(
         network.keras_model,
         layer=options.layer,

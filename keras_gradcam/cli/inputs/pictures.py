@@ -12,6 +12,11 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import PictureError, in_one_line
+from .depth import Range, scaled
+from .depth import shown as stretched
+
+# What a PNG file begins with; its bit depth is byte 24.
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 #: The longer side of a picture that a map is drawn on in its own size.
 LARGEST = 2048
@@ -24,14 +29,16 @@ class Picture:
     Attributes:
         digest: SHA-256 of the file.
         size: (height, width), turned as its camera says.
-        pixels: uint8 (h, w, C), resized to what the model takes.
+        pixels: (h, w, C), resized to what the model takes; uint8, or float32 where the file has more than 8 bits.
         shown: uint8 (h, w, 3), to draw on: no larger than asked for, its aspect ratio kept.
+        depth: What was done to values of more than 8 bits, in words; "" for other pictures.
     """
 
     digest: str
     size: tuple[int, int]
     pixels: np.ndarray
     shown: np.ndarray
+    depth: str = ""
 
 
 def read_file(path: str) -> bytes:
@@ -54,10 +61,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def decode(content: bytes, size: tuple[int, int], channels: int, largest: int) -> Picture:
+def decode(content: bytes, size: tuple[int, int], channels: int, largest: int, values: Range | None = None) -> Picture:
     """Decodes a picture: turned as its camera says, in red, green and blue, transparent parts on white.
 
-    Of an animation the first frame is decoded; 16 bits are scaled to 8; pictures without colour are grey.
+    Of an animation the first frame is decoded; grey values of more than 8 bits keep them for the model, and are
+    stretched to be looked at; pictures without colour are grey.
 
     Args:
         content: The file's content.
@@ -65,6 +73,8 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int) -
             shrinks), so that its shape may change and nothing is cut off.
         channels: 3, or 1 for grey.
         largest: The longer side of the picture to draw on, at most.
+        values: What is black and white in a picture of more than 8 bits, see
+            :func:`keras_gradcam.cli.inputs.depth.scaled`.
 
     Raises:
         PictureError: If the content is no picture, or a broken one.
@@ -72,7 +82,7 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int) -
     if not content:
         raise PictureError("is empty")
     try:
-        image = _decoded(content)
+        image, deep, depth = _decoded(content, values)
     except PictureError:
         raise
     except UnidentifiedImageError as error:
@@ -80,18 +90,27 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int) -
     except Exception as error:  # decoders raise all kinds of errors for broken data
         raise PictureError(f"cannot be decoded: {in_one_line(error)}") from error
     colored = image if channels == 3 else image.convert("L")
+    if deep is not None:
+        colored = Image.fromarray(deep)
     pixels = np.asarray(colored.resize(size[::-1], Image.Resampling.BILINEAR))
+    if deep is not None:
+        pixels = np.repeat(pixels[..., None], channels, axis=2)
     shown = image
     if max(image.size) > largest:
         factor = largest / max(image.size)
         width, height = (max(1, round(side * factor)) for side in image.size)
         shown = image.resize((width, height), Image.Resampling.BOX)
     return Picture(
-        digest(content), (image.height, image.width), pixels.reshape(*size, channels), np.asarray(shown, np.uint8)
+        digest(content),
+        (image.height, image.width),
+        pixels.reshape(*size, channels),
+        np.asarray(shown, np.uint8),
+        depth,
     )
 
 
-def _decoded(content: bytes) -> Image.Image:
+def _decoded(content: bytes, values: Range | None) -> tuple[Image.Image, np.ndarray | None, str]:
+    """Returns the picture in colours of 8 bits, grey values of more bits if it has them, and what was done to them."""
     image: Image.Image = Image.open(io.BytesIO(content))
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
@@ -102,24 +121,14 @@ def _decoded(content: bytes) -> Image.Image:
         image = ImageOps.exif_transpose(image)
     except Exception:  # EXIF that cannot be read is common, and turns nothing
         image = image.copy()
+    deep, depth = None, ""
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
+        deep, depth = scaled(np.asarray(image), values)
+        image = Image.fromarray(stretched(deep))
+    elif content[:8] == _PNG and content[24] == 16:
+        depth = "16 bits in each colour were cut to 8; only grey pictures keep them"
     if image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(paper, image)
-    return image.convert("RGB")
-
-
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Converts grey values of 16 or 32 bits, or floating point from 0 to 1 or to 255, to 8 bits."""
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 65535):  # not a number is neither
-        raise PictureError(f"has grey values from {low:g} to {high:g}, of which it is not known what is white")
-    if values.dtype.kind == "f":
-        if high > 255:
-            raise PictureError(f"has grey values from {low:g} to {high:g}, of which it is not known what is white")
-        return np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8)
-    if values.dtype.itemsize > 2 and high <= 255:
-        return values.astype(np.uint8)
-    return np.rint(values / 257).astype(np.uint8)
+    return image.convert("RGB"), deep, depth

@@ -49,7 +49,7 @@ def threads() -> ThreadPoolExecutor:
 def read_picture(path: str, spec: PictureSpec, largest: int = 1) -> Picture | PictureError:
     """Reads a picture; returns what is wrong with it where it cannot be read."""
     try:
-        return decode(read_file(path), spec.size, spec.channels, largest)
+        return decode(read_file(path), spec.size, spec.channels, largest, spec.values)
     except PictureError as error:
         return error
 
@@ -72,6 +72,7 @@ class PictureStream:
         self._paths, self._spec, self._batch_size, self._progress = paths, spec, batch_size, progress
         self.read: list[str] = []
         self.failures: dict[str, str] = {}
+        self._notes = DepthNotes(spec)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with threads() as pool:
@@ -87,11 +88,33 @@ class PictureStream:
                         report_failure(path, str(picture))
                         self.failures[path] = str(picture)
                     else:
+                        self._notes.add(path, picture)
                         good.append(picture.pixels)
                         self.read.append(path)
                 if good:
                     yield self._spec.preprocessing(np.stack(good).astype(np.float32))
                 self._progress.advance(len(pictures))
+
+
+class DepthNotes:
+    """Says of the first picture of more than 8 bits what was done to its values, unless that was asked for.
+
+    Args:
+        spec: The pictures that the model takes.
+    """
+
+    def __init__(self, spec: PictureSpec) -> None:
+        self._is_said = spec.values is not None
+
+    def add(self, path: str, picture: Picture) -> None:
+        """Takes note of a picture, and speaks of it if it is the first such."""
+        if picture.depth and not self._is_said:
+            self._is_said = True
+            is_grey = picture.pixels.dtype.kind == "f"
+            print_message(
+                f"note: {shown_path(path)}: {picture.depth} (said of the first such picture)."
+                + (" Candidates: --range LOW,HIGH, what is black and white; --range raw." if is_grey else "")
+            )
 
 
 def report_failure(path: str, failure: str) -> None:

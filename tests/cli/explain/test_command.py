@@ -14,6 +14,7 @@ import pytest
 from cli_models import (
     FAST,
     NAMES,
+    SIZE,
     check_refusal,
     contents,
     error_line,
@@ -369,3 +370,27 @@ def test_a_value_is_explained_and_called_one(tmp_path, capsys):
         assert explain(tmp_path, tmp_path / "refused", *words) == 2
         assert "MODEL predicts a value" in error_line(capsys)
     assert not (tmp_path / "refused").exists()
+
+
+def test_pictures_of_16_bits_are_explained_as_they_are_or_as_is_said(tmp_path, capsys):
+    xray = np.full(SIZE, 600, np.uint16)
+    xray[4:10, 4:10] = 4000
+    (tmp_path / "pictures").mkdir()
+    for name in ("p0", "p1"):
+        Image.fromarray(xray).save(tmp_path / "pictures" / f"{name}.png")
+    model = network(channels=1)
+    saved(model, tmp_path / "model.keras")
+    for words, factor in (((), 1 / 257), (("--range", "0,4095"), 255 / 4095), (("--range", "raw"), 1)):
+        out = tmp_path / "-".join(["out", *words])
+        assert explain(tmp_path, out, *FAST, *words) == 0
+        expected = np.asarray(model(xray[None, ..., None] * np.float32(factor)))[0]
+        entry = manifest(out)["pictures"][0]
+        assert entry["predicted"]["probability"] == pytest.approx(expected.max(), rel=1e-4)
+        assert entry["depth"].startswith("values from 600 to 4000 of 16 bits were ")
+        said = capsys.readouterr().err
+        assert said.count("note: ") == (0 if words else 1), said
+        if not words:
+            assert "0 to 0 and 65535 to 255" in said
+            assert "--range LOW,HIGH" in said
+    assert explain(tmp_path, tmp_path / "refused", *FAST, "--range", "5") == 2
+    assert "--range must have two numbers" in error_line(capsys)

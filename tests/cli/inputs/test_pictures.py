@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import tempfile
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -123,25 +125,73 @@ def test_printers_colours():
     assert shown(encoded(image, "jpeg", quality=100)).shape == (30, 40, 3)
 
 
-def test_sixteen_bits_are_scaled_to_eight():
-    grey = picture()[..., 0]
-    for kind in ("png", "tiff"):
-        found = shown(encoded(Image.fromarray(grey.astype(np.uint16) * 257), kind))
-        np.testing.assert_array_equal(found[..., 1], grey)
+GREY = np.floor(picture(size=SIZE)[..., 0] * 0.9)
+DEEP = {
+    "16 bits": (np.uint16, 257, ["png", "tiff"]),
+    "32 bits": (np.int32, 257, ["tiff"]),
+    "32 bits, small": (np.int32, 1, ["tiff"]),
+    "floating point to 255": (np.float32, 1, ["tiff"]),
+    "floating point to 1": (np.float32, 1 / 255, ["tiff"]),
+}
 
 
-@pytest.mark.parametrize("factor", [1, 257])
-def test_whole_numbers_of_32_bits(factor):
-    grey = picture()[..., 0]
-    found = shown(encoded(Image.fromarray(grey.astype(np.int32) * factor), "tiff"))
-    np.testing.assert_array_equal(found[..., 0], grey)
+@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_values_of_more_than_8_bits_reach_the_model_unrounded(name, channels):
+    dtype, factor, kinds = DEEP[name]
+    finer = GREY + (0.5 if factor != 1 and dtype != np.int32 else 0)
+    given = (finer * factor).astype(dtype)
+    for kind in kinds:
+        found = decode(encoded(Image.fromarray(given), kind), SIZE, channels, 4096)
+        expected = np.repeat(given.astype(float)[..., None] / factor, channels, axis=2)
+        np.testing.assert_allclose(found.pixels, expected, atol=1e-3)
+        assert found.pixels.dtype == np.float32
+        stretched = (GREY - GREY.min()) / np.ptp(GREY) * 255
+        np.testing.assert_allclose(found.shown, np.repeat(stretched[..., None], 3, axis=2), atol=1)
+        assert found.depth.startswith("values from ")
 
 
-@pytest.mark.parametrize("factor", [1, 1 / 255])
-def test_floating_point(factor):
-    grey = picture()[..., 0]
-    found = shown(encoded(Image.fromarray(grey.astype(np.float32) * np.float32(factor)), "tiff"))
-    np.testing.assert_array_equal(found[..., 0], grey)
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.0, 4095.0), lambda v: v / 4095 * 255),
+        ((0.0, 255.0), lambda v: v),
+        ((600.0, 4000.0), lambda v: (v - 600) / 13.333333),
+    ],
+    ids=["12 bits", "raw", "window"],
+)
+def test_what_is_black_and_white_can_be_said(values, expected):
+    xray = np.full(SIZE, 600, np.uint16)
+    xray[2:5, 3:7] = 4000
+    for given in (xray, xray.astype(np.int32), xray.astype(np.float32)):
+        found = decode(encoded(Image.fromarray(given), "tiff"), SIZE, 1, 4096, values)
+        np.testing.assert_allclose(found.pixels[..., 0], expected(xray.astype(float)), rtol=1e-4, atol=1e-3)
+        assert found.shown[0, 0, 0] == 0
+        assert found.shown[3, 4, 0] == 255  # readable, whatever the range
+    below = np.linspace(-1000, 3000, 30 * 40, dtype=np.float32).reshape(30, 40)
+    found = decode(encoded(Image.fromarray(below), "tiff"), (30, 40), 1, 4096, (-1000.0, 3000.0))
+    np.testing.assert_allclose(found.pixels[..., 0], (below + 1000) / 4000 * 255, atol=1e-2)
+
+
+def test_the_range_of_8_bit_pictures_stays():
+    content = encoded(Image.fromarray(picture()))
+    found = [decode(content, SIZE, 3, 256, values) for values in (None, (0.0, 4095.0))]
+    np.testing.assert_array_equal(found[0].pixels, found[1].pixels)
+    assert found[0].depth == found[1].depth == ""
+
+
+def test_colours_of_16_bits_are_said_to_be_cut():
+    content = bytearray(encoded(Image.fromarray(picture())))
+    rows = b"".join(b"\0" + b"".join(struct.pack(">H", 257 * int(v)) for v in row.ravel()) for row in picture())
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 40, 30, 16, 2, 0, 0, 0)
+    content = bytes(content[:8]) + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    found = decode(content, (30, 40), 3, 256)
+    np.testing.assert_array_equal(found.pixels, picture())
+    assert found.depth.startswith("16 bits in each colour were cut to 8")
 
 
 def test_the_first_frame_of_an_animation():
