@@ -791,6 +791,63 @@ def test_a_failure_in_the_middle_warns_once_and_training_goes_on(data, tmp_path,
     assert steps(tmp_path) == [0, 3, 4]
 
 
+class Untraceable(keras.layers.Layer):
+    """Trains, but fails where this package traces the model."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def call(self, x, training=None):
+        if training is False and self.error is not None:
+            raise self.error
+        return x
+
+
+def untraceable(error):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [
+            keras.Input((16, 12, 3)),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            Untraceable(None),
+            keras.layers.Dropout(0.3),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.layers[1].error = error
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotImplementedError("no symbolic tensors"), LookupError("No gradient defined"), TypeError("not on this thread")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_model_that_trains_but_cannot_be_traced_ends_no_training(data, tmp_path, error):
+    callback = GuidedGradCAMCallback(Probe(data, limit=2), tmp_path / "a", methods="gradcam")
+    watched, plain = untraceable(error), untraceable(error)
+    with pytest.warns(RuntimeWarning, match=rf"could not log and training goes on: {type(error).__name__}") as caught:
+        history = fit(watched, data, callback, epochs=3)
+    assert len([warning for warning in caught if "training goes on" in str(warning.message)]) == 1
+    assert len(history.epoch) == 3
+    fit(plain, data, [], epochs=3)
+    for one, other in zip(watched.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert callback.history.epochs.tolist() == []
+    assert callback.report() == "No epoch was logged.\n"
+    callback.close()
+    with pytest.raises(type(error)):
+        fit(watched, data, GuidedGradCAMCallback(Probe(data, limit=2), tmp_path / "b", on_error="raise"))
+    # What the user's arguments have wrong still raises before anything is trained.
+    model = untraceable(None)
+    with pytest.raises(ArgumentError, match="`layer` must"):
+        fit(model, data, GuidedGradCAMCallback(Probe(data, limit=2), tmp_path / "c", layer="nowhere"))
+    assert model.optimizer.iterations == 0
+
+
 def test_a_failure_can_stop_the_training(data, tmp_path, monkeypatch):
     callback = GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam", on_error="raise")
     monkeypatch.setattr(ProbeMonitor, "measure", lambda *arguments, **options: 1 / 0)
