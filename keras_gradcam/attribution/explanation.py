@@ -195,7 +195,7 @@ class Explanation:
         Raises:
             ArgumentError: If the explained input is no picture.
         """
-        folder = Path(directory)
+        folder = Path(directory).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         files: dict[str, bytes] = {}
         for index, frame in enumerate(frames(self, class_names)):
@@ -297,7 +297,7 @@ def frames(explanation: Explanation, class_names: ClassNames = None) -> list[Fra
     """Returns one frame per sample with all its maps, each map on a scale of its own.
 
     Raises:
-        ArgumentError: If the explained input is no picture.
+        ArgumentError: If the explained input is no picture, or a list of names is not as long as there are classes.
     """
     images = explanation.images
     if images is None or not drawable(explanation):
@@ -305,6 +305,14 @@ def frames(explanation: Explanation, class_names: ClassNames = None) -> list[Fra
         raise ArgumentError("explanation", "be one of pictures, (N, H, W, C), to be drawn", f"shape {shape}")
     pictures = displayed(np.asarray(explanation.pictures))
     names = names_by_number(class_names)
+    count = 0 if explanation.probabilities is None else explanation.probabilities.shape[1]
+    if names and count and not isinstance(class_names, Mapping) and len(names) != count:
+        raise ArgumentError(
+            "class_names",
+            f"name the {count} classes of the model",
+            f"{len(names)} names",
+            "a dict {number: name} for some of them",
+        )
     return [_frame(explanation, index, picture, names) for index, picture in enumerate(pictures)]
 
 

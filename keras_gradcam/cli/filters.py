@@ -95,7 +95,7 @@ def _json(activations: TopActivations, stream: PictureStream) -> Iterator[bytes]
 
 def _drawing_file(text: str) -> Path:
     """Returns the file to draw to, whose folder must exist."""
-    path = Path(text)
+    path = Path(text).expanduser()
     if path.suffix.lower() != ".png":
         raise CommandError(f"--out must be a .png file. Received: {text!r}.")
     if path.is_dir() or not path.absolute().parent.is_dir():

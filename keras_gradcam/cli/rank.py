@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Ranks a gallery; returns the exit code."""
     pattern = _read_pattern(options.pattern)
     files = {side: _identified(side, getattr(options, side), pattern) for side in ("query", "gallery")}
-    out = Path(options.out)
+    out = Path(options.out).expanduser()
     check_out(out)
     style = Style(colormap=options.colormap)
     network = load(options.model, options.imports)

@@ -118,7 +118,7 @@ class History:
             >>> History.load("logs/run1").numbers["focus"].shape  # doctest: +SKIP
             (20, 16)
         """
-        return cls.of_run(read_run(os.fspath(log_dir)))
+        return cls.of_run(read_run(os.path.expanduser(log_dir)))
 
     @classmethod
     def of_run(cls, run: LoggedRun) -> History:

@@ -108,6 +108,9 @@ def test_names_are_a_list_or_a_dict(explanation):
     assert by_list.caption == by_dict.caption
     assert any("cat" in line or "dog" in line or "cow" in line for line in by_list.caption)
     explanation.figure(class_names=["cat", "dog", "cow"])
+    for names in (["cat", "dog"], ["cat", "dog", "cow", "hen"]):  # a dict may name some of them
+        with pytest.raises(ValueError, match=r"name the 3 classes.*a dict \{number: name\}"):
+            explanation.figure(class_names=names)
     with pytest.raises(ValueError, match="`class_names` must be a list of names or a dict"):
         explanation.figure(class_names="cat")
 

@@ -16,6 +16,7 @@ from models import (
     SIZE,
     called,
     convnet,
+    convnet_in_sequence,
     images,
     named,
     nested_convnet,
@@ -27,7 +28,8 @@ from randomized import shapes, trained
 from snapshots import unchanged
 from tensorflow_models import ConvnetByFunction
 
-from keras_gradcam import Class, Explainer, Output
+from keras_gradcam import Class, Explainer, IntegratedGradients, Output, SmoothGrad
+from keras_gradcam.attribution.methods.names import METHODS
 from keras_gradcam.metrics.randomization import Randomization, learned_layers, randomization_check, restored, shuffle
 
 
@@ -380,3 +382,28 @@ def test_refuses(options, message):
 def test_an_explainer_must_compute_the_method():
     with pytest.raises(ValueError, match=r"`method` must be one that the explainer computes.*Candidates: gradcam\."):
         randomization_check(Explainer(convnet(), methods="gradcam"), images(), method="guided_backprop")
+
+
+@pytest.mark.parametrize(
+    "method", [*METHODS, SmoothGrad(samples=3), IntegratedGradients(steps=16)], ids=lambda method: str(method)[:20]
+)
+@pytest.mark.parametrize("target", [[0, 2, 1], lambda outputs: outputs[:, 0]], ids=["labels", "function"])
+def test_every_method_can_be_checked_for_every_target(method, target):
+    model = convnet_in_sequence()
+    explainer = Explainer(model, methods=method)
+    (name,) = explainer.methods
+    check = randomization_check(explainer, images(), method=name, target=target, depth=2)
+    assert check.layers == ("dense", "conv2")
+    # By hand: the variables of the last layer shuffled in the same way, and the rank correlation of the maps.
+    fixed = Explainer(model, methods=method)
+    before, weights = fixed(images(), target).maps[name], model.get_weights()
+    shuffle(list(model.get_layer("dense").variables), np.random.default_rng([0, 0]))
+    after = fixed(images(), target).maps[name]
+    model.set_weights(weights)
+    expected = [
+        slow_spearman(np.abs(one).ravel(), np.abs(other).ravel()) for one, other in zip(before, after, strict=True)
+    ]
+    found = check.correlations[0]
+    present = np.isfinite(found)  # a map that is flat has no ranks
+    np.testing.assert_allclose(found[present], np.array(expected)[present], atol=1e-5)
+    assert present.any() or not after.any() or not before.any()

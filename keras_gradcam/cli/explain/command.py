@@ -32,7 +32,7 @@ _TOP_CLASSES = 5
 
 def run(options: argparse.Namespace) -> int:
     """Explains pictures; returns the exit code."""
-    out = Path(options.out)
+    out = Path(options.out).expanduser()
     paths = find_pictures(options.images, without=out)
     check_out(out)
     job = prepare(options)

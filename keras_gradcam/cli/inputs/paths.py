@@ -34,7 +34,7 @@ def find_pictures(words: Sequence[str], without: str | Path | None = None) -> li
     """
     results = None if without is None else os.path.realpath(without)
     paths: dict[str, None] = {}
-    for word in words:
+    for word in map(os.path.expanduser, words):
         matches = [word]
         if not os.path.lexists(word) and glob.has_magic(word):
             matches = sorted(glob.glob(word, recursive=True))
