@@ -20,6 +20,7 @@ from keras_gradcam import GuidedGradCAMCallback, Probe
 from keras_gradcam.drawing.panels import overview, panel
 from keras_gradcam.drawing.pixels import Style, encoded
 from keras_gradcam.training.writers.base import LogEntry
+from keras_gradcam.training.writers.tensorboard import TensorBoardWriter
 
 
 class Timed(GuidedGradCAMCallback):
@@ -49,17 +50,16 @@ def main() -> None:
         callback = Timed(Probe((images, labels), limit=options.probes), log_dir)
         callback.held = []
         entries: list[LogEntry] = []
-        writer = callback._writers[0]._writer
-        write = writer.write
+        write = TensorBoardWriter.write
         written: list[float] = []
 
-        def timed_write(entry: LogEntry) -> None:
+        def timed_write(writer: TensorBoardWriter, entry: LogEntry) -> None:
             began = time.perf_counter()
-            write(entry)
+            write(writer, entry)
             written.append(time.perf_counter() - began)
             entries.append(entry)
 
-        writer.write = timed_write
+        TensorBoardWriter.write = timed_write
         # Two batches an epoch, so that training leaves the writer no more room than a short epoch would.
         model.fit(images, labels, batch_size=max(options.probes // 2, 1), epochs=options.epochs, verbose=0,
                   callbacks=[callback])  # fmt: skip
