@@ -1,4 +1,4 @@
-"""Tracing inlines every ``tf.function``, runs none of the model's assignments, and leaves other threads alone."""
+"""Tracing inlines every ``tf.function`` but those of XLA, runs no assignments, and leaves other threads alone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers as L  # noqa: N812
-from models import SIZE, called, images, named
+from models import SIZE, called, images, named, randomised
+from oracles import assert_close, input_gradient, plain_gradcam, rectifier
 from snapshots import unchanged
 from tensorflow_models import ConvnetByFunction
 from threads import gated_model, held_while_tracing, two_traces
 
-from keras_gradcam import Explainer, explain, list_layers
+from keras_gradcam import Explainer, GuidedGradCAMCallback, explain, list_layers
+from keras_gradcam.filters import receptive_field
 
 
 @pytest.fixture
@@ -105,3 +107,138 @@ def test_tf_function_is_inlined_though_another_trace_ends_meanwhile(gated):
     assert result.layer == expected.layer
     np.testing.assert_allclose(result.gradcam, expected.gradcam, rtol=1e-5)
     np.testing.assert_allclose(result.guided_backprop, expected.guided_backprop, rtol=1e-5)
+
+
+# --- functions compiled by XLA, such as grouped convolutions on a CPU -----------------------------------------------
+
+
+def relu(x):
+    return L.ReLU()(x)
+
+
+def resnext_like(x):
+    x = relu(L.Conv2D(8, 3, padding="same", name="stem")(x))
+    y = relu(L.Conv2D(8, 1, name="in")(x))
+    y = relu(L.Conv2D(8, 3, padding="same", groups=4, use_bias=False, name="grouped")(y))
+    x = relu(L.Add()([x, L.Conv2D(8, 1, name="out")(y)]))
+    return L.Activation("linear", name="last")(x)
+
+
+def regnet_like(x):
+    x = relu(L.Conv2D(6, 3, strides=2, padding="same", name="stem")(x))
+    y = relu(L.Conv2D(12, 3, strides=2, padding="same", groups=3, name="grouped")(x))
+    gate = L.Dense(12, activation="sigmoid", name="gate")(L.GlobalAveragePooling2D()(y))
+    y = L.Multiply()([y, L.Reshape((1, 1, 12))(gate)])
+    shortcut = L.Conv2D(12, 1, strides=2, name="shortcut")(x)
+    return relu(L.Add(name="last")([y, shortcut]))
+
+
+def convnext_like(x):
+    x = L.Conv2D(8, 2, strides=2, name="patches")(x)
+    y = L.Conv2D(8, 7, padding="same", groups=8, name="grouped")(x)
+    y = L.LayerNormalization(epsilon=1e-6, name="norm")(y)
+    y = L.Dense(8, name="narrow")(L.Activation("gelu")(L.Dense(16, name="wide")(y)))
+    return L.Add(name="last")([x, y])
+
+
+def nested(x):
+    x = L.Conv2D(6, 3, activation="relu", name="stem")(x)
+    inputs = keras.Input(x.shape[1:])
+    inner = keras.Model(inputs, L.Conv2D(6, 3, groups=3, activation="relu", name="grouped")(inputs), name="inner")
+    return inner(x)
+
+
+def series(x):
+    return L.Conv1D(6, 3, groups=3, activation="relu", name="last")(L.Conv1D(6, 5, activation="relu", name="stem")(x))
+
+
+def volumes(x):
+    return L.Conv3D(4, 2, groups=2, activation="relu", name="last")(L.Conv3D(4, 2, activation="relu", name="stem")(x))
+
+
+NETWORKS = {
+    "ResNeXt": (resnext_like, (14, 12, 3)),
+    "RegNet": (regnet_like, (16, 12, 3)),
+    "ConvNeXt": (convnext_like, (16, 12, 3)),
+    "nested": (nested, (12, 10, 3)),
+    "series": (series, (30, 2)),
+    "volumes": (volumes, (6, 5, 7, 1)),
+}
+
+
+def built(name):
+    build, shape = NETWORKS[name]
+    inputs = keras.Input(shape)
+    features = build(inputs)
+    pooled = L.GlobalAveragePooling1D()(L.Reshape((-1, features.shape[-1]))(features))
+    model = randomised(keras.Model(inputs, L.Dense(3, activation="softmax", name="scores")(pooled)), 1)
+    kernel = model.get_layer("scores").kernel
+    kernel.assign(np.abs(kernel))  # so that no map is zero everywhere
+    pictures = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")
+    return model, keras.Model(inputs, features), pictures
+
+
+def logits_of(model, features):
+    dense = model.get_layer("scores")
+    pooled = keras.ops.mean(keras.ops.reshape(features, (len(features), -1, features.shape[-1])), axis=1)
+    return keras.ops.matmul(pooled, dense.kernel) + dense.bias
+
+
+@pytest.mark.filterwarnings("ignore:The model holds no ReLU")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_maps_are_those_of_a_tape(name):
+    model, body, pictures = built(name)
+    explainer = Explainer(model, target=1, methods=["gradcam", "saliency"])
+    result = explainer(pictures)
+    expected = plain_gradcam(body, lambda a: logits_of(model, a)[:, 1], pictures)
+    assert_close(result.scores, expected.scores)
+    assert_close(result.gradcam, expected.gradcam, 1e-4)
+    gradient = input_gradient(lambda x: logits_of(model, body(x))[:, 1], pictures)
+    assert_close(result.maps["saliency"], np.abs(gradient).max(axis=-1), 1e-4)
+    for number in range(3):  # a batch is as many single pictures
+        assert_close(explainer(pictures[number : number + 1]).gradcam[0], expected.gradcam[number], 1e-4)
+
+
+def test_the_guided_rule_reaches_what_is_outside_of_compiled_functions():
+    model, _, pictures = built("ResNeXt")
+    guided = rectifier().guided()
+    stem, inner, grouped, out = (model.get_layer(name) for name in ("stem", "in", "grouped", "out"))
+
+    def score(x):
+        x = guided(stem(x))
+        return logits_of(model, guided(x + out(guided(grouped(guided(inner(x)))))))[:, 1]
+
+    result = explain(model, pictures, target=1, methods="guided_backprop")
+    assert_close(result.guided_backprop, input_gradient(score, pictures), 1e-4)
+
+
+@pytest.mark.parametrize(("name", "layer", "size"), [("ResNeXt", "grouped", (5, 5)), ("RegNet", "grouped", (7, 7)),
+                                                     ("nested", "inner/grouped", (5, 5))])  # fmt: skip
+def test_receptive_fields_go_through_compiled_functions(name, layer, size):
+    model, body, pictures = built(name)
+    field = receptive_field(model, layer)
+    assert field.size == size
+    features = body if "/" in layer else keras.Model(model.input, model.get_layer(layer).output)
+    row, column = (extent // 2 for extent in field.grid)
+    before = np.asarray(features(pictures[:1]))[0, row, column]
+    x0, y0, x1, y1 = field.box(row, column)
+    outside = pictures[:1].copy()
+    outside[:, :y0], outside[:, y1:], outside[:, :, :x0], outside[:, :, x1:] = 9, 9, 9, 9
+    np.testing.assert_allclose(np.asarray(features(outside))[0, row, column], before, atol=1e-5)
+    for y, x in ((y0, x0), (y1 - 1, x1 - 1)):
+        inside = pictures[:1].copy()
+        inside[:, y, x] += 9
+        assert np.abs(np.asarray(features(inside))[0, row, column] - before).max() > 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:The model holds no ReLU")
+@pytest.mark.parametrize("name", ["ResNeXt", "RegNet", "ConvNeXt"])
+def test_trainings_are_watched(name, tmp_path):
+    model, _, pictures = built(name)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    callback = GuidedGradCAMCallback((pictures, [0, 1, 2]), tmp_path, on_error="raise")
+    model.fit(pictures, np.arange(3), epochs=2, verbose=0, callbacks=[callback])
+    np.testing.assert_allclose(
+        callback.history.maps[-1], explain(model, pictures, target=[0, 1, 2]).gradcam, rtol=2e-3, atol=1e-3
+    )
+    assert any(layer.path == "grouped" for layer in list_layers(model))
