@@ -8,6 +8,7 @@ input that the model looks at, in the input's own order. A :class:`Placement` sa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Union
@@ -152,7 +153,7 @@ def upsample(maps: np.ndarray, size: Sequence[int], spans: Spans = None) -> np.n
     """
     for axis, length in enumerate(size, start=1):
         span = (0.0, 1.0) if spans is None else spans[axis - 1]
-        matrix = _linear_interpolation(maps.shape[axis], int(length), span).astype(maps.dtype)
+        matrix = _linear_interpolation(maps.shape[axis], int(length), span).astype(maps.dtype, copy=False)
         maps = np.moveaxis(np.tensordot(maps, matrix, axes=([axis], [1])), -1, axis)
     return np.ascontiguousarray(maps)
 
@@ -175,6 +176,7 @@ def cell_edges(cells: int, extent: int, span: Span = (0.0, 1.0)) -> np.ndarray:
     return np.linspace(span[0] * extent, span[1] * extent, cells + 1)
 
 
+@functools.lru_cache(maxsize=64)
 def _linear_interpolation(old: int, new: int, span: Span = (0.0, 1.0)) -> np.ndarray:
     """Returns the (new, old) matrix whose rows are the weights of old cells in new ones."""
     first, last = span[0] * new, span[1] * new
@@ -186,4 +188,5 @@ def _linear_interpolation(old: int, new: int, span: Span = (0.0, 1.0)) -> np.nda
     np.add.at(matrix, (np.arange(new), below), 1 - (position - below))
     np.add.at(matrix, (np.arange(new), above), position - below)
     matrix[(inside < 0) | (inside > last - first)] = 0
+    matrix.setflags(write=False)  # it is kept
     return matrix

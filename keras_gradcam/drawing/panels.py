@@ -88,7 +88,7 @@ def spacing(frames: Sequence[Frame]) -> tuple[int, int]:
     return (0, _GAP) if all(frame.partner is None for frame in frames) else (LINE, 4 * _GAP)
 
 
-def panel(frame: Frame, style: Style | None = None) -> np.ndarray:
+def panel(frame: Frame, style: Style | None = None, drawn: np.ndarray | None = None) -> np.ndarray:
     """Draws a picture and all its maps in a row, with the caption below.
 
     A wrong prediction gets a thin red frame. A partner stands on the right with its own overlay.
@@ -96,19 +96,20 @@ def panel(frame: Frame, style: Style | None = None) -> np.ndarray:
     Args:
         frame: The picture, its maps and its caption.
         style: How maps are drawn.
+        drawn: What :func:`cell` has drawn of the frame, where it has already.
 
     Returns:
         uint8 (H, W, 3).
     """
-    cells = _titled_cells(frame, style or Style())
-    height, width = max(len(drawn) for _, drawn in cells), sum(drawn.shape[1] + _GAP for _, drawn in cells) - _GAP
+    cells = _titled_cells(frame, style or Style(), drawn)
+    height, width = max(len(part) for _, part in cells), sum(part.shape[1] + _GAP for _, part in cells) - _GAP
     lines = flowed(frame.caption, width)
     canvas = Canvas(height + LINE * (1 + len(lines)) + 2 * MARGIN + 4, width + 2 * MARGIN)
     left = MARGIN
-    for title, drawn in cells:
-        canvas.text(left, MARGIN, shortened(title, drawn.shape[1]), FAINT)
-        canvas.paste(drawn, MARGIN + LINE, left)
-        left += drawn.shape[1] + _GAP
+    for title, part in cells:
+        canvas.text(left, MARGIN, shortened(title, part.shape[1]), FAINT)
+        canvas.paste(part, MARGIN + LINE, left)
+        left += part.shape[1] + _GAP
     for index, line in enumerate(lines):
         canvas.text(MARGIN, MARGIN + LINE * (1 + index) + height + 4, line)
     if frame.wrong:
@@ -116,11 +117,14 @@ def panel(frame: Frame, style: Style | None = None) -> np.ndarray:
     return canvas.picture()
 
 
-def _titled_cells(frame: Frame, style: Style) -> list[tuple[str, np.ndarray]]:
+def _titled_cells(frame: Frame, style: Style, drawn: np.ndarray | None) -> list[tuple[str, np.ndarray]]:
     """Draws the cells of a panel, from left to right, each with its title."""
     size = cell_size(*frame.picture.shape[:2])
     cells = [("picture", resized(frame.picture, size))]
     for number, (title, cam) in enumerate(frame.cams.items()):
+        if drawn is not None and not number:
+            cells.append((title, drawn[:, : size[1]]))
+            continue
         # Values of different methods cannot be compared: each has a scale of its own.
         vmax = float(np.nan_to_num(cam).max(initial=0)) if number else frame.vmax
         cells.append((title, gradcam_cell(replace(frame, cams={title: cam}, vmax=vmax), size, style)))
@@ -134,19 +138,22 @@ def _titled_cells(frame: Frame, style: Style) -> list[tuple[str, np.ndarray]]:
     return cells
 
 
-def overview(frames: Sequence[Frame], title: str = "", style: Style | None = None) -> np.ndarray:
+def overview(
+    frames: Sequence[Frame], title: str = "", style: Style | None = None, drawn: Sequence[np.ndarray] | None = None
+) -> np.ndarray:
     """Draws the overlays of many pictures as one grid, at most 4096 pixels wide.
 
     Args:
         frames: The pictures with their maps.
         title: Written above the grid.
         style: How maps are drawn.
+        drawn: What :func:`cell` has drawn of each frame, where it has already.
 
     Returns:
         uint8 (H, W, 3).
     """
-    cells = [cell(frame, style or Style()) for frame in frames]
-    height, width = max(drawn.shape[0] for drawn in cells), max(drawn.shape[1] for drawn in cells)
+    cells = drawn or [cell(frame, style or Style()) for frame in frames]
+    height, width = max(len(picture) for picture in cells), max(picture.shape[1] for picture in cells)
     head, gap = spacing(frames)
     columns = min(max(math.ceil(math.sqrt(len(frames) * height / width)), min(len(frames), 4)), 4096 // (width + gap))
     texts = [[shortened(line, width) for line in frame.short] for frame in frames]
@@ -155,13 +162,13 @@ def overview(frames: Sequence[Frame], title: str = "", style: Style | None = Non
     rows = math.ceil(len(frames) / columns)
     canvas = Canvas(top + rows * row + MARGIN, 2 * MARGIN + columns * (width + gap) - gap)
     canvas.text(MARGIN, MARGIN, shortened(title, columns * (width + gap) - gap))
-    for index, (frame, drawn) in enumerate(zip(frames, cells, strict=True)):
+    for index, (frame, picture) in enumerate(zip(frames, cells, strict=True)):
         y, x = top + index // columns * row, MARGIN + index % columns * (width + gap)
-        title_partner(canvas, frame, y, x, drawn.shape[1])
+        title_partner(canvas, frame, y, x, picture.shape[1])
         y += head
-        canvas.paste(drawn, y, x)
+        canvas.paste(picture, y, x)
         if frame.wrong:
-            canvas.border(WRONG, (y, x, *drawn.shape[:2]))
+            canvas.border(WRONG, (y, x, *picture.shape[:2]))
         for line, text in enumerate(texts[index]):
-            canvas.text(x, y + len(drawn) + 2 + line * LINE, text, WRONG if frame.wrong else INK)
+            canvas.text(x, y + len(picture) + 2 + line * LINE, text, WRONG if frame.wrong else INK)
     return canvas.picture()

@@ -23,6 +23,10 @@ _CELL_MIN, _CELL_MAX = 192, 256
 _PERCENTILE = 99.5
 
 
+#: What may be drawn for TensorBoard's Images tab; each with what stands before it.
+IMAGES = (None, "overview", "panels")
+
+
 @dataclass(frozen=True)
 class Style:
     """How maps are drawn.
@@ -32,9 +36,12 @@ class Style:
             truthfully, "jet" is offered because many know it.
         scale: "run" draws each probe on one scale for the whole run, up to its largest value so far, so that strength
             can be compared across epochs; "frame" stretches every map to its own maximum.
+        images: What a callback draws for TensorBoard's Images tab: "panels", a panel with all maps of each probe, an
+            overview and filmstrips; "overview" leaves out the panels, which cost most of the time and of the bytes;
+            None draws nothing for that tab. The Grad-CAM tab needs none of them.
 
     Raises:
-        ArgumentError: If either is unknown.
+        ArgumentError: If one of them is unknown.
 
     Example:
         >>> Style(colormap="viridis").scale
@@ -43,8 +50,11 @@ class Style:
 
     colormap: str = "inferno"
     scale: str = "run"
+    images: str | None = "panels"
 
     def __post_init__(self) -> None:
+        if self.images not in IMAGES:
+            raise ArgumentError("images", "say what is drawn", repr(self.images), [repr(choice) for choice in IMAGES])
         if self.scale not in ("run", "frame"):
             raise ArgumentError("scale", "be 'run' or 'frame'", repr(self.scale))
         color_table(self.colormap)
@@ -117,8 +127,8 @@ def colored(
         float (H, W), the map as a share of ``vmax`` from 0 to 1; and uint8 (H, W, 3), its colours.
     """
     share = upsample(np.nan_to_num(gradcam.astype(np.float64))[None], size, spans)[0] / (vmax if vmax > 0 else 1.0)
-    share = np.clip(share, 0, 1)
-    return share, color_table(style.colormap)[np.rint(share * 255).astype(np.uint8)]
+    np.clip(share, 0, 1, out=share)
+    return share, np.take(color_table(style.colormap), np.rint(share * 255).astype(np.uint8), axis=0)
 
 
 def overlay(
@@ -150,8 +160,11 @@ def overlay(
     """
     vmax = float(np.nanmax(gradcam, initial=0)) if vmax is None else vmax
     share, colors = colored(gradcam, vmax, picture.shape[:2], style or Style(), spans)
-    opacity = _OPACITY * share[..., None]
-    return np.rint(picture * (1 - opacity) + colors * opacity).astype(np.uint8)
+    drawn = colors.astype(np.float64)
+    drawn -= picture
+    drawn *= _OPACITY * share[..., None]
+    drawn += picture
+    return np.rint(drawn, out=drawn).astype(np.uint8)
 
 
 def relief(gradient: np.ndarray) -> np.ndarray:
@@ -216,15 +229,18 @@ def no_larger_than_a_cell(pictures: np.ndarray) -> np.ndarray:
     return pictures if size[0] >= pictures.shape[1] else np.stack([resized(picture, size) for picture in pictures])
 
 
-def encoded(picture: np.ndarray, lossy: bool = False) -> bytes:
-    """Encodes a picture as PNG, fast rather than small, or as JPEG if ``lossy``."""
+def encoded(picture: np.ndarray, quality: int | None = None) -> bytes:
+    """Encodes a picture as PNG, fast rather than small, or as JPEG of a quality from 1 to 100.
+
+    From 90 on colours keep their full resolution, so that coloured edges and small letters stay sharp.
+    """
     import io
 
     from PIL import Image
 
     buffer = io.BytesIO()
-    if lossy:
-        Image.fromarray(picture).save(buffer, "jpeg", quality=85)
-    else:
+    if quality is None:
         Image.fromarray(picture).save(buffer, "png", compress_level=1)
+    else:
+        Image.fromarray(picture).save(buffer, "jpeg", quality=quality, subsampling=0 if quality >= 90 else 2)
     return buffer.getvalue()

@@ -93,7 +93,9 @@ def test_small_pictures_grow_without_blur():
 def test_png_is_lossless_and_jpeg_smaller():
     base = picture(64, 64)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(render.encoded(base)))), base)
-    assert len(render.encoded(base, lossy=True)) < len(render.encoded(base))
+    assert len(render.encoded(base, quality=80)) < len(render.encoded(base))
+    sharp, soft = (np.asarray(Image.open(io.BytesIO(render.encoded(base, quality)))) for quality in (95, 60))
+    assert np.abs(sharp - base.astype(int)).mean() < np.abs(soft - base.astype(int)).mean()
 
 
 @pytest.mark.parametrize(
@@ -122,3 +124,9 @@ def test_pictures_may_overshoot_their_range_a_little(low, high, start, end):
     picture = np.linspace(low, high, 48, dtype=np.float32).reshape(1, 4, 4, 3)
     expected = np.rint(np.clip((picture.astype(float) - start) / (end - start), 0, 1) * 255)
     np.testing.assert_allclose(render.displayed(picture), expected, atol=1)
+
+
+@pytest.mark.parametrize("images", ["all", "", True, 1])
+def test_what_is_drawn_must_be_known(images):
+    with pytest.raises(ValueError, match=r"`images` must say what is drawn.*'overview'"):
+        Style(images=images)

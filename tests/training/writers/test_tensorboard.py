@@ -15,10 +15,11 @@ import pytest
 from log_entries import RUN, entry, frame, tensors
 from tab_server import Server
 from tensorboard.util.tensor_util import make_ndarray
-from trainings import decoded, events, fit, scalar, small_model
+from trainings import assert_looks_like, decoded, events, fit, scalar, small_model
 
 from keras_gradcam import GuidedGradCAMCallback, Probe
 from keras_gradcam.drawing.filmstrips import Filmstrip, draw_filmstrip
+from keras_gradcam.drawing.panels import cell, overview, panel
 from keras_gradcam.drawing.pixels import Style
 from keras_gradcam.errors import ArgumentError
 from keras_gradcam.tensorboard_plugin.columns import COLUMNS
@@ -202,7 +203,31 @@ def test_filmstrips_and_the_report_come_at_the_step_of_the_last_epoch(tmp_path):
     logged = tensors(tmp_path)
     (report,), (picture,) = logged["gradcam/report"], logged["gradcam_filmstrip/probe_00"]
     assert (report.step, make_ndarray(report.tensor_proto).item()) == (3, b"# report")
-    np.testing.assert_array_equal(decoded(picture), draw_filmstrip(filmstrip))
+    assert_looks_like(decoded(picture), draw_filmstrip(filmstrip))
+
+
+@pytest.mark.parametrize("images", ["panels", "overview", None])
+def test_as_much_is_drawn_for_the_images_tab_as_the_style_wants(data, tmp_path, images):
+    style = Style(images=images)
+    callback = GuidedGradCAMCallback(Probe(data, limit=2), tmp_path, style=style, filters=True, on_error="raise")
+    fit(small_model(), data, callback, epochs=2)
+    logged = events(tmp_path)
+    drawn = {tag for tag in logged if tag.split("/")[0] in ("gradcam", "gradcam_start", "gradcam_filmstrip")}
+    drawn = {tag for tag in drawn if not tag.endswith(("_mean", "/report"))}
+    wanted = {"gradcam/overview", "gradcam_start/overview", "gradcam_filmstrip/probe_00", "gradcam_filmstrip/probe_01"}
+    wanted |= {f"gradcam{start}/probe_{index:02d}" for start in ("", "_start") for index in (0, 1)}
+    expected = {tag for tag in wanted if images == "panels" or "filmstrip" in tag or "overview" in tag}
+    assert drawn == (expected if images else set())
+    # All else stays.
+    assert {"gradcam_tab/maps", "gradcam_tab/guided", "gradcam_score/mean", "gradcam_filters/kernels"} <= set(logged)
+
+
+def test_cells_that_panels_and_overview_share_are_drawn_alike():
+    frames = [frame(), replace(frame(), partner=frame())]
+    cells = [cell(one, Style()) for one in frames]
+    np.testing.assert_array_equal(overview(frames, "title", Style(), cells), overview(frames, "title", Style()))
+    for one, drawn in zip(frames, cells, strict=True):
+        np.testing.assert_array_equal(panel(one, Style(), drawn), panel(one, Style()))
 
 
 def test_the_tab_gets_every_epoch(data, tmp_path):
