@@ -34,6 +34,7 @@ def flowed(texts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
+@functools.lru_cache(maxsize=4096)
 def printable(text: str) -> str:
     """Replaces what cannot be drawn on one line by spaces: line breaks, control characters, changes of direction."""
     return "".join(character if character.isprintable() else " " for character in text)
@@ -61,8 +62,19 @@ def _font() -> Any:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 12)
 
 
+@functools.lru_cache(maxsize=4096)
 def _text_width(text: str) -> int:
     return math.ceil(_font().getlength(text))
+
+
+@functools.lru_cache(maxsize=1024)
+def _written(text: str) -> Any:
+    """Returns a line of text as an image of opacities; titles stand in every panel of every epoch."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("L", (_text_width(text) + 2, LINE))
+    ImageDraw.Draw(image).text((0, 0), text, fill=255, font=_font())
+    return image
 
 
 def labelled(picture: np.ndarray, text: str) -> np.ndarray:
@@ -98,7 +110,7 @@ class Canvas:
 
     def text(self, x: int, y: int, text: str, color: tuple[int, int, int] = INK) -> None:
         """Writes a line of text to the right of (x, y), below it."""
-        self._draw.text((x, y), text, fill=color, font=_font())
+        self._image.paste(color, (x, y), _written(text))
 
     def border(self, color: tuple[int, int, int], box: tuple[int, int, int, int] | None = None) -> None:
         """Draws a frame around a box (y, x, height, width), or around everything."""

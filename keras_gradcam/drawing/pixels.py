@@ -160,9 +160,9 @@ def overlay(
     """
     vmax = float(np.nanmax(gradcam, initial=0)) if vmax is None else vmax
     share, colors = colored(gradcam, vmax, picture.shape[:2], style or Style(), spans)
-    drawn = colors.astype(np.float64)
+    drawn = colors.astype(np.float32)
     drawn -= picture
-    drawn *= _OPACITY * share[..., None]
+    drawn *= (_OPACITY * share[..., None]).astype(np.float32)
     drawn += picture
     return np.rint(drawn, out=drawn).astype(np.uint8)
 
