@@ -87,9 +87,10 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             :class:`keras_gradcam.filters.Filters` that says which, and with which pictures to find what excites them.
         class_names: Names of the classes, or of the identities, by number.
         every: Number of epochs from one logged epoch to the next; the last epoch is always logged.
-        style: Colours and scale of the maps.
-        save_dir: A folder for ``overview.png`` of the latest logged epoch and, at the end, filmstrips, animated GIFs
-            and all raw maps; see :class:`keras_gradcam.training.writers.folder.FolderWriter`.
+        style: Colours and scale of the maps, and how much is drawn for the Images tab.
+        save_dir: A folder, in which ``{trial}`` may stand too, for ``overview.png`` of the latest logged epoch and, at
+            the end, filmstrips, animated GIFs and all raw maps; see
+            :class:`keras_gradcam.training.writers.folder.FolderWriter`.
         writers: Other places to write to, such as an experiment tracker: objects with the four methods of
             :class:`keras_gradcam.training.writers.base.Writer`, where an example stands. One that fails is warned of
             once and costs the others nothing.

@@ -102,8 +102,11 @@ def warn_about_labels(target: Target, samples: ProbeSamples, outputs: Outputs) -
 
 def _labels_of(labels: Structure, target: Target, names: Sequence[str]) -> Structure:
     """Returns the labels of the output that a target names, where there are labels for several outputs."""
-    if not isinstance(labels, (dict, list)) or not isinstance(target, Output):
+    if not isinstance(labels, (dict, list)):
         return labels
-    by_output: dict[Any, Any] = dict(enumerate(labels.values() if isinstance(labels, dict) else labels))
+    parts = list(labels.values()) if isinstance(labels, dict) else labels
+    if not isinstance(target, Output):
+        return parts[0] if len(parts) == 1 else labels
+    by_output: dict[Any, Any] = dict(enumerate(parts))
     by_output.update(labels if isinstance(labels, dict) else zip(names, labels, strict=False))
     return by_output.get(target.which)

@@ -160,6 +160,15 @@ def test_masks_of_a_segmentation_need_a_target(tmp_path):
     begun(model, data_set(MASKS), tmp_path, target=lambda outputs: tf.reduce_sum(outputs[..., 0], (1, 2)))
 
 
+@pytest.mark.parametrize("labels", [{"kind": KINDS}, {"kind": np.eye(3)[KINDS]}])
+@pytest.mark.parametrize("kind", [data_set, lambda labels: (X, labels)], ids=["tf.data", "arrays"])
+def test_labels_of_the_only_output_may_be_named(labels, kind, tmp_path):
+    target, explanation, shown = explained(network(("kind", 3)), kind(labels), tmp_path)
+    assert repr(target) == f"Class({KINDS.tolist()})"
+    np.testing.assert_array_equal(explanation.classes, KINDS)
+    assert shown == KINDS.tolist()
+
+
 def test_weights_of_samples_are_left_aside(tmp_path):
     model = network(("kind", 3), ("age", 1))
     labels, weights = {"kind": KINDS, "age": AGES}, {"kind": np.ones(N), "age": np.ones(N)}

@@ -28,8 +28,8 @@ from .base import LogEntry, Run, Summary
 from .records import RecordWriter
 from .storage import Storage, storage_of
 
-# Of what is drawn at every epoch: a JPEG takes a fraction of the time and of the bytes of a PNG, and looks the same.
-_QUALITY = 80
+#: Of what is drawn at every epoch: a JPEG takes a fraction of the time and bytes of a PNG, and looks the same.
+QUALITY = 80
 
 # Two files opened within one second must not have one name.
 _numbers = itertools.count()
@@ -104,17 +104,17 @@ class TensorBoardWriter:
         record, start = entry.record, entry.record.is_start
         cells = [cell(frame, self._style) for frame in entry.frames]
         whole = overview(entry.frames, record.title, self._style, cells)
-        pictures = [_image(metadata.overview_tag(start), whole, _QUALITY)]
+        pictures = [_image(metadata.overview_tag(start), whole, QUALITY)]
         if self._style.images == "panels":
             for index, (frame, drawn) in enumerate(zip(entry.frames, cells, strict=True)):
                 picture = panel(frame, self._style, drawn)
-                pictures.append(_image(metadata.probe_tag(index, start), picture, _QUALITY))
+                pictures.append(_image(metadata.probe_tag(index, start), picture, QUALITY))
         return pictures
 
     def summarize(self, summary: Summary) -> None:
         filmstrips = () if self._style.images is None else summary.filmstrips
         values = [
-            _image(metadata.filmstrip_tag(index), draw_filmstrip(filmstrip, self._style), _QUALITY)
+            _image(metadata.filmstrip_tag(index), draw_filmstrip(filmstrip, self._style), QUALITY)
             for index, filmstrip in enumerate(filmstrips)
         ]
         self._add(summary.step, [*values, _text(metadata.REPORT, summary.report)])
