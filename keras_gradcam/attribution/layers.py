@@ -102,10 +102,7 @@ def choose_layer(
     if layer is None:
         if layer_call is not None:
             raise ArgumentError("layer_call", "come with `layer`", f"layer=None, layer_call={layer_call!r}")
-        own = [layer_output for layer_output in maps if _sees(layer_output, explained)]
-        input_itself = _laid_out(layer_outputs)
-        own = [layer_output for layer_output in own if layer_output not in input_itself]
-        return _last_feature_map(own, layer_outputs, shape)
+        return _last_feature_map(_own_maps(maps, layer_outputs, explained), layer_outputs, shape)
     named = {id(named_layer) for named_layer in _find(model, layer, maps)}
     calls = [layer_output for layer_output in layer_outputs if id(layer_output.layer) in named]
     if not calls:
@@ -151,6 +148,14 @@ def _sees(layer_output: LayerOutput, explained: int) -> bool:
     return not layer_output.inputs or explained in layer_output.inputs
 
 
+def _own_maps(maps: Sequence[LayerOutput], layer_outputs: Sequence[LayerOutput], explained: int) -> list[LayerOutput]:
+    """Returns the feature maps that are computed from the explained input and are more than the input laid out anew."""
+    input_itself = _laid_out(layer_outputs)
+    return [
+        layer_output for layer_output in maps if _sees(layer_output, explained) and layer_output not in input_itself
+    ]
+
+
 def _laid_out(layer_outputs: Sequence[LayerOutput]) -> list[LayerOutput]:
     """Returns the calls before the first layer with weights that do no more than lay the input out anew."""
     before = itertools.takewhile(lambda layer_output: not getattr(layer_output.layer, "weights", ()), layer_outputs)
@@ -189,7 +194,7 @@ def _last_feature_map(
     maps: Sequence[LayerOutput], layer_outputs: Sequence[LayerOutput], shape: Sequence[int]
 ) -> LayerOutput:
     """Chooses the last feature map that influences the score, without tokens."""
-    inner = inner_maps(maps, shape)
+    inner = _inner_maps(maps, shape)
     computed = [layer_output for layer_output in inner if _is_computed(layer_output)]
     for choice in (computed, inner):
         if choice:
@@ -205,7 +210,7 @@ def _last_feature_map(
     )
 
 
-def inner_maps(maps: Sequence[LayerOutput], shape: Sequence[int]) -> list[LayerOutput]:
+def _inner_maps(maps: Sequence[LayerOutput], shape: Sequence[int]) -> list[LayerOutput]:
     """Returns the feature maps, without tokens, that influence the score and are not the model's output itself."""
     # A nested model and its last layer return the very same tensor, and so does a layer that does nothing at
     # inference (dropout): the first to return a tensor is the layer that computed it.
@@ -225,10 +230,8 @@ def branches_beside(
     chosen: LayerOutput, layer_outputs: Sequence[LayerOutput], shape: Sequence[int], explained: int
 ) -> list[str]:
     """Returns the paths of the last feature maps of the ways from the input to the score that go around a layer."""
-    maps = [layer_output for layer_output in _feature_maps(layer_outputs, shape) if _sees(layer_output, explained)]
-    candidates = [layer_output for layer_output in inner_maps(maps, shape) if _is_computed(layer_output)]
-    input_itself = _laid_out(layer_outputs)
-    candidates = [layer_output for layer_output in candidates if layer_output not in input_itself]
+    maps = _own_maps(_feature_maps(layer_outputs, shape), layer_outputs, explained)
+    candidates = [layer_output for layer_output in _inner_maps(maps, shape) if _is_computed(layer_output)]
     return other_branches(chosen, candidates, layer_outputs)
 
 

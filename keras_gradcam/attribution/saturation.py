@@ -8,8 +8,7 @@ import numpy as np
 
 from ..engine.base import Outputs
 from .targets.base import Target
-
-_READ = ("probabilities", "sigmoid", "softmax")
+from .targets.probabilities import PROBABILITIES
 
 # Nearer than this to 0 and 1, a probability in single precision hardly changes with the scores it is made of.
 _SATURATED = 1e-6
@@ -28,7 +27,7 @@ def warn_about_vanished_gradients(target: Target, outputs: Outputs) -> None:
         return
     selected = target.select_output(outputs)
     pairs = zip(keras.tree.flatten(selected.predictions), keras.tree.flatten(selected.final_activations), strict=True)
-    read = [(np.asarray(values, np.float64), known) for values, known in pairs if known in _READ]
+    read = [(np.asarray(values, np.float64), known) for values, known in pairs if known in PROBABILITIES]
     if not read:
         return
     saturated = np.all(

@@ -28,8 +28,8 @@ _MODEL = """MODEL is a .keras or .h5 file, or app:NAME for a network of keras.ap
 safe mode: one that holds pickled Python code is refused. Layers of your own come from the code that you --import."""
 
 _PICTURES = """IMAGES are files, folders (searched through) or patterns such as 'photos/**/*.jpg'. Pictures are turned
-as their camera says (EXIF), transparent ones laid on white, animations read as their first frame, 16 bits scaled to
-8, and resized as a whole to the size that the model takes."""
+as their camera says (EXIF), transparent ones laid on white, animations read as their first frame, and resized as a
+whole to the size that the model takes. Grey pictures of more than 8 bits keep them (see --range)."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -23,8 +23,8 @@ _CELL_MIN, _CELL_MAX = 192, 256
 _PERCENTILE = 99.5
 
 
-#: What may be drawn for TensorBoard's Images tab; each with what stands before it.
-IMAGES = (None, "overview", "panels")
+# What may be drawn for TensorBoard's Images tab.
+_IMAGES = (None, "overview", "panels")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Style:
     images: str | None = "panels"
 
     def __post_init__(self) -> None:
-        if self.images not in IMAGES:
-            raise ArgumentError("images", "say what is drawn", repr(self.images), [repr(choice) for choice in IMAGES])
+        if self.images not in _IMAGES:
+            raise ArgumentError("images", "say what is drawn", repr(self.images), [repr(choice) for choice in _IMAGES])
         if self.scale not in ("run", "frame"):
             raise ArgumentError("scale", "be 'run' or 'frame'", repr(self.scale))
         color_table(self.colormap)
@@ -230,10 +230,7 @@ def no_larger_than_a_cell(pictures: np.ndarray) -> np.ndarray:
 
 
 def encoded(picture: np.ndarray, quality: int | None = None) -> bytes:
-    """Encodes a picture as PNG, fast rather than small, or as JPEG of a quality from 1 to 100.
-
-    From 90 on colours keep their full resolution, so that coloured edges and small letters stay sharp.
-    """
+    """Encodes a picture as PNG, fast rather than small, or as JPEG of a quality from 1 to 100."""
     import io
 
     from PIL import Image
@@ -242,5 +239,5 @@ def encoded(picture: np.ndarray, quality: int | None = None) -> bytes:
     if quality is None:
         Image.fromarray(picture).save(buffer, "png", compress_level=1)
     else:
-        Image.fromarray(picture).save(buffer, "jpeg", quality=quality, subsampling=0 if quality >= 90 else 2)
+        Image.fromarray(picture).save(buffer, "jpeg", quality=quality)
     return buffer.getvalue()

@@ -122,7 +122,7 @@ class Outputs:
     (None for the batch) and dtype.
 
     Attributes:
-        predictions: The model's outputs, in the structure the model returns.
+        predictions: The model's outputs, in the structure the model returns; None stays None, here and below.
         logits: The same structure; an output that ends in a softmax, log-softmax or sigmoid is replaced by the scores
             before it, wherever in the model that activation is (a layer's argument, a layer, a function), also through
             what casts, clips or moves its values after it. Other outputs stand here themselves.

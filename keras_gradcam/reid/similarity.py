@@ -173,10 +173,13 @@ def similarity_maps(
 
     Source: Stylianou et al., Visualizing Deep Similarity Networks, WACV 2019, https://arxiv.org/abs/1901.00536.
     """
+    import keras
+
     if form not in ("exact", "gradient"):
         raise ArgumentError("form", "be 'exact' or 'gradient'", repr(form))
     explainer = as_explainer(model, layer=layer, target=SelfSimilarity(), methods=("gradcam",))
-    counts = [_count(explainer, pictures) for pictures in (a, b)]
+    (explainer, a), (_, b) = [explainer.prepared(pictures) for pictures in (a, b)]
+    counts = [len(keras.tree.flatten(pictures)[0]) for pictures in (a, b)]
     if counts[0] != counts[1]:
         raise ArgumentError(
             "b", "have one picture for each of `a`; they must be pairs", f"{counts[0]} and {counts[1]} pictures"
@@ -317,9 +320,3 @@ def _gradient_maps(explainer: Explainer, a: Structure, b: Structure) -> Similari
 
 def _compute_dtypes(model: Any) -> set[str]:
     return {str(getattr(layer, "compute_dtype", None)) for layer in model._flatten_layers()}
-
-
-def _count(explainer: Explainer, pictures: Structure) -> int:
-    import keras
-
-    return len(keras.tree.flatten(explainer.prepared(pictures)[1])[0])

@@ -20,7 +20,7 @@ from ..attribution.inputs import check_model
 from ..attribution.layers import LayerLike
 from ..attribution.methods.names import DEFAULT_METHODS, MethodsLike, method_names
 from ..attribution.targets.base import Target, TargetLike
-from ..attribution.targets.outputs import as_target
+from ..attribution.targets.outputs import Output, as_target
 from ..drawing.class_names import ClassNames, names_by_number
 from ..drawing.pixels import Style
 from ..errors import ArgumentError, check_whole_number
@@ -29,7 +29,7 @@ from ..reid.retrieval import Gallery
 from .folders import holds_timeline, own_folder, warn_about_replacement
 from .frames import FrameBuilder
 from .history import EpochRecord, History, Recorder
-from .labels import apply_labels, leaves_open, warn_about_labels
+from .labels import apply_labels, warn_about_labels
 from .monitor import ProbeMonitor, check_alone, check_explainer
 from .pairs import Pairs, lacks_reference, make_pairs
 from .probe import Probe, ProbeSamples, as_probe
@@ -141,9 +141,9 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             raise ArgumentError("on_error", "be 'warn' or 'raise'", repr(on_error), ["'warn'", "'raise'"])
         check_alone(explainer, layer=layer, target=target, methods=methods)
         self._requested = as_target(target) if explainer is None else explainer.target
-        if explainer is not None and repr(self._requested) != repr(as_target(None)):
-            target = self._requested
-        self._is_open = leaves_open(target, self._requested)
+        is_default = target is None if explainer is None else repr(self._requested) == repr(as_target(None))
+        # Whether labels may say what to explain, as they may in an output of which nothing more is said.
+        self._is_open = is_default or (isinstance(self._requested, Output) and self._requested.is_default)
         self._samples = as_probe(probe).read(paired=lacks_reference(self._requested))
         self._explained()  # raises now, where the names of the model's outputs do not matter
         self._own_explainer = explainer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import warnings
 
@@ -29,14 +28,15 @@ def own_folder(folder: str) -> str:
     before, _, after = folder.partition(TRIAL)
     name, separator, below = after.partition("/")
     storage = storage_of(folder)
-    for number in itertools.count():
+    number = 0
+    while True:
         numbered = f"{before}{number}{name}"
         try:
             storage.make_folder(numbered, new=True)
         except FileExistsError:
-            continue
-        return numbered + separator + below.replace(TRIAL, str(number))
-    raise AssertionError("unreachable")
+            number += 1
+        else:
+            return numbered + separator + below.replace(TRIAL, str(number))
 
 
 def holds_timeline(directory: str) -> bool:

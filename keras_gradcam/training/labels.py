@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.targets.base import Target, TargetLike
+from ..attribution.targets.base import Target
 from ..attribution.targets.classes import Class, class_numbers
 from ..attribution.targets.outputs import Output
 from ..attribution.targets.probabilities import is_value
@@ -47,16 +47,6 @@ class LabelClass(Class):
 
     def _is_value(self, outputs: Outputs) -> bool:
         return is_value(outputs) and not self._is_binary()
-
-
-def leaves_open(target: TargetLike, requested: Target) -> bool:
-    """Returns whether it was left open what to explain, so that labels may say it.
-
-    Args:
-        target: What the user gave.
-        requested: The target that it stands for.
-    """
-    return target is None or (isinstance(requested, Output) and requested.is_default)
 
 
 def apply_labels(

@@ -43,7 +43,8 @@ def hard_silu_by_hand(x):
 )
 def test_activations_that_the_guided_rule_leaves_aside_are_named(activation, name):
     with pytest.warns(UserWarning, match=rf"ReLUs of the model alone.*ordinary gradient: {name}"):
-        explain(rectified_and(activation), images(), methods="guided_backprop")
+        result = explain(rectified_and(activation), images(), methods="guided_backprop")
+    assert result.guided_backprop.any()
 
 
 @pytest.mark.parametrize(
@@ -52,4 +53,5 @@ def test_activations_that_the_guided_rule_leaves_aside_are_named(activation, nam
 def test_rectifiers_and_gates_need_no_warning(activation):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        explain(rectified_and(activation), images(), methods="guided_backprop")
+        result = explain(rectified_and(activation), images(), methods="guided_backprop")
+    assert result.guided_backprop.any()

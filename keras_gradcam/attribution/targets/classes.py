@@ -10,7 +10,7 @@ import numpy as np
 from ...engine.base import Outputs, Tensor
 from ...errors import ArgumentError
 from .base import Target, check_one_output, fewer_rows
-from .probabilities import class_count, class_rows, is_value
+from .probabilities import PROBABILITIES, class_count, class_rows, is_value
 
 _PREDICTED = -1
 
@@ -229,7 +229,7 @@ class Unit(Target):
         return ops.sum(ops.where(chosen, output, ops.zeros_like(output)), axis=1)
 
     def reads_activation(self, outputs: Outputs) -> bool:
-        return outputs.final_activations in ("probabilities", "sigmoid", "softmax")
+        return outputs.final_activations in PROBABILITIES
 
     def quantity_of(self, outputs: Outputs) -> tuple[str, float]:
         return ("value", 1.0) if is_value(outputs) else self.quantity

@@ -12,6 +12,7 @@ from ...engine.base import Outputs, Structure, Tensor
 from ...errors import ArgumentError
 from .base import IdentityKey, Target, TargetLike
 from .classes import CLASS_NUMBERS, Class, class_numbers
+from .probabilities import PROBABILITIES
 
 
 class Output(Target):
@@ -155,7 +156,7 @@ class Function(Target):
         return self.function(outputs.logits if self.logits else outputs.predictions)
 
     def reads_activation(self, outputs: Outputs) -> bool:
-        known = ("probabilities",) if self.logits else ("probabilities", "sigmoid", "softmax")
+        known = ("probabilities",) if self.logits else PROBABILITIES
         activations = outputs.final_activations
         return any(leaf in known for leaf in _leaves(activations))
 

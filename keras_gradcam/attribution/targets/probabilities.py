@@ -12,6 +12,9 @@ from ...errors import ArgumentError
 from ..methods.formulas import array_namespace
 from .base import Target, WrappedTarget
 
+#: The final activations whose results are probabilities, see :attr:`keras_gradcam.engine.base.Outputs`.
+PROBABILITIES = ("probabilities", "sigmoid", "softmax")
+
 
 def class_count(shape: Sequence[int | None]) -> int | None:
     """Returns the number of classes or units in an output of this shape, the batch first; None if it has more axes.
@@ -70,7 +73,7 @@ def class_probabilities(predictions: Any, final_activation: str) -> Any:
         return xp.exp(values)
     if values.shape[1] == 1:
         # The sigmoid of a logit, without overflow.
-        known = final_activation in ("probabilities", "sigmoid", "softmax")
+        known = final_activation in PROBABILITIES
         class_one = values if known else xp.exp(-xp.logaddexp(xp.zeros_like(values), -values))
         return xp.concatenate([1 - class_one, class_one], axis=1)
     if final_activation not in ("", "logits"):

@@ -23,8 +23,10 @@ def read_range(text: str | None) -> Range | None:
         >>> read_range("0,4095"), read_range("raw")
         ((0.0, 4095.0), (0.0, 255.0))
     """
-    if text is None or text.lower() == "raw":
-        return None if text is None else _RAW
+    if text is None:
+        return None
+    if text.lower() == "raw":
+        return _RAW
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
@@ -72,7 +74,7 @@ def _usual_range(values: np.ndarray, low: float, high: float) -> Range:
     return _RAW if values.dtype.itemsize > 2 and high <= 255 else (0.0, 65535.0)
 
 
-def shown(values: np.ndarray) -> np.ndarray:
+def stretched(values: np.ndarray) -> np.ndarray:
     """Returns grey values as a picture to look at, uint8 (H, W): stretched from the smallest to the largest."""
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     return np.rint(np.nan_to_num((values - low) / max(high - low, 1e-12)) * 255).astype(np.uint8)

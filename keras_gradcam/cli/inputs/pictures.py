@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import PictureError, in_one_line
-from .depth import Range, scaled
-from .depth import shown as stretched
+from .depth import Range, scaled, stretched
 
 # What a PNG file begins with; its bit depth is byte 24.
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -89,12 +88,9 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int, v
         raise PictureError("is no picture that can be read") from error
     except Exception as error:  # decoders raise all kinds of errors for broken data
         raise PictureError(f"cannot be decoded: {in_one_line(error)}") from error
-    colored = image if channels == 3 else image.convert("L")
-    if deep is not None:
-        colored = Image.fromarray(deep)
-    pixels = np.asarray(colored.resize(size[::-1], Image.Resampling.BILINEAR))
-    if deep is not None:
-        pixels = np.repeat(pixels[..., None], channels, axis=2)
+    colours = image if channels == 3 else image.convert("L")
+    source = colours if deep is None else Image.fromarray(deep)
+    pixels = np.asarray(source.resize(size[::-1], Image.Resampling.BILINEAR)).reshape(*size, -1)
     shown = image
     if max(image.size) > largest:
         factor = largest / max(image.size)
@@ -103,7 +99,7 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int, v
     return Picture(
         digest(content),
         (image.height, image.width),
-        pixels.reshape(*size, channels),
+        np.repeat(pixels, channels // pixels.shape[2], axis=2),
         np.asarray(shown, np.uint8),
         depth,
     )

@@ -43,8 +43,8 @@ class Trace:
         predictions = [leaf for leaf in tf.nest.flatten(self.outputs.predictions) if leaf is not None]
         logits = [leaf for leaf in tf.nest.flatten(self.outputs.logits) if leaf is not None]
         upstream = ancestors(predictions if ends is None else ends)
-        sources, layers = _sources(self.inputs), [layer_output.output for layer_output in self.layer_outputs]
-        above = _positions_above(layers)
+        layers, graph = [layer_output.output for layer_output in self.layer_outputs], self.inputs[0].graph
+        of_inputs, of_layers = _reached(self.inputs, graph), _reached(layers, graph)
         final = {id(leaf) for leaf in (*predictions, *logits)}
         inner = _inner_outputs(predictions, logits) if len(predictions) > 1 else set()
         return [
@@ -52,10 +52,14 @@ class Trace:
                 layer_output,
                 influences_score=id(layer_output.output) in upstream,
                 is_model_output=id(layer_output.output) in final - inner,
-                inputs=tuple(sorted(sources.get(id(layer_output.output), ()))),
-                computed_from=frozenset(above[position]),
+                inputs=tuple(_positions(of_inputs[id(layer_output.output)])),
+                computed_from=frozenset(
+                    position
+                    for position in _positions(of_layers[id(layer_output.output)])
+                    if layers[position] is not layer_output.output
+                ),
             )
-            for position, layer_output in enumerate(self.layer_outputs)
+            for layer_output in self.layer_outputs
         ]
 
 
@@ -145,31 +149,32 @@ def ancestors(tensors: Sequence[tf.Tensor], without: tf.Tensor = None) -> set[in
     return seen
 
 
-def _sources(inputs: Sequence[tf.Tensor]) -> dict[int, frozenset[int]]:
-    """Returns, for the id of each tensor of the graph, the indices of the ``inputs`` it is computed from."""
-    sources = {id(tensor): frozenset([index]) for index, tensor in enumerate(inputs)}
-    none: frozenset[int] = frozenset()
-    for operation in inputs[0].graph.get_operations():
-        above = none.union(*(sources.get(id(tensor), none) for tensor in operation.inputs))
-        for tensor in operation.outputs:
-            sources.setdefault(id(tensor), above)
-    return sources
+def _reached(tensors: Sequence[tf.Tensor], graph: tf.Graph) -> dict[int, int]:
+    """Returns, for the id of each tensor of a graph, which of some tensors it is or is computed from.
 
+    Args:
+        tensors: Some tensors of the graph.
+        graph: The graph.
 
-def _positions_above(tensors: Sequence[tf.Tensor]) -> list[list[int]]:
-    """Returns, for each tensor, the positions of the others that it is computed from."""
-    own: dict[int, int] = {}  # a bit for each position, so that sets are whole numbers
+    Returns:
+        Whole numbers with a bit for the position of each of ``tensors``, which :func:`_positions` lists.
+    """
+    own: dict[int, int] = {}
     for position, tensor in enumerate(tensors):
         own[id(tensor)] = own.get(id(tensor), 0) | 1 << position
-    above: dict[int, int] = {}
-    for operation in tensors[0].graph.get_operations() if tensors else ():
+    reached = dict(own)
+    for operation in graph.get_operations():
         bits = 0
         for tensor in operation.inputs:
-            bits |= above.get(id(tensor), 0) | own.get(id(tensor), 0)
+            bits |= reached.get(id(tensor), 0)
         for tensor in operation.outputs:
-            above[id(tensor)] = bits
-    found = [above.get(id(tensor), 0) for tensor in tensors]
-    return [[position for position in range(len(tensors)) if bits >> position & 1] for bits in found]
+            reached[id(tensor)] = bits | own.get(id(tensor), 0)
+    return reached
+
+
+def _positions(bits: int) -> list[int]:
+    """Returns the positions of the bits that are set in a whole number, the lowest first."""
+    return [position for position in range(bits.bit_length()) if bits >> position & 1]
 
 
 def _inner_outputs(predictions: Sequence[tf.Tensor], logits: Sequence[tf.Tensor]) -> set[int]:

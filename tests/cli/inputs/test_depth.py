@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_gradcam.cli.errors import CommandError, PictureError
-from keras_gradcam.cli.inputs.depth import read_range, scaled, shown
+from keras_gradcam.cli.inputs.depth import read_range, scaled, stretched
 
 
 @pytest.mark.parametrize(
@@ -42,5 +42,5 @@ def test_values_of_unknown_white_are_refused_with_the_option_that_says_it(values
 
 
 def test_what_is_shown_is_stretched():
-    assert shown(np.array([[3.0, 4.0, 5.0]])).tolist() == [[0, 128, 255]]
-    assert shown(np.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
+    assert stretched(np.array([[3.0, 4.0, 5.0]])).tolist() == [[0, 128, 255]]
+    assert stretched(np.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
