@@ -17,8 +17,9 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from keras_gradcam.drawing.overlays import overlay
 from keras_gradcam.drawing.panels import Frame
-from keras_gradcam.drawing.pixels import displayed, overlay
+from keras_gradcam.drawing.pixels import displayed
 from keras_gradcam.tensorboard_plugin import metadata
 from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
 from keras_gradcam.training.history import Recorder

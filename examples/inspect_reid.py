@@ -310,7 +310,7 @@ def train(
         target=Similarity(),
         methods=["gradcam"],
         style=Style(scale="frame"),
-        logs_prefix=None,
+        logs=(),
     )
     progress = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: print(

@@ -200,3 +200,31 @@ def assert_same(actual, expected, tolerance: float = 1e-5):
         else:
             assert_close(one, other, tolerance)
     assert actual.layer == expected.layer
+
+
+def overlay(picture, gradcam, vmax, table):
+    """The blend of a picture, its grey and a map's colours, and the line at half of the maximum, pixel by pixel."""
+    height, width = picture.shape[:2]
+    share = np.clip(upsample_by_hand(gradcam[None].astype(float), (height, width))[0] / vmax, 0, 1)
+    inside = share >= 0.4999 * share.max()
+    thickness = max(1, round(max(height, width) / 512))
+    drawn = np.zeros((height, width, 3))
+    for y in range(height):
+        for x in range(width):
+            index = int(np.rint(share[y, x] * 255))
+            alpha = 0.75 * index / 255
+            grey = min(1.0, 4 * alpha)
+            red, green, blue = (float(value) for value in picture[y, x])
+            brightness = 0.299 * red + 0.587 * green + 0.114 * blue
+            for channel, value in enumerate((red, green, blue)):
+                below = (1 - grey) * value + grey * brightness
+                drawn[y, x, channel] = (1 - alpha) * below + alpha * float(table[index, channel])
+            near = [
+                (y + dy, x + dx)
+                for dy in range(-thickness, thickness + 1)
+                for dx in range(-thickness, thickness + 1)
+                if abs(dy) + abs(dx) <= thickness and 0 <= y + dy < height and 0 <= x + dx < width
+            ]
+            if share.max() > 0 and any(inside[at] != inside[y, x] for at in near):
+                drawn[y, x] = 255 if inside[y, x] else 0
+    return drawn

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..drawing import notebook
 from ..drawing.class_names import ClassNames, class_name, names_by_number
+from ..drawing.overlays import overlay
 from ..drawing.panels import Frame, panel
-from ..drawing.pixels import Style, displayed, encoded, overlay
+from ..drawing.pixels import Style, displayed, encoded
 from ..engine.base import Structure
 from ..errors import ArgumentError
 from ..files import replace_whole

@@ -18,6 +18,9 @@ PAPER, INK, FAINT, WRONG, RIGHT = (255, 255, 255), (33, 33, 33), (95, 95, 95), (
 
 LINK = (128, 222, 234)
 
+# Width of a colour bar, and of the gaps beside it.
+_BAR, _BAR_GAP = 48, 4
+
 # Factor by which smooth lines are drawn larger before they are shrunk.
 _FINE = 4
 
@@ -67,6 +70,11 @@ def _text_width(text: str) -> int:
     return math.ceil(_font().getlength(text))
 
 
+def bar_width(top: str) -> int:
+    """Returns the width of a colour bar with its numbers."""
+    return _text_width("0") + _BAR + 2 * _BAR_GAP + _text_width(top)
+
+
 @functools.lru_cache(maxsize=1024)
 def _written(text: str) -> Any:
     """Returns a line of text as an image of opacities; titles stand in every panel of every epoch."""
@@ -111,6 +119,22 @@ class Canvas:
     def text(self, x: int, y: int, text: str, color: tuple[int, int, int] = INK) -> None:
         """Writes a line of text to the right of (x, y), below it."""
         self._image.paste(color, (x, y), _written(text))
+
+    def colour_bar(self, right: int, y: int, table: np.ndarray, top: str) -> None:
+        """Draws a colour bar on a line of text, from "0" to ``top``, that ends at ``right``.
+
+        Args:
+            right: Where it ends.
+            y: The top of the line.
+            table: uint8 (256, 3), the colours.
+            top: The words at the upper end, see :func:`bar_width`.
+        """
+        x = right - bar_width(top)
+        self.text(x, y, "0", FAINT)
+        x += _text_width("0") + _BAR_GAP
+        colors = table[np.linspace(0, 255, _BAR).round().astype(int)]
+        self.paste(np.repeat(colors[None], LINE - 9, axis=0), y + 3, x)
+        self.text(x + _BAR + _BAR_GAP, y, top, FAINT)
 
     def border(self, color: tuple[int, int, int], box: tuple[int, int, int, int] | None = None) -> None:
         """Draws a frame around a box (y, x, height, width), or around everything."""

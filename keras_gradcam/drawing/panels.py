@@ -9,12 +9,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..grids import Spans
-from .canvas import FAINT, INK, LINE, WRONG, Canvas, flowed, labelled, shortened
-from .pixels import Style, cell_size, overlay, relief, resized
+from .canvas import FAINT, INK, LINE, WRONG, Canvas, bar_width, flowed, labelled, shortened
+from .colormaps import color_table
+from .overlays import overlay, remark
+from .pixels import Style, cell_size, relief, resized
 
 _GAP = 6
 #: Space around everything.
 MARGIN = 8
+
+# The upper end of the colours of pictures with a scale each.
+_PEAK = "peak"
 
 #: Between a picture and its partner.
 _PAIR_GAP = 2
@@ -53,12 +58,11 @@ class Frame:
 
 
 def gradcam_cell(frame: Frame, size: tuple[int, int], style: Style) -> np.ndarray:
-    """Draws the overlay of a frame at ``size``, with a note if the map is zero or not finite."""
+    """Draws the overlay of a frame at ``size``, with a note if the map is zero, faint or not finite."""
     assert frame.gradcam is not None
     picture = overlay(resized(frame.picture, size), frame.gradcam, frame.vmax, style, frame.spans)
-    if not np.isfinite(frame.gradcam).all():
-        return labelled(picture, "map is not finite")
-    return picture if frame.gradcam.any() else labelled(picture, "map is zero")
+    note = remark(frame.gradcam, frame.vmax)
+    return labelled(picture, note) if note else picture
 
 
 def cell(frame: Frame, style: Style) -> np.ndarray:
@@ -101,13 +105,20 @@ def panel(frame: Frame, style: Style | None = None, drawn: np.ndarray | None = N
     Returns:
         uint8 (H, W, 3).
     """
-    cells = _titled_cells(frame, style or Style(), drawn)
+    style = style or Style()
+    cells = _titled_cells(frame, style, drawn)
+    tops = {title: f"{_vmax(frame, number):.2g}" for number, title in enumerate(frame.cams)}
     height, width = max(len(part) for _, part in cells), sum(part.shape[1] + _GAP for _, part in cells) - _GAP
     lines = flowed(frame.caption, width)
     canvas = Canvas(height + LINE * (1 + len(lines)) + 2 * MARGIN + 4, width + 2 * MARGIN)
     left = MARGIN
     for title, part in cells:
-        canvas.text(left, MARGIN, shortened(title, part.shape[1]), FAINT)
+        width = part.shape[1]
+        top = tops.get(title, "")
+        if top and width >= 2 * bar_width(top):
+            width -= bar_width(top) + _GAP
+            canvas.colour_bar(left + part.shape[1], MARGIN, color_table(style.colormap), top)
+        canvas.text(left, MARGIN, shortened(title, width), FAINT)
         canvas.paste(part, MARGIN + LINE, left)
         left += part.shape[1] + _GAP
     for index, line in enumerate(lines):
@@ -125,9 +136,8 @@ def _titled_cells(frame: Frame, style: Style, drawn: np.ndarray | None) -> list[
         if drawn is not None and not number:
             cells.append((title, drawn[:, : size[1]]))
             continue
-        # Values of different methods cannot be compared: each has a scale of its own.
-        vmax = float(np.nan_to_num(cam).max(initial=0)) if number else frame.vmax
-        cells.append((title, gradcam_cell(replace(frame, cams={title: cam}, vmax=vmax), size, style)))
+        single = replace(frame, cams={title: cam}, vmax=_vmax(frame, number))
+        cells.append((title, gradcam_cell(single, size, style)))
     for title, gradient in frame.gradients.items():
         cells.append((title, resized(relief(gradient), size)))
     if frame.partner is not None:
@@ -136,6 +146,11 @@ def _titled_cells(frame: Frame, style: Style, drawn: np.ndarray | None) -> list[
         for title in frame.partner.cams:
             cells.append((f"partner's {title}", gradcam_cell(frame.partner, partner_size, style)))
     return cells
+
+
+def _vmax(frame: Frame, number: int) -> float:
+    """Returns the scale of a map: values of different methods cannot be compared, so that each has its own."""
+    return float(np.nan_to_num(list(frame.cams.values())[number]).max(initial=0)) if number else frame.vmax
 
 
 def overview(
@@ -161,7 +176,11 @@ def overview(
     top = MARGIN + (LINE if title else 0)
     rows = math.ceil(len(frames) / columns)
     canvas = Canvas(top + rows * row + MARGIN, 2 * MARGIN + columns * (width + gap) - gap)
-    canvas.text(MARGIN, MARGIN, shortened(title, columns * (width + gap) - gap))
+    whole = columns * (width + gap) - gap
+    if title and frames[0].gradcam is not None and whole >= 2 * bar_width(_PEAK):
+        canvas.colour_bar(MARGIN + whole, MARGIN, color_table((style or Style()).colormap), _PEAK)
+        whole -= bar_width(_PEAK) + _GAP
+    canvas.text(MARGIN, MARGIN, shortened(title, whole))
     for index, (frame, picture) in enumerate(zip(frames, cells, strict=True)):
         y, x = top + index // columns * row, MARGIN + index % columns * (width + gap)
         title_partner(canvas, frame, y, x, picture.shape[1])

@@ -1,6 +1,6 @@
-"""Turns inputs and maps into pixels: display of inputs, colours, overlays, relief, resizing, encoding.
+"""Turns inputs and signed maps into pixels: display of inputs, style, relief, resizing, encoding.
 
-Pictures are uint8 (H, W, 3). Maps are raw and are scaled here, to a value of the caller or to their own maximum.
+Pictures are uint8 (H, W, 3).
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ArgumentError
-from ..grids import Spans, upsample
 from .colormaps import color_table
-
-#: The opacity of a map where it is strongest.
-_OPACITY = 0.75
 
 #: Limits of the longer side of a picture in a panel, in pixels.
 _CELL_MIN, _CELL_MAX = 192, 256
@@ -39,6 +35,8 @@ class Style:
         images: What a callback draws for TensorBoard's Images tab: "panels", a panel with all maps of each probe, an
             overview and filmstrips; "overview" leaves out the panels, which cost most of the time and of the bytes;
             None draws nothing for that tab. The Grad-CAM tab needs none of them.
+        scalars: What a callback logs for TensorBoard's Scalars tab: "probes", the means and the numbers of each probe,
+            or "means" alone.
 
     Raises:
         ArgumentError: If one of them is unknown.
@@ -51,10 +49,13 @@ class Style:
     colormap: str = "inferno"
     scale: str = "run"
     images: str | None = "panels"
+    scalars: str = "probes"
 
     def __post_init__(self) -> None:
         if self.images not in _IMAGES:
             raise ArgumentError("images", "say what is drawn", repr(self.images), [repr(choice) for choice in _IMAGES])
+        if self.scalars not in ("probes", "means"):
+            raise ArgumentError("scalars", "be 'probes' or 'means'", repr(self.scalars))
         if self.scale not in ("run", "frame"):
             raise ArgumentError("scale", "be 'run' or 'frame'", repr(self.scale))
         color_table(self.colormap)
@@ -109,62 +110,6 @@ def _range(low: float, high: float, whole: bool) -> tuple[float, float] | None:
     # Standardised pictures go below zero, and hardly beyond 10.
     slack = 25 if high > 10 else 0
     return (0.0, 255.0) if high > 2 and low >= -slack and high <= 255 + slack else None
-
-
-def colored(
-    gradcam: np.ndarray, vmax: float, size: tuple[int, int], style: Style, spans: Spans = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Colors a map.
-
-    Args:
-        gradcam: (h, w) raw map.
-        vmax: The value drawn with the strongest colour.
-        size: Height and width to upsample to.
-        style: Colormap.
-        spans: Where the map lies on the picture, as :func:`keras_gradcam.grids.upsample` takes it.
-
-    Returns:
-        float (H, W), the map as a share of ``vmax`` from 0 to 1; and uint8 (H, W, 3), its colours.
-    """
-    share = upsample(np.nan_to_num(gradcam.astype(np.float64))[None], size, spans)[0] / (vmax if vmax > 0 else 1.0)
-    np.clip(share, 0, 1, out=share)
-    return share, np.take(color_table(style.colormap), np.rint(share * 255).astype(np.uint8), axis=0)
-
-
-def overlay(
-    picture: np.ndarray,
-    gradcam: np.ndarray,
-    vmax: float | None = None,
-    style: Style | None = None,
-    spans: Spans = None,
-) -> np.ndarray:
-    """Lays a Grad-CAM map on a picture; where the map is low the picture keeps its own colours.
-
-    Opacity is 0.75 times the map's share of ``vmax``.
-
-    Args:
-        picture: uint8 (H, W, 3).
-        gradcam: (h, w) raw map on any grid.
-        vmax: The value drawn with the strongest colour; by default the map's own maximum.
-        style: Colormap.
-        spans: From where to where the map lies along height and width, as shares of them; by default over all.
-
-    Returns:
-        uint8 (H, W, 3).
-
-    Example:
-        >>> import numpy as np
-        >>> grey = np.full((2, 2, 3), 100, np.uint8)
-        >>> bool((overlay(grey, np.zeros((1, 1))) == grey).all())
-        True
-    """
-    vmax = float(np.nanmax(gradcam, initial=0)) if vmax is None else vmax
-    share, colors = colored(gradcam, vmax, picture.shape[:2], style or Style(), spans)
-    drawn = colors.astype(np.float32)
-    drawn -= picture
-    drawn *= (_OPACITY * share[..., None]).astype(np.float32)
-    drawn += picture
-    return np.rint(drawn, out=drawn).astype(np.uint8)
 
 
 def relief(gradient: np.ndarray) -> np.ndarray:

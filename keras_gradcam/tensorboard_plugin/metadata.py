@@ -62,6 +62,10 @@ REPORT = "gradcam/report"
 #: Scalars about all probes together: similarities between the probes and their partners, scores of a retrieval.
 PAIRS_GROUP, RETRIEVAL_GROUP = "gradcam_pairs", "gradcam_retrieval"
 
+#: The numbers of each probe, and what is drawn at the end of a training. TensorBoard sorts groups by their names: means
+#: and the overview stand first, filmstrips last.
+PROBES_GROUP, SUMMARY_GROUP = "gradcam_probes", "gradcam_summary"
+
 
 def picture_tag(name: str, start: bool = False) -> str:
     """Returns the tag of a picture in a group of its own, named "group/picture".
@@ -100,7 +104,7 @@ def query_tag(index: int, start: bool = False) -> str:
 
 def filmstrip_tag(index: int) -> str:
     """Returns the tag of the filmstrip of one probe."""
-    return picture_tag(f"filmstrip/probe_{index:02d}")
+    return f"{SUMMARY_GROUP}/filmstrip_{index:02d}"
 
 
 def value_tag(column: str, index: int) -> str:
@@ -108,9 +112,9 @@ def value_tag(column: str, index: int) -> str:
 
     Example:
         >>> value_tag("focus", 3)
-        'gradcam_focus/probe_03'
+        'gradcam_probes/focus/probe_03'
     """
-    return f"{PREFIX}_{column}/probe_{index:02d}"
+    return f"{PROBES_GROUP}/{column}/probe_{index:02d}"
 
 
 def mean_tag(column: str, start: bool = False) -> str:
@@ -118,14 +122,14 @@ def mean_tag(column: str, start: bool = False) -> str:
 
     Example:
         >>> mean_tag("focus"), mean_tag("focus", start=True)
-        ('gradcam_focus/mean', 'gradcam_start/focus_mean')
+        ('gradcam/focus_mean', 'gradcam_start/focus_mean')
     """
-    return f"{START_PREFIX}/{column}_mean" if start else f"{PREFIX}_{column}/mean"
+    return f"{START_PREFIX if start else PREFIX}/{column}_mean"
 
 
 def missing_tag(column: str) -> str:
     """Returns the tag of the number of probes without a value in one column."""
-    return f"{PREFIX}_{column}/missing"
+    return f"{PREFIX}_missing/{column}"
 
 
 def total_tag(name: str, start: bool = False) -> str:
@@ -144,7 +148,7 @@ def total_name(tag: str) -> str | None:
     """Returns the name that :func:`total_tag` made a tag of, or None for any other tag.
 
     Example:
-        >>> total_name("gradcam_retrieval/mean_ap"), total_name("gradcam_focus/mean")
+        >>> total_name("gradcam_retrieval/mean_ap"), total_name("gradcam/focus_mean")
         ('mean_ap', None)
     """
     group, _, name = tag.partition("/")

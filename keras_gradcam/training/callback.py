@@ -29,6 +29,7 @@ from ..reid.retrieval import Gallery
 from .folders import holds_timeline, own_folder, warn_about_replacement
 from .frames import FrameBuilder
 from .history import EpochRecord, History, Recorder
+from .keras_logs import PREFIX, LogsLike, add_to_history, check_logs, chosen_means
 from .labels import apply_labels, warn_about_labels
 from .monitor import ProbeMonitor, check_alone, check_explainer
 from .pairs import Pairs, lacks_reference, make_pairs
@@ -49,11 +50,11 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     not touched: the weights come out bit for bit as without the callback. What cannot work raises when training begins;
     what fails later warns once, and training goes on.
 
-    The means over the probes also go into Keras' own ``logs`` (``gradcam_mass_inside``, ``gradcam_focus``,
-    ``gradcam_similarity_previous``, ...), where ``History``, ``CSVLogger``,
-    ``EarlyStopping(monitor="gradcam_mass_inside", mode="max")`` and ``ModelCheckpoint`` find them, provided that this
-    callback stands before those in the list. As with Keras' ``validation_freq``, a name is absent from the logs of an
-    epoch that has no value: one that is not logged, or in which no probe has a map.
+    The means over the probes also go into Keras' ``History`` (``gradcam_mass_inside``, ``gradcam_focus``,
+    ``gradcam_similarity_previous``, ...), and those chosen by ``logs`` into its ``logs`` too, where its progress line,
+    ``CSVLogger``, ``EarlyStopping(monitor="gradcam_mass_inside", mode="max")`` and ``ModelCheckpoint`` find them,
+    provided that this callback stands before those in the list. As with Keras' ``validation_freq``, a name is absent
+    from an epoch that has no value: one that is not logged, or in which no probe has a map.
 
     Trained again with the same callback, a model goes on with its timeline: ``fit(epochs=1)`` in a loop gives one
     timeline of all epochs. Another model starts a new one.
@@ -94,7 +95,10 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         writers: Other places to write to, such as an experiment tracker: objects with the four methods of
             :class:`keras_gradcam.training.writers.base.Writer`, where an example stands. One that fails is warned of
             once and costs the others nothing.
-        logs_prefix: What the names in ``logs`` begin with; None keeps them out of ``logs``.
+        logs: Which means go into Keras' ``logs``, and so into its progress line: "auto" for one of them,
+            ``gradcam_mass_inside`` where there are regions and ``gradcam_similarity_previous`` elsewhere; "all"; a list
+            such as ``["focus", "mass_inside"]``; a dict that names them, ``{"attention": "mass_inside"}``; or () for
+            nothing at all. What is not chosen stands in the ``History`` that ``fit`` returns all the same.
         on_error: "warn" to go on training after a failure, "raise" to stop.
 
     Raises:
@@ -132,7 +136,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         style: Style | None = None,
         save_dir: str | os.PathLike[str] | None = None,
         writers: Sequence[Writer] = (),
-        logs_prefix: str | None = "gradcam_",
+        logs: LogsLike = "auto",
         on_error: str = "warn",
     ) -> None:
         super().__init__()
@@ -153,7 +157,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._filters = Filters() if filters is True else filters or None
         self._class_names = names_by_number(class_names)
         self._style = style or Style()
-        self._every, self._logs_prefix, self._on_error = int(every), logs_prefix, on_error
+        self._every, self._logs, self._on_error = int(every), check_logs(logs), on_error
         self._log_dir, self._save_dir = os.fspath(log_dir), None if save_dir is None else os.fspath(save_dir)
         self._given_writers = [BackgroundWriter(writer) for writer in check_writers(writers)]
         self._writers: list[BackgroundWriter] = []
@@ -237,7 +241,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         record = None
         if (epoch + 1) % self._every == 0 or is_last:
             record = self._guarded(self._log, epoch, is_last)
-        if logs is not None and record is not None and self._logs_prefix is not None:
+        if logs is not None and record is not None and self._logs != ():
             self._add_to_logs(logs, record)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -314,18 +318,20 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
             self._guarded(writer.summarize, summary, source=writer)
 
     def _add_to_logs(self, logs: dict[str, Any], record: EpochRecord) -> None:
-        """Puts the means into Keras' logs. Never as NaN: EarlyStopping would keep a first NaN as its best value."""
-        named = {f"{self._logs_prefix}{name}": value for name, value in (record.means() | dict(record.totals)).items()}
+        """Puts the chosen means into Keras' logs, and all others into its history alone."""
+        means = record.means() | dict(record.totals)
+        named = chosen_means(self._logs, means)
         present = sorted(set(named) & set(logs))
-        if present and "logs_prefix" not in self._warned:
-            self._warned.add("logs_prefix")
+        if present and "logs" not in self._warned:
+            self._warned.add("logs")
             warnings.warn(
                 f"{present[0]!r} is in the logs already, likely from another GuidedGradCAMCallback. Give one of them "
-                "another `logs_prefix`.",
+                f"names of its own: `logs={{'other_name': {means and next(iter(means))!r}}}`.",
                 UserWarning,
                 stacklevel=3,
             )
         logs.update(named)
+        add_to_history(self.model, {f"{PREFIX}{name}": mean for name, mean in means.items()}, logs)
 
     # --- writers and failures ---------------------------------------------------------------------------------------
 

@@ -16,8 +16,9 @@ from PIL import Image
 
 from keras_gradcam import Class, Explainer, Explanation, explain
 from keras_gradcam.attribution.explanation import Explained, build_frame, frames
+from keras_gradcam.drawing.overlays import overlay
 from keras_gradcam.drawing.panels import panel
-from keras_gradcam.drawing.pixels import Style, displayed, overlay
+from keras_gradcam.drawing.pixels import Style, displayed
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from drawn_pairs import faint, pair, picture
 
-from keras_gradcam.drawing import panels
+from keras_gradcam.drawing import overlays, panels
 from keras_gradcam.drawing import pixels as render
 from keras_gradcam.drawing.canvas import PAPER
+from keras_gradcam.drawing.colormaps import color_table
 from keras_gradcam.drawing.panels import Frame
 from keras_gradcam.drawing.pixels import Style
 
@@ -53,7 +54,7 @@ def test_a_panel_holds_its_cells_a_cousin_on_its_own_scale():
     cells = [
         render.resized(frame.picture, size),
         panels.gradcam_cell(frame, size, Style()),
-        render.overlay(render.resized(frame.picture, size), frame.cams["LayerCAM"]),
+        overlays.overlay(render.resized(frame.picture, size), frame.cams["LayerCAM"]),
         render.resized(render.relief(frame.gradients["guided backprop"]), size),
         render.resized(render.relief(frame.gradients["saliency"]), size),
     ]
@@ -61,6 +62,18 @@ def test_a_panel_holds_its_cells_a_cousin_on_its_own_scale():
         left = 8 + number * 262
         np.testing.assert_array_equal(drawn[26:282, left : left + 256], cell)
     assert drawn.shape[1] == 5 * 262 - 6 + 16
+
+
+def test_each_map_has_a_colour_bar_up_to_its_own_scale():
+    """At the right end of its title: the lightest colour of inferno stands nowhere else in that line."""
+    frame = panel_frame()
+    title = panels.panel(frame)[8:26]
+    yellow = (title == color_table("inferno")[255]).all(axis=-1).any(axis=0)
+    ends = np.flatnonzero(yellow)
+    assert [int((end - 8) // 262) for end in ends] == [1, 2]
+    bare = panels.panel(Frame(frame.picture, cams=frame.cams, vmax=0.5))[8:26]
+    assert (bare[:, 262:530] != title[:, 262:530]).any()  # another number
+    np.testing.assert_array_equal(bare[:, 532:790], title[:, 532:790])
 
 
 def test_methods_that_were_not_computed_are_left_out():

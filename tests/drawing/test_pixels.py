@@ -6,14 +6,10 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from keras_gradcam.drawing import pixels as render
-from keras_gradcam.drawing.colormaps import color_table
 from keras_gradcam.drawing.pixels import Style
-from keras_gradcam.grids import upsample
 
 
 def picture(height=30, width=20, seed=0):
@@ -47,17 +43,6 @@ def test_channels_become_red_green_blue():
     assert render.displayed(many)[0, 0, 0].tolist() == [10, 20, 30]
     assert render.displayed(many[..., :2])[0, 0, 0].tolist() == [15, 15, 15]
     assert render.displayed(many[..., 0])[0, 0, 0].tolist() == [10, 10, 10]
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_overlay_is_the_documented_blend(seed):
-    rng = np.random.default_rng(seed)
-    gradcam, base = rng.random((3, 2)), picture(seed=seed)
-    top = float(rng.uniform(0.2, 2))
-    share = np.clip(upsample(gradcam[None], (30, 20))[0] / top, 0, 1)
-    color = color_table("inferno")[np.rint(share * 255).astype(int)]
-    expected = base * (1 - 0.75 * share[..., None]) + color * 0.75 * share[..., None]
-    np.testing.assert_allclose(render.overlay(base, gradcam, top), expected, atol=0.51)
 
 
 def test_relief_is_symmetric_around_grey():

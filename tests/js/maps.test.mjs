@@ -66,10 +66,13 @@ test("maps on two grids are compared on the finer one", () => {
 });
 
 test("warnings", () => {
-  assert.equal(maps.warning(Float32Array.from([0, 0])), "map is zero");
-  assert.equal(maps.warning(Float32Array.from([0, NaN])), "map is not finite");
-  assert.equal(maps.warning(Float32Array.from([0, Infinity])), "map is not finite");
-  assert.equal(maps.warning(Float32Array.from([0, 1e-30])), "");
+  assert.equal(maps.remark(Float32Array.from([0, 0])), "map is zero");
+  assert.equal(maps.remark(Float32Array.from([0, NaN])), "map is not finite");
+  assert.equal(maps.remark(Float32Array.from([0, Infinity])), "map is not finite");
+  assert.equal(maps.remark(Float32Array.from([0, 1e-30])), "");
+  assert.equal(maps.remark(Float32Array.from([0, 0.2]), 1), "peak 20 % of scale");
+  assert.equal(maps.remark(Float32Array.from([0, 1e-5]), 1), "peak below 1 % of scale");
+  assert.equal(maps.remark(Float32Array.from([0, 0.3]), 1), "");
   assert.equal(maps.peak(Float32Array.from([0, NaN, Infinity, 3, -5])), 3);
 });
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_gradcam.drawing.canvas import FAINT, LINK, PAPER, RIGHT, WRONG
+from keras_gradcam.drawing.canvas import FAINT, LINK, PAPER, RIGHT, WRONG, labelled
 from keras_gradcam.drawing.colormaps import color_table
-from keras_gradcam.drawing.pixels import Style, cell_size, overlay, resized
+from keras_gradcam.drawing.overlays import overlay, remark
+from keras_gradcam.drawing.pixels import Style, cell_size, resized
 from keras_gradcam.reid import RankList, SimilarityMaps, pair_figure, rank_figure
 from keras_gradcam.reid.figures import _score
 
@@ -68,24 +70,19 @@ def border(cell):
     return cell[kept]
 
 
+def overlaid(picture, gradcam, vmax, size=(256, 128), style=None):
+    """The overlay, with a note if the map is faint on the scale of its list."""
+    drawn = overlay(resized(picture, size), gradcam, vmax, style)
+    note = remark(gradcam, vmax)
+    return labelled(drawn, note) if note else drawn
+
+
 def blended(picture, one, top, size=(256, 128)):
-    """Opacity 0.75 times the share of ``top``, with the colours of inferno; cells are laid out without a package."""
+    """The same by the oracle; the note is tested by itself."""
     grown = np.repeat(np.repeat(picture, size[0] // len(picture), 0), size[1] // picture.shape[1], 1)
-    rows, columns = (
-        np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1) for new, old in zip(size, one.shape, strict=True)
-    )
-    up, left = np.minimum(rows.astype(int), len(one) - 2), np.minimum(columns.astype(int), one.shape[1] - 2)
-    v, u = (rows - up)[:, None], (columns - left)[None]
-    corner = one.astype("float64")
-    share = (
-        corner[up][:, left] * (1 - v) * (1 - u)
-        + corner[up + 1][:, left] * v * (1 - u)
-        + corner[up][:, left + 1] * (1 - v) * u
-        + corner[up + 1][:, left + 1] * v * u
-    )
-    share = np.clip(share / top, 0, 1)
-    colors = color_table("inferno")[np.rint(share * 255).astype(int)]
-    return grown * (1 - 0.75 * share[..., None]) + colors * (0.75 * share[..., None])
+    drawn = np.rint(oracles.overlay(grown, one, top, color_table("inferno"))).astype(np.uint8)
+    note = remark(one, top)
+    return labelled(drawn, note) if note else drawn
 
 
 # ---------------------------------------------------------------------------------------------------------- rank_figure
@@ -120,16 +117,13 @@ def test_the_maps_of_a_list_share_one_scale_and_the_query_has_its_own():
     one = ranked(maps=maps)
     one.query_map[:] = 100.0
     drawn = List(rank_figure(one))
-    for place, share in enumerate((1.0, 0.5)):
-        color = color_table("inferno")[round(share * 255)]
-        grown = resized(one.pictures[place], (256, 128))
-        expected = grown * (1 - 0.75 * share) + color * 0.75 * share
+    for place in range(2):
+        expected = blended(one.pictures[place], one.maps[place], 1.0)
         np.testing.assert_allclose(inside(drawn.entry(place)), inside(expected), atol=1)
     np.testing.assert_array_equal(
         drawn.entry(2)[BORDER:200, BORDER:-BORDER], resized(one.pictures[2], (256, 128))[BORDER:200, BORDER:-BORDER]
     )
-    full = resized(one.query, (256, 128)) * 0.25 + color_table("inferno")[255] * 0.75
-    np.testing.assert_allclose(drawn.query(), full, atol=1)
+    np.testing.assert_allclose(drawn.query(), blended(one.query, one.query_map, 100.0), atol=1)
 
 
 def test_several_lists_are_rows_and_shorter_ones_leave_paper():
@@ -183,7 +177,7 @@ def test_pictures_and_grids_of_all_sizes_are_drawn(size, grid, shown):
     one = ranked(size=size, grid=grid)
     drawn = List(rank_figure(one), shown)
     for place in range(3):
-        expected = overlay(resized(one.pictures[place], shown), one.maps[place], float(one.maps.max()))
+        expected = overlaid(one.pictures[place], one.maps[place], float(one.maps.max()), shown)
         np.testing.assert_array_equal(inside(drawn.entry(place)), inside(expected))
         assert (border(drawn.entry(place)) == (RIGHT if one.correct[place] else WRONG)).all()
 
@@ -215,7 +209,7 @@ def test_pictures_as_a_model_takes_them_are_turned_into_colours():
 def test_the_style_is_followed():
     one = ranked()
     grey = List(rank_figure(one, Style(colormap="gray")))
-    expected = overlay(resized(one.pictures[0], (256, 128)), one.maps[0], float(one.maps.max()), Style("gray"))
+    expected = overlaid(one.pictures[0], one.maps[0], float(one.maps.max()), style=Style("gray"))
     np.testing.assert_array_equal(inside(grey.entry(0)), inside(expected))
 
 

@@ -17,6 +17,7 @@ import pytest
 import tab_runs
 from PIL import Image
 
+from keras_gradcam.drawing import overlays
 from keras_gradcam.drawing import pixels as render
 from keras_gradcam.tensorboard_plugin import summary
 
@@ -283,7 +284,7 @@ def test_the_overlay_is_the_renderers(tab, logs):
         tab.one(f"input[name=scale][value={scale}]").click()
         tab.frames()
         top = maps[:, 2].max() if scale == "run" else maps[8, 2].max()
-        expected = render.overlay(picture, maps[8, 2], float(top), render.Style(colormap=colors)).astype(int)
+        expected = overlays.overlay(picture, maps[8, 2], float(top), render.Style(colormap=colors)).astype(int)
         drawn = tab.pixels(".large canvas")
         assert drawn.shape == expected.shape
         assert np.abs(drawn - expected).max() <= 2
@@ -485,7 +486,7 @@ PAIRS = "&p.gradcam.runs=pairs%2Fgradcam"
 def drawn_as(picture, shown, top, shape, **style):
     """What the renderer would draw."""
     shown = shown.astype(np.float16).astype(np.float64)
-    return render.overlay(render.resized(picture, shape[:2]), shown, float(top), render.Style(**style)).astype(int)
+    return overlays.overlay(render.resized(picture, shape[:2]), shown, float(top), render.Style(**style)).astype(int)
 
 
 def test_pairs_stand_side_by_side(tab):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from keras_gradcam.drawing import overlays
 from keras_gradcam.drawing import pixels as render
 from keras_gradcam.drawing.colormaps import color_table
 from keras_gradcam.grids import upsample
@@ -37,7 +38,7 @@ def cases(rng):
             grid[0, 0] = np.nan
         picture = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
         vmax = float(rng.uniform(0, 4)) if len(pictures) != 4 else 0.0
-        drawn = render.overlay(picture, grid, vmax, render.Style(colormap=name))
+        drawn = overlays.overlay(picture, grid, vmax, render.Style(colormap=name))
         values = [None if np.isnan(value) else float(value) for value in grid.ravel()]
         pictures.append({
             "map": values, "h": grid.shape[0], "w": grid.shape[1], "height": size[0], "width": size[1], "vmax": vmax,

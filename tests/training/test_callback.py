@@ -49,19 +49,25 @@ def test_every_epoch_of_every_panel_the_overview_and_the_scalars_can_be_read_bac
     fit(model, data, GuidedGradCAMCallback(Probe(data, limit=3), tmp_path), epochs=3)
     logged = events(tmp_path)
     probes = [f"probe_{number:02d}" for number in range(3)]
-    series = ("mean", *probes)
     attention = ("similarity_previous", "similarity_first", "center_shift", "focus", "mass")
     pictures = {"gradcam/overview", *(f"gradcam/{probe}" for probe in probes)}
     assert {tag for tag in logged if not tag.startswith("gradcam_tab/")} == {
         *pictures,
         *(tag.replace("gradcam/", "gradcam_start/") for tag in pictures),
         *(f"gradcam_start/{name}_mean" for name in ("score", "probability", "focus", "mass")),
-        *(f"gradcam_{name}/{one}" for name in ("score", "probability", *attention) for one in series),
-        *(f"gradcam_{name}/missing" for name in attention),
-        *(f"gradcam_filmstrip/{probe}" for probe in probes),
+        *(f"gradcam/{name}_mean" for name in ("score", "probability", *attention)),
+        *(f"gradcam_probes/{name}/{probe}" for name in ("score", "probability", *attention) for probe in probes),
+        *(f"gradcam_missing/{name}" for name in attention),
+        *(f"gradcam_summary/{probe.replace('probe', 'filmstrip')}" for probe in probes),
         "gradcam/report",
     }
-    for tag in (*pictures, "gradcam_score/mean", "gradcam_focus/probe_01", "gradcam_tab/maps", "gradcam_tab/numbers"):
+    for tag in (
+        *pictures,
+        "gradcam/score_mean",
+        "gradcam_probes/focus/probe_01",
+        "gradcam_tab/maps",
+        "gradcam_tab/numbers",
+    ):
         assert [event.step for event in logged[tag]] == [0, 1, 2], tag
     assert [event.step for event in logged["gradcam_start/overview"]] == [0]
     assert [event.step for event in logged["gradcam/report"]] == [2]
@@ -78,12 +84,12 @@ def test_scalars_are_the_models_own_numbers(data, tmp_path):
     probabilities = model.predict(data[0][:5], verbose=0)[np.arange(5), data[1][:5]]
     logged = events(tmp_path)
     for number, expected in enumerate(probabilities):
-        assert scalar(logged[f"gradcam_probability/probe_{number:02d}"][0]) == pytest.approx(expected, rel=1e-5)
-    assert scalar(logged["gradcam_probability/mean"][0]) == pytest.approx(probabilities.mean(), rel=1e-5)
+        assert scalar(logged[f"gradcam_probes/probability/probe_{number:02d}"][0]) == pytest.approx(expected, rel=1e-5)
+    assert scalar(logged["gradcam/probability_mean"][0]) == pytest.approx(probabilities.mean(), rel=1e-5)
     features = np.asarray(keras.Sequential(model.layers[:-1])(data[0][:5], training=False))
     kernel, bias = model.layers[-1].get_weights()
     score = (features @ kernel + bias)[np.arange(5), data[1][:5]]
-    assert scalar(logged["gradcam_score/mean"][0]) == pytest.approx(score.mean(), rel=1e-4)
+    assert scalar(logged["gradcam/score_mean"][0]) == pytest.approx(score.mean(), rel=1e-4)
 
 
 def test_every_and_the_last_epoch(data, tmp_path):
@@ -129,9 +135,9 @@ def test_a_model_without_classes_logs_scores_only(data, tmp_path):
     model.compile("sgd", "mse")
     callback = GuidedGradCAMCallback(Probe(data[0], limit=1), tmp_path, target=lambda outputs: outputs[:, 0, 0])
     model.fit(data[0], np.zeros((N, 2, 2)), verbose=0, callbacks=[callback])
-    tags = {tag.split("/")[0] for tag in events(tmp_path)}
-    assert "gradcam_score" in tags
-    assert "gradcam_probability" not in tags
+    tags = set(events(tmp_path))
+    assert {"gradcam/score_mean", "gradcam_probes/score/probe_00"} <= tags
+    assert not any("probability" in tag for tag in tags)
 
 
 # --- drift, and Keras' own logs ---------------------------------------------------------------------------------------
@@ -176,9 +182,9 @@ def test_scalars_logs_and_history_are_the_drift_of_the_real_maps(data, tmp_path)
         np.testing.assert_allclose(callback.history.numbers[name], values, rtol=2e-3, atol=2e-3, err_msg=name)
         means = [metrics.mean_of_present(epoch)[0] for epoch in values]
         np.testing.assert_allclose(history[f"gradcam_{name}"], means, rtol=2e-3, atol=2e-3)
-        np.testing.assert_allclose([scalar(event) for event in logged[f"gradcam_{name}/mean"]], means, atol=2e-3)
+        np.testing.assert_allclose([scalar(event) for event in logged[f"gradcam/{name}_mean"]], means, atol=2e-3)
         for number in range(4):
-            tag = f"gradcam_{name}/probe_{number:02d}"
+            tag = f"gradcam_probes/{name}/probe_{number:02d}"
             present = values[:, number][~np.isnan(values[:, number])]
             np.testing.assert_allclose([scalar(e) for e in logged.get(tag, [])], present, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(callback.history.maps, maps, rtol=2e-3, atol=1e-4)
@@ -212,7 +218,7 @@ def test_logs_never_hold_nan_so_that_early_stopping_is_not_misled(data, tmp_path
 
 
 def test_logs_can_be_left_alone_and_the_callback_copied_after_training(data, tmp_path):
-    callback = GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam", logs_prefix=None)
+    callback = GuidedGradCAMCallback(Probe(data, limit=1), tmp_path, methods="gradcam", logs=())
     history = fit(small_model(metrics=["accuracy"]), data, callback, epochs=1).history
     assert set(history) == {"accuracy", "loss"}
     assert copy.deepcopy(callback).history.epochs.tolist() == [0]
@@ -281,7 +287,7 @@ def test_models_with_several_inputs_and_outputs(tmp_path):
     logits = model.predict(inputs, verbose=0)["kind"][:4]
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     expected = probabilities[np.arange(4), truth["kind"][:4]].mean()
-    assert scalar(events(tmp_path)["gradcam_probability/mean"][0]) == pytest.approx(expected, rel=1e-5)
+    assert scalar(events(tmp_path)["gradcam/probability_mean"][0]) == pytest.approx(expected, rel=1e-5)
 
 
 # --- an explainer of one's own ----------------------------------------------------------------------------------------
@@ -539,7 +545,7 @@ def test_the_options_are_few():
     options = list(inspect.signature(GuidedGradCAMCallback.__init__).parameters)[1:]
     assert options == [
         "probe", "log_dir", "explainer", "layer", "target", "methods", "gallery", "filters", "class_names", "every",
-        "style", "save_dir", "writers", "logs_prefix", "on_error",
+        "style", "save_dir", "writers", "logs", "on_error",
     ]  # fmt: skip
 
 
@@ -863,11 +869,11 @@ def test_two_callbacks_in_one_training_are_told_apart_or_said(data, tmp_path):
             GuidedGradCAMCallback(Probe(data, limit=1), tmp_path / other, methods="gradcam", **options),
         ]
 
-    with pytest.warns(UserWarning, match="`logs_prefix`"):
+    with pytest.warns(UserWarning, match="names of its own: `logs="):
         fit(small_model(), data, callbacks("a", "b"), epochs=1)
     with pytest.warns(UserWarning, match="still writes to"):
-        fit(small_model(), data, callbacks("c", "c", logs_prefix="other_"), epochs=1)
-    history = fit(small_model(), data, callbacks("d", "e", logs_prefix="other_"), epochs=1).history
+        fit(small_model(), data, callbacks("c", "c", logs={"other_focus": "focus"}), epochs=1)
+    history = fit(small_model(), data, callbacks("d", "e", logs={"other_focus": "focus"}), epochs=1).history
     assert {"gradcam_focus", "other_focus"} <= set(history)
 
 

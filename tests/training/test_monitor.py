@@ -59,7 +59,7 @@ def test_a_regression_is_watched_as_the_value_that_it_predicts(data, tmp_path):
     )
     model.compile("sgd", "mse")
     default, unit = (
-        GuidedGradCAMCallback(Probe(pictures, limit=4), tmp_path / name, target=target, logs_prefix=name)
+        GuidedGradCAMCallback(Probe(pictures, limit=4), tmp_path / name, target=target, logs={f"{name}score": "score"})
         for name, target in (("default", None), ("unit", Unit(0)))
     )
     fit(model, (pictures, wanted), [default, unit], epochs=3)

@@ -6,7 +6,7 @@ import { chart } from "./curves.js";
 import { element } from "./dom.js";
 import { figure, places } from "./figure.js";
 import { epochName, formatted, shortened } from "./format.js";
-import { warning } from "./maps.js";
+import { remark } from "./maps.js";
 import { vmaxOf } from "./paint.js";
 
 /**
@@ -33,7 +33,7 @@ function besideGuided(look) {
  */
 function noFirst(run, probe) {
   const grid = run.own.grid(run.own.maps.steps[0], probe);
-  const why = grid && (warning(grid.map) || (grid.map.every((value) => value === grid.map[0]) && "map is flat"));
+  const why = grid && (remark(grid.map) || (grid.map.every((value) => value === grid.map[0]) && "map is flat"));
   return why ? `no similarity: the first ${why}` : "no similarity was logged";
 }
 

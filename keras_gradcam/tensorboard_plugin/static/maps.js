@@ -111,8 +111,28 @@ export function drawable(map) {
 }
 
 /**
- * Lays a map on a picture; the opacity is `opacity` times the map's share of `vmax`, like
- * keras_gradcam.drawing.pixels.overlay.
+ * Returns, for 256 shares, the weights of the picture and of its grey, and the map's own part of a pixel, like
+ * keras_gradcam.drawing.overlays.overlay. The picture is grey where the opacity is a quarter or more.
+ * @param {Uint8Array} table 256 colours
+ * @param {number} opacity
+ */
+function blending(table, opacity) {
+  const kept = new Float64Array(256);
+  const greyed = new Float64Array(256);
+  const tinted = new Float64Array(768);
+  for (let i = 0; i < 256; i++) {
+    const alpha = (opacity * i) / 255;
+    const grey = Math.min(1, 4 * alpha);
+    kept[i] = (1 - alpha) * (1 - grey);
+    greyed[i] = (1 - alpha) * grey;
+    for (let channel = 0; channel < 3; channel++) tinted[3 * i + channel] = alpha * table[3 * i + channel];
+  }
+  return { kept, greyed, tinted };
+}
+
+/**
+ * Lays a map on a picture and encloses what is above half of the map's maximum with a line, like
+ * keras_gradcam.drawing.overlays.overlay.
  * @param {Uint8ClampedArray} pixels RGBA, written to
  * @param {Uint8ClampedArray | null} picture RGBA, or null to draw the map alone, opaque
  * @param {Grid} grid
@@ -127,35 +147,99 @@ export function overlay(pixels, picture, grid, size, vmax, table, opacity) {
   // Write whole pixels; red is the lowest byte.
   const target = new Uint32Array(pixels.buffer, pixels.byteOffset, shares.length);
   const source = picture && new Uint32Array(picture.buffer, picture.byteOffset, shares.length);
+  const { kept, greyed, tinted } = blending(table, opacity);
+  let top = 0;
   for (let i = 0; i < shares.length; i++) {
     let share = shares[i] * scale;
     share = share > 1 ? 1 : share > 0 ? share : 0;
-    if (source !== null && share === 0) {
-      target[i] = source[i] | OPAQUE;
+    shares[i] = share;
+    if (share > top) top = share;
+    const index = (share * 255 + 0.5) | 0;
+    const color = 3 * index;
+    if (source === null) {
+      target[i] = table[color] | (table[color + 1] << 8) | (table[color + 2] << 16) | OPAQUE;
       continue;
     }
-    const color = 3 * ((share * 255 + 0.5) | 0);
-    const alpha = source === null ? 1 : opacity * share;
-    const under = source === null ? 0 : source[i];
+    const under = source[i];
+    if (index === 0) {
+      target[i] = under | OPAQUE;
+      continue;
+    }
     const red = under & 255;
     const green = (under >> 8) & 255;
     const blue = (under >> 16) & 255;
+    const keep = kept[index];
+    const grey = greyed[index] * (0.299 * red + 0.587 * green + 0.114 * blue) + 0.5;
     target[i] =
-      (red + (table[color] - red) * alpha + 0.5) |
-      ((green + (table[color + 1] - green) * alpha + 0.5) << 8) |
-      ((blue + (table[color + 2] - blue) * alpha + 0.5) << 16) |
+      (red * keep + grey + tinted[color]) |
+      ((green * keep + grey + tinted[color + 1]) << 8) |
+      ((blue * keep + grey + tinted[color + 2]) << 16) |
       OPAQUE;
+  }
+  if (source !== null && top > 0 && opacity > 0) enclose(target, shares, size, top);
+}
+
+/** The longer side of a picture per pixel of the contour's width. */
+const PER_LINE = 512;
+
+/**
+ * Draws a line around what is at least half of the maximum: white inside, black outside.
+ * @param {Uint32Array} target
+ * @param {Float32Array} shares
+ * @param {{height: number, width: number}} size
+ * @param {number} top
+ */
+function enclose(target, shares, { height, width }, top) {
+  const level = 0.4999 * top;
+  const thickness = Math.max(1, Math.round(Math.max(height, width) / PER_LINE));
+  const inside = new Uint8Array(shares.length);
+  for (let i = 0; i < shares.length; i++) inside[i] = shares[i] >= level ? 1 : 0;
+  // Every pixel within `thickness` steps of one that is on the other side of the line.
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const i = y * width + x;
+      const own = inside[i];
+      if (otherSide(inside, own, y, x, height, width, thickness)) target[i] = own ? 0xffffffff : OPAQUE;
+    }
   }
 }
 
 /**
- * Returns what the colours of a map cannot show.
- * @param {Float32Array} map
- * @returns {"" | "map is zero" | "map is not finite"}
+ * Tells whether a pixel is at most `steps` steps to the side, up or down away from one on the other side of the line.
+ * @param {Uint8Array} inside
+ * @param {number} own
+ * @param {number} y
+ * @param {number} x
+ * @param {number} height
+ * @param {number} width
+ * @param {number} steps
  */
-export function warning(map) {
+function otherSide(inside, own, y, x, height, width, steps) {
+  for (let dy = -steps; dy <= steps; dy++) {
+    const row = y + dy;
+    if (row < 0 || row >= height) continue;
+    const rest = steps - Math.abs(dy);
+    const end = Math.min(x + rest, width - 1);
+    for (let column = Math.max(x - rest, 0); column <= end; column++)
+      if (inside[row * width + column] !== own) return true;
+  }
+  return false;
+}
+
+/** A map whose maximum is a smaller share of its scale is called faint. */
+const FAINT = 0.25;
+
+/**
+ * Returns what the colours of a map cannot show, like keras_gradcam.drawing.overlays.remark.
+ * @param {Float32Array} map
+ * @param {number} [vmax] the value of the strongest colour
+ */
+export function remark(map, vmax = 0) {
   if (!isFinite(map)) return "map is not finite";
-  return map.some((value) => value !== 0) ? "" : "map is zero";
+  if (!map.some((value) => value !== 0)) return "map is zero";
+  const share = vmax > 0 ? peak(map) / vmax : 0;
+  if (share <= 0 || share >= FAINT) return "";
+  return share >= 0.01 ? `peak ${(100 * share).toFixed(0)} % of scale` : "peak below 1 % of scale";
 }
 
 /**

@@ -1,7 +1,7 @@
 // @ts-check
 // Draws one probe of one run at one step on a canvas.
 
-import { colorTable, overlay, peak, warning } from "./maps.js";
+import { colorTable, overlay, peak, remark } from "./maps.js";
 
 /**
  * @typedef {import("./store.js").Run} Run
@@ -140,10 +140,11 @@ export function paint(canvas, { run, side, probe }, step, look, longest, redraw)
   const plain = guided || look.view === "picture";
   const grid = step === null || plain ? null : side.grid(step, probe);
   const image = imageOf(canvas, context, size);
+  const vmax = vmaxOf(side, step ?? 0, probe, look);
   if (grid) {
     const table = colorTable(look.colors ?? run.info?.colormap ?? "inferno");
     const under = look.view === "overlay" ? pixelsOf(picture, size) : null;
-    overlay(image.data, under, grid, size, vmaxOf(side, step ?? 0, probe, look), table, look.opacity);
+    overlay(image.data, under, grid, size, vmax, table, look.opacity);
   } else {
     image.data.set(pixelsOf(picture, size));
   }
@@ -151,7 +152,7 @@ export function paint(canvas, { run, side, probe }, step, look, longest, redraw)
   if (probe >= run.probeCount) return "no such probe in this run";
   if (plain) return picture ? "" : "no picture";
   if (!grid) return "no map at this epoch";
-  return warning(grid.map) || (picture || look.view === "map" ? "" : "no picture");
+  return remark(grid.map, vmax) || (picture || look.view === "map" ? "" : "no picture");
 }
 
 /**

@@ -29,7 +29,7 @@ from .records import RecordWriter
 from .storage import Storage, storage_of
 
 #: Of what is drawn at every epoch: a JPEG takes a fraction of the time and bytes of a PNG, and looks the same.
-QUALITY = 80
+QUALITY = 60
 
 # Two files opened within one second must not have one name.
 _numbers = itertools.count()
@@ -44,7 +44,7 @@ class TensorBoardWriter:
     Tags (:mod:`keras_gradcam.tensorboard_plugin.metadata` spells them): ``gradcam/probe_00`` ... and
     ``gradcam/overview``, a scalar per number and probe with its mean, ``gradcam_ranking/query_00`` ... and
     ``gradcam_filters/kernels`` where asked for (all ``gradcam_start...`` before the first epoch),
-    ``gradcam_filmstrip/probe_00`` ... and ``gradcam/report`` at the end, and ``gradcam_tab/...`` for the tab. Every
+    ``gradcam_summary/filmstrip_00`` ... and ``gradcam/report`` at the end, and ``gradcam_tab/...`` for the tab. Every
     entry is flushed to the file when :meth:`write` returns. Nothing here needs TensorFlow, nor touches the global state
     of ``tf.summary`` (default writer, ``record_if``), which belongs to the user.
 
@@ -88,8 +88,8 @@ class TensorBoardWriter:
         # Numbers first: a picture that cannot be drawn must not take them along.
         record, start = entry.record, entry.record.is_start
         has_regions = self._run is not None and any(probe.region is not None for probe in self._run.info.probes)
-        scalars = [_scalar(tag, value) for tag, value in _scalars(record, has_regions).items()]
-        self._add(record.step, [*scalars, *_tab_values(entry)])
+        scalars = _scalars(record, has_regions, per_probe=self._style.scalars == "probes")
+        self._add(record.step, [*(_scalar(tag, value) for tag, value in scalars.items()), *_tab_values(entry)])
         pictures = self._drawn(entry)
         for ranking in entry.rankings:
             pictures.append(_image(metadata.query_tag(ranking.index, start), rank_figure(ranking, self._style)))
@@ -162,8 +162,8 @@ class TensorBoardWriter:
         return storage.create(storage.join(self._directory, f"events.out.tfevents.{name}.gradcam"))
 
 
-def _scalars(record: EpochRecord, has_regions: bool) -> dict[str, float]:
-    """Returns by tag what is known per probe, the mean over the probes that have a value, and how many have none."""
+def _scalars(record: EpochRecord, has_regions: bool, per_probe: bool) -> dict[str, float]:
+    """Returns by tag the mean over the probes that have a value, how many have none, and the value of each probe."""
     scalars = {metadata.total_tag(name, record.is_start): value for name, value in record.totals.items()}
     if record.is_start:
         return scalars | {metadata.mean_tag(name, start=True): mean for name, mean in record.means().items()}
@@ -176,7 +176,7 @@ def _scalars(record: EpochRecord, has_regions: bool) -> dict[str, float]:
             scalars[metadata.missing_tag(name)] = float(missing)
         if missing < len(values):
             scalars[metadata.mean_tag(name)] = mean
-        for index in np.flatnonzero(~np.isnan(values)):
+        for index in np.flatnonzero(~np.isnan(values)) if per_probe else ():
             scalars[metadata.value_tag(name, int(index))] = float(values[index])
     return scalars
 
@@ -211,7 +211,7 @@ def _guided_picture(frame: Frame) -> bytes | None:
     gradient = frame.gradients.get(TITLES["guided_gradcam"], next(iter(frame.gradients.values()), None))
     if gradient is None:
         return None
-    return encoded(no_larger_than_a_cell(relief(gradient)[None])[0], quality=75)
+    return encoded(no_larger_than_a_cell(relief(gradient)[None])[0], quality=QUALITY)
 
 
 def _image(tag: str, picture: np.ndarray, quality: int | None = None) -> Any:

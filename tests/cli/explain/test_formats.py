@@ -15,8 +15,8 @@ from PIL import Image
 
 from keras_gradcam import Explainer
 from keras_gradcam.attribution.methods.names import CAMS, METHODS
+from keras_gradcam.drawing.overlays import overlay
 from keras_gradcam.drawing.panels import Frame, panel
-from keras_gradcam.drawing.pixels import overlay
 
 
 def explain(folder, out, *words):

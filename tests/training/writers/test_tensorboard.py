@@ -75,7 +75,7 @@ def test_what_cannot_be_drawn_does_not_take_the_numbers_along(tmp_path):
     with pytest.raises(TypeError):
         writer.write(replace(good, frames=(replace(good.frames[0], caption=(None,)),)))
     writer.close()
-    assert "gradcam_score/mean" in tensors(tmp_path)
+    assert "gradcam/score_mean" in tensors(tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_refused_and_leaves_nothing(tmp_path):
@@ -165,31 +165,31 @@ def test_numbers_are_scalars_with_their_mean_and_how_many_are_missing(tmp_path):
         "gradcam_start/mean_ap": 0.25,
         "gradcam_pairs/similarity_gap": 0.5,
         "gradcam_retrieval/mean_ap": 0.25,
-        "gradcam_score/mean": 1.5,
-        "gradcam_score/probe_00": 1.0,
-        "gradcam_score/probe_01": 2.0,
-        "gradcam_focus/mean": 0.5,
-        "gradcam_focus/probe_00": 0.5,
-        "gradcam_focus/missing": 1.0,
-        "gradcam_mass/mean": 2.0,
-        "gradcam_mass/probe_00": 4.0,
-        "gradcam_mass/probe_01": 0.0,
-        "gradcam_mass/missing": 0.0,
-        "gradcam_mass_inside/mean": 0.75,
-        "gradcam_mass_inside/probe_00": 0.75,
-        "gradcam_mass_inside/missing": 1.0,
-        "gradcam_pointing_game/mean": 1.0,
-        "gradcam_pointing_game/probe_00": 1.0,
-        "gradcam_pointing_game/missing": 1.0,
-        "gradcam_similarity_previous/mean": 1.0,
-        "gradcam_similarity_previous/probe_00": 1.0,
-        "gradcam_similarity_previous/missing": 1.0,
-        "gradcam_similarity_first/mean": 1.0,
-        "gradcam_similarity_first/probe_00": 1.0,
-        "gradcam_similarity_first/missing": 1.0,
-        "gradcam_center_shift/mean": 0.0,
-        "gradcam_center_shift/probe_00": 0.0,
-        "gradcam_center_shift/missing": 1.0,
+        "gradcam/score_mean": 1.5,
+        "gradcam_probes/score/probe_00": 1.0,
+        "gradcam_probes/score/probe_01": 2.0,
+        "gradcam/focus_mean": 0.5,
+        "gradcam_probes/focus/probe_00": 0.5,
+        "gradcam_missing/focus": 1.0,
+        "gradcam/mass_mean": 2.0,
+        "gradcam_probes/mass/probe_00": 4.0,
+        "gradcam_probes/mass/probe_01": 0.0,
+        "gradcam_missing/mass": 0.0,
+        "gradcam/mass_inside_mean": 0.75,
+        "gradcam_probes/mass_inside/probe_00": 0.75,
+        "gradcam_missing/mass_inside": 1.0,
+        "gradcam/pointing_game_mean": 1.0,
+        "gradcam_probes/pointing_game/probe_00": 1.0,
+        "gradcam_missing/pointing_game": 1.0,
+        "gradcam/similarity_previous_mean": 1.0,
+        "gradcam_probes/similarity_previous/probe_00": 1.0,
+        "gradcam_missing/similarity_previous": 1.0,
+        "gradcam/similarity_first_mean": 1.0,
+        "gradcam_probes/similarity_first/probe_00": 1.0,
+        "gradcam_missing/similarity_first": 1.0,
+        "gradcam/center_shift_mean": 0.0,
+        "gradcam_probes/center_shift/probe_00": 0.0,
+        "gradcam_missing/center_shift": 1.0,
     }
 
 
@@ -201,7 +201,7 @@ def test_filmstrips_and_the_report_come_at_the_step_of_the_last_epoch(tmp_path):
     writer.summarize(Summary(recorder.history(), (filmstrip,), "# report"))
     writer.close()
     logged = tensors(tmp_path)
-    (report,), (picture,) = logged["gradcam/report"], logged["gradcam_filmstrip/probe_00"]
+    (report,), (picture,) = logged["gradcam/report"], logged["gradcam_summary/filmstrip_00"]
     assert (report.step, make_ndarray(report.tensor_proto).item()) == (3, b"# report")
     np.testing.assert_array_equal(decoded(picture), as_logged(draw_filmstrip(filmstrip)))
 
@@ -212,14 +212,19 @@ def test_as_much_is_drawn_for_the_images_tab_as_the_style_wants(data, tmp_path, 
     callback = GuidedGradCAMCallback(Probe(data, limit=2), tmp_path, style=style, filters=True, on_error="raise")
     fit(small_model(), data, callback, epochs=2)
     logged = events(tmp_path)
-    drawn = {tag for tag in logged if tag.split("/")[0] in ("gradcam", "gradcam_start", "gradcam_filmstrip")}
+    drawn = {tag for tag in logged if tag.split("/")[0] in ("gradcam", "gradcam_start", "gradcam_summary")}
     drawn = {tag for tag in drawn if not tag.endswith(("_mean", "/report"))}
-    wanted = {"gradcam/overview", "gradcam_start/overview", "gradcam_filmstrip/probe_00", "gradcam_filmstrip/probe_01"}
+    wanted = {
+        "gradcam/overview",
+        "gradcam_start/overview",
+        "gradcam_summary/filmstrip_00",
+        "gradcam_summary/filmstrip_01",
+    }
     wanted |= {f"gradcam{start}/probe_{index:02d}" for start in ("", "_start") for index in (0, 1)}
     expected = {tag for tag in wanted if images == "panels" or "filmstrip" in tag or "overview" in tag}
     assert drawn == (expected if images else set())
     # All else stays.
-    assert {"gradcam_tab/maps", "gradcam_tab/guided", "gradcam_score/mean", "gradcam_filters/kernels"} <= set(logged)
+    assert {"gradcam_tab/maps", "gradcam_tab/guided", "gradcam/score_mean", "gradcam_filters/kernels"} <= set(logged)
 
 
 def test_cells_that_panels_and_overview_share_are_drawn_alike():

@@ -1,0 +1,70 @@
+"""Chooses which means go into Keras' logs, whose progress line prints whatever they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import ArgumentError
+from .history import AVERAGED
+
+#: What the names of the means begin with.
+PREFIX = "gradcam_"
+
+#: The `logs` argument of the callback.
+LogsLike = str | Sequence[str] | Mapping[str, str]
+
+# The same as pairs (name in the logs, name of the mean).
+Choice = str | tuple[tuple[str, str], ...]
+
+# Of these the first that has a value is logged by default: with two, the progress line would not fit 120 columns.
+_DEFAULT = ("mass_inside", "similarity_previous")
+
+
+def check_logs(logs: Any) -> Choice:
+    """Returns the choice as pairs (name in the logs, name of the mean), or "auto" or "all".
+
+    Raises:
+        ArgumentError: If it is none of the four forms.
+
+    Example:
+        >>> check_logs(["focus"]), check_logs({"attention": "mass_inside"})
+        ((('gradcam_focus', 'focus'),), (('attention', 'mass_inside'),))
+    """
+    if isinstance(logs, str) and logs in ("auto", "all"):
+        return logs
+    if isinstance(logs, Mapping):
+        pairs = list(logs.items())
+    elif isinstance(logs, (list, tuple)):
+        pairs = [(f"{PREFIX}{name}", name) for name in logs]
+    else:
+        pairs = [(None, None)]
+    if not all(isinstance(name, str) and isinstance(mean, str) for name, mean in pairs):
+        raise ArgumentError(
+            "logs", "be 'auto', 'all', a list of means or a dict that names them", repr(logs), list(AVERAGED)
+        )
+    return tuple(pairs)
+
+
+def chosen_means(chosen: Choice, means: Mapping[str, float]) -> dict[str, float]:
+    """Returns what goes into the logs, by name. A mean without a value is left out, not NaN.
+
+    EarlyStopping would keep a first NaN as its best value.
+
+    Example:
+        >>> chosen_means("auto", {"focus": 0.4, "similarity_previous": 0.9})
+        {'gradcam_similarity_previous': 0.9}
+    """
+    if isinstance(chosen, str):
+        names = list(means) if chosen == "all" else [name for name in _DEFAULT if name in means][:1]
+        chosen = tuple((f"{PREFIX}{name}", name) for name in names)
+    return {name: means[mean] for name, mean in chosen if mean in means}
+
+
+def add_to_history(model: Any, named: Mapping[str, float], logs: Mapping[str, Any]) -> None:
+    """Adds values to the History that ``fit`` returns, except those that the logs bring into it anyway."""
+    history = getattr(getattr(model, "history", None), "history", None)
+    if isinstance(history, dict):
+        for name, value in named.items():
+            if name not in logs:
+                history.setdefault(name, []).append(value)
