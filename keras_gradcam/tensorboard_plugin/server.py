@@ -41,8 +41,10 @@ _JAVASCRIPT, _CSS = "text/javascript; charset=utf-8", "text/css; charset=utf-8"
 STATIC_FILES = {
     "index.js": _JAVASCRIPT,
     "host.js": _JAVASCRIPT,
+    "save.js": _JAVASCRIPT,
     "state.js": _JAVASCRIPT,
     "store.js": _JAVASCRIPT,
+    "training.js": _JAVASCRIPT,
     "fetch.js": _JAVASCRIPT,
     "decode.js": _JAVASCRIPT,
     "maps.js": _JAVASCRIPT,

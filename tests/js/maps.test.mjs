@@ -80,3 +80,17 @@ test("the mean of what is finite", () => {
   assert.ok(Number.isNaN(maps.finiteMean([NaN])));
   assert.equal(maps.finiteMean([NaN, 1, 2]), 1.5);
 });
+
+test("a difference is orange where the first map is stronger, blue where the second is, grey elsewhere", () => {
+  const [first, second] = [
+    [1, 0, 0.5],
+    [0, 1, 0.5],
+  ].map((values) => ({ map: Float32Array.from(values), h: 1, w: 3 }));
+  const picture = Uint8ClampedArray.from([255, 0, 0, 255, 255, 0, 0, 255, 255, 0, 0, 255]);
+  const pixels = new Uint8ClampedArray(12);
+  maps.difference(pixels, picture, first, second, { height: 1, width: 3 }, 1);
+  const grey = 0.299 * 255;
+  const mixed = (color) => color.map((channel) => Math.round(grey + (channel - grey) * 0.85));
+  const expected = [...mixed([230, 97, 1]), 255, ...mixed([44, 123, 182]), 255, 76, 76, 76, 255];
+  assert.deepEqual([...pixels], expected);
+});

@@ -21,6 +21,8 @@ test("the state survives the address", () => {
     scale: "frame",
     sort: "mass",
     filter: "a & b = c",
+    show: "wrong",
+    pinned: 4,
     speed: 30,
   };
   const hash = state.toHash("#gradcam&runSettings=x%2Fy&p.gradcam.old=1", wanted);
@@ -170,7 +172,7 @@ test("labels without a classifier are no classes, and nothing is wrong", () => {
   );
   const prediction = run.prediction(0, 0);
   assert.deepEqual([prediction.name, prediction.wrong, prediction.flipped], [null, false, null]);
-  const order = (sort, filter = "") => grid.orderedProbes([run], { sort, filter }, 0);
+  const order = (sort, filter = "") => grid.orderedProbes([run], { sort, filter, show: "all" }, 0);
   assert.deepEqual(order("wrong"), [0, 1, 2]);
   assert.deepEqual(order("mass"), [1, 2, 0]);
   assert.deepEqual(order("label"), [1, 0, 2]);
@@ -198,7 +200,7 @@ test("order, filter and flips", () => {
     ],
     [0, 1, null],
   );
-  const order = (sort, filter = "", step = 2) => grid.orderedProbes([run], { sort, filter }, step);
+  const order = (sort, filter = "", step = 2) => grid.orderedProbes([run], { sort, filter, show: "all" }, step);
   assert.deepEqual(order("index"), [0, 1, 2]);
   assert.deepEqual(order("mass"), [1, 0, 2]);
   assert.deepEqual(order("drift"), [0, 1, 2]);

@@ -16,9 +16,15 @@ import numpy as np
 import pytest
 import tab_runs
 from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.scalar.metadata import create_summary_metadata
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.util.tensor_util import make_tensor_proto
 
 from keras_gradcam.drawing import overlays
 from keras_gradcam.drawing import pixels as render
+from keras_gradcam.grids import upsample
 from keras_gradcam.tensorboard_plugin import summary
 
 HOSTILE = '<img src=x onerror="window.hacked=1">'
@@ -88,6 +94,18 @@ def pairs():
     return maps, partner_maps
 
 
+def write_scalars(folder, scalars):
+    """Writes scalars by epoch, as Keras' own callback does."""
+    writer = EventFileWriter(str(folder))
+    for tag, values in scalars.items():
+        for step, value in enumerate(values):
+            tensor = make_tensor_proto(np.float32(value))
+            metadata = create_summary_metadata(display_name="", description="")
+            written = Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)])
+            writer.add_event(Event(wall_time=time.time(), step=step, summary=written))
+    writer.close()
+
+
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("logs")
@@ -101,6 +119,9 @@ def logs(tmp_path_factory):
         logdir / (quote(HOSTILE, safe="<> ='\"") + "'") / "gradcam", probes=4, maps=special, labels=[0, 1, 2, None],
         names={0: HOSTILE, 1: LONG, 2: ARABIC},
     )  # fmt: skip
+    for part, factor in (("train", 1.0), ("validation", 2.0)):
+        scalars = {"epoch_loss": [factor / (epoch + 1) for epoch in range(12)]}
+        write_scalars(logdir / "clean" / part, scalars | ({"epoch_accuracy": [0.9] * 12} if part == "train" else {}))
     broken = logdir / "torn" / "gradcam"
     tab_runs.write_run(broken, epochs=3, probes=1, grid=(2, 2), size=(4, 4))
     (path,) = broken.iterdir()
@@ -278,7 +299,7 @@ def test_it_opens_with_the_latest_epoch_of_the_first_run(tab):
 def test_the_overlay_is_the_renderers(tab, logs):
     tab.open(CLEAN + "&p.gradcam.probe=2&p.gradcam.epoch=7", ".large canvas")
     maps = tab_runs.moving_maps(12, 6).astype(np.float16).astype(np.float64)
-    picture = render.resized(tab_runs.picture(2), render.cell_size(96, 96))
+    picture = render.resized(tab_runs.picture(2), (384, 384))
     for colors, scale in (("inferno", "run"), ("jet", "frame")):
         tab.set("#colors", colors)
         tab.one(f"input[name=scale][value={scale}]").click()
@@ -368,10 +389,14 @@ def test_sort_and_filter(tab):
     tab.set("#sort", "drift", "change")
     assert sorted(order()) == [0, 1, 2, 3, 4, 5]
     tab.set("#filter", " DOG")
-    assert sorted(order()) == [1, 4]
+    assert sorted(order()) == [1, 3, 4]  # by label, and by what is predicted of 3
+    tab.set("#filter", "")
+    for show, expected in (("wrong", [2, 3, 4]), ("right", [0, 1, 5]), ("all", [0, 1, 2, 3, 4, 5])):
+        tab.set("#show", show, "change")
+        assert sorted(order()) == expected
     tab.set("#filter", "zebra")
     assert tab.all(".card") == []
-    assert "No label contains" in tab.text(".grid")
+    assert "No probe is like that" in tab.text(".grid")
     assert "p.gradcam.filter=zebra" in tab.hash
 
 
@@ -431,7 +456,8 @@ def test_comparison(tab):
     tab.all(".card .open")[0].click()
     tab.until(lambda: len(tab.all(".large")) == 3, "three runs")
     assert len(tab.all(".strip")) == 3
-    tab.until(lambda: "guided maps were not logged" in tab.texts(".note"), "the note")
+    tab.until(lambda: "guided maps were not logged" in tab.texts(".large .more")[2], "the words")
+    assert len(tab.all(".large canvas")) == 5  # no place is kept for guided maps that are not there
     assert "this run has no regions" in tab.texts(".large .more")[2]
 
 
@@ -587,7 +613,7 @@ def test_pairs_beside_a_run_without_them(tab):
     tops = [f"{side[:, 1].max():.2f}" for side in pairs()]
     assert f"top {tops[0]} and {tops[1]} (run)" in tab.texts(".large .more")[1]
     frame = tab.pixels(".strip:last-child .frame:nth-child(7) canvas", 1)
-    assert frame.shape == (72, 36, 3)
+    assert frame.shape == (56, 28, 3)
     maps = pairs()[1].astype(np.float16)
     expected = drawn_as(tab_runs.partner(1, (96, 48)), maps[6, 1], maps[:, 1].max(), frame.shape)
     assert np.abs(frame - expected).mean() < 4  # browsers shrink a little differently
@@ -750,6 +776,120 @@ def test_every_control_has_a_name_and_is_reached_by_tab(tab):
         if "open" in reached:
             break
     assert {"view", "colors", "opacity", "scale", "sort", "filter", "open"} <= reached
+
+
+def test_loss_and_accuracy_stand_beside_the_slider(tab):
+    tab.open(CLEAN + "&p.gradcam.epoch=4", host=True)
+    assert tab.texts(".figures span") == ["loss 0.20 / 0.40", "accuracy 0.90"]
+    assert len(tab.all(".drift .plot")) == 2
+    tab.set("#epoch", 2)
+    assert tab.texts(".figures span")[0] == "loss 0.50 / 1.00"
+    tab.set("#epoch", 0)
+    assert tab.texts(".figures span")[0] == "loss \u2013 / \u2013"
+    tab.open("&p.gradcam.runs=hans%2Fgradcam")
+    assert tab.texts(".figures span") == []
+    assert len(tab.all(".drift .plot")) == 1
+
+
+def test_two_epochs_of_a_probe_are_compared(tab):
+    tab.open(CLEAN + "&p.gradcam.epoch=3&p.gradcam.probe=1", ".large canvas")
+    assert len(tab.all(".large canvas")) == 2
+    then = tab.pixels(".large canvas")
+    tab.one(".pin").click()
+    tab.until(lambda: len(tab.all(".large canvas")) == 4, "the other epoch")
+    assert tab.text(".pin") == "vs epoch 3"
+    assert "p.gradcam.pinned=3" in tab.hash
+    tab.set("#epoch", 12)
+    now, pinned, change = (tab.pixels(".large canvas", number) for number in range(3))
+    assert pinned.shape == now.shape == change.shape
+    maps = tab_runs.moving_maps(12, 6)[:, 1].astype(np.float16).astype(np.float64)
+    step = upsample((maps[12] - maps[4])[None], now.shape[:2])[0] / maps.max()
+    orange = change[..., 0] - change[..., 2]  # red beyond blue
+    strong = np.abs(step) > 0.2
+    assert strong.any()
+    assert (np.sign(orange[strong]) == np.sign(step[strong])).all()
+    assert (np.abs(orange[np.abs(step) < 1e-3]) <= 1).all()  # grey
+    assert "beside it epoch 3" in tab.text(".large .more")
+    tab.one(".pin").click()
+    tab.until(lambda: len(tab.all(".large canvas")) == 2, "one epoch")
+    assert then.shape[0] >= pinned.shape[0]
+
+
+def test_a_picture_can_be_enlarged(tab):
+    tab.open(BOTH + "&p.gradcam.probe=1", ".large canvas")
+    width = "return document.querySelector('.large canvas').getBoundingClientRect().width"
+    before = tab.run(width)
+    tab.one(".zoom").click()
+    assert tab.run(width) > 1.5 * before
+    assert tab.one(".zoom").get_attribute("aria-pressed") == "true"
+    tab.one(".zoom").click()
+    assert tab.run(width) == before
+
+
+def test_the_pictures_of_an_epoch_are_saved(tab):
+    tab.open(BOTH + "&p.gradcam.epoch=4")
+    tab.run(
+        "window.saved=null;HTMLAnchorElement.prototype.click=function(){const name=this.download;"
+        "const image=new Image();image.onload=()=>window.saved=[name,image.width,image.height];image.src=this.href}"
+    )
+    tab.one("button[title^='save the pictures']").click()
+    name, width, height = tab.until(lambda: tab.run("return window.saved"), "the file")
+    assert name == "gradcam_epoch_4.png"
+    cell = tab.pixels(".card canvas").shape
+    assert (width, height) == (8 + 4 * (cell[1] + 8), 28 + 3 * (cell[0] + 28))
+
+
+def test_the_filmstrip_is_seen_at_once_and_the_bars_have_one_line(tab):
+    four = ",".join(f"{name}%2Fgradcam" for name in ("clean", "hans", "other", "reid"))
+    for width, height in ((1440, 800), (1280, 800)):
+        tab.driver.set_window_size(width, height)
+        try:
+            tab.open(f"&p.gradcam.runs={four}", "canvas")
+            card = tab.run("return document.querySelector('.card canvas').getBoundingClientRect().width")
+            assert tab.run("return document.querySelector('.bar.top').offsetHeight") <= 42
+            tab.open(f"&p.gradcam.runs={four}&p.gradcam.probe=1", ".large canvas")
+            assert tab.run("return document.querySelector('.large canvas').getBoundingClientRect().width") > card
+            bottom = tab.run("return document.querySelector('.strip').getBoundingClientRect().bottom")
+            assert bottom <= tab.run("return document.querySelector('.bar.bottom').getBoundingClientRect().top")
+        finally:
+            tab.driver.set_window_size(1280, 900)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_can_be_told_from_their_ground(tab, theme):
+    """WCAG 2 AA: a contrast of 4.5 at least, for all words on the page that are not switched off."""
+    for state in (BOTH, BOTH + "&p.gradcam.probe=1"):
+        tab.open(state, "canvas")
+        tab.run(f"document.documentElement.dataset.theme='{theme}'")
+        tab.frames()
+        low = tab.run(
+            """
+            const luminance = (color) => {
+              const parts = color.map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+              return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+            };
+            const rgb = (text) => text.match(/[0-9.]+/g).map(Number);
+            const ground = (node) => {
+              for (; node; node = node.parentElement) {
+                const color = rgb(getComputedStyle(node).backgroundColor);
+                if (color.length < 4 || color[3] > 0.7) return color;
+              }
+              return [255, 255, 255];
+            };
+            const found = [];
+            for (const node of document.querySelectorAll(".app *")) {
+              const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+              if (!own || node.disabled || !node.getClientRects().length) continue;
+              if (node.closest("label:has(:disabled)")) continue;
+              const colors = [rgb(getComputedStyle(node).color), ground(node)];
+              const [a, b] = colors.map((color) => luminance(color.slice(0, 3)));
+              const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+              if (contrast < 4.5) found.push([node.className, node.textContent.slice(0, 30), contrast]);
+            }
+            return found;
+            """
+        )
+        assert low == []
 
 
 def test_it_fits_1000_pixels(tab):

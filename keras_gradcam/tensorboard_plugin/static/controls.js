@@ -4,8 +4,9 @@
 import { COLORMAPS } from "./colormaps.js";
 import { plot, range } from "./curves.js";
 import { element, labelled, segmented, select, setIcon } from "./dom.js";
-import { epochName, shortened } from "./format.js";
-import { MOST_RUNS, SCALES, SORTS, SPEEDS, VIEWS } from "./state.js";
+import { epochName, formatted, shortened } from "./format.js";
+import { colorTable } from "./maps.js";
+import { MOST_RUNS, SCALES, SHOWS, SORTS, SPEEDS, VIEWS } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */
 
@@ -65,7 +66,9 @@ export function topBar(change) {
   const sort = select("sort", SORTS, (value) => change({ sort: value }));
   const opacity = element("input", { type: "range", id: "opacity", min: "0", max: "100", step: "1" });
   opacity.addEventListener("input", () => change({ opacity: Number(opacity.value) / 100 }));
-  const filter = element("input", { type: "search", id: "filter", placeholder: "label", dir: "auto", maxLength: 200 });
+  const filter = element("input", { type: "search", id: "filter", dir: "auto", maxLength: 200 });
+  filter.placeholder = "label, class";
+  const show = select("show", SHOWS, (value) => change({ show: value }));
   filter.addEventListener("input", () => change({ filter: filter.value }));
   const root = element(
     "header",
@@ -76,6 +79,7 @@ export function topBar(change) {
     labelled("opacity", opacity),
     scale.root,
     labelled("sort", sort),
+    labelled("show", show),
     labelled("filter", filter),
   );
 
@@ -90,12 +94,23 @@ export function topBar(change) {
     scale.set(state.scale ?? "run");
     colors.value = state.colors !== null && Object.hasOwn(COLORMAPS, state.colors) ? state.colors : "";
     sort.value = state.sort;
+    show.value = state.show;
     opacity.value = String(Math.round(state.opacity * 100));
     opacity.title = `${opacity.value} % where the map is strongest`;
     opacity.disabled = state.view !== "overlay";
     if (document.activeElement !== filter) filter.value = state.filter;
   }
   return { root, update };
+}
+
+/**
+ * Returns the colours of a colour map as a CSS gradient.
+ * @param {string} colormap
+ */
+function gradient(colormap) {
+  const table = colorTable(colormap);
+  const stops = Array.from({ length: 16 }, (_, i) => `rgb(${table.subarray(51 * i, 51 * i + 3).join(" ")})`);
+  return `linear-gradient(90deg, ${stops.join(", ")})`;
 }
 
 /**
@@ -125,11 +140,13 @@ function playButtons(actions) {
 /**
  * Creates the bar at the bottom: the slider of the epochs and what plays them.
  * @param {{go: (position: number, settled: boolean) => void, step: (by: number) => void, play: () => void,
- *   speed: (speed: number) => void}} actions
+ *   speed: (speed: number) => void, pin: () => void, save: () => void}} actions
  */
 export function bottomBar(actions) {
   const { previous, next, play, speed } = playButtons(actions);
   const epoch = element("output", { className: "epoch" });
+  const figures = element("span", { className: "figures" });
+  figures.title = "loss and accuracy of the first run, in training / validation; the dashed line is the loss";
   const slider = element("input", { type: "range", id: "epoch", min: "0", step: "1" });
   slider.setAttribute("aria-label", "epoch");
   slider.addEventListener("input", () => actions.go(Number(slider.value), false));
@@ -139,34 +156,61 @@ export function bottomBar(actions) {
     title: "drift: 1 - similarity to the previous epoch, mean over the probes",
   });
   const status = element("span", { className: "status" });
+  const pin = element("button", { type: "button", className: "pin" }, "Compare");
+  pin.addEventListener("click", () => actions.pin());
+  const save = element("button", { type: "button", title: "save the pictures of this epoch as one PNG" }, "Save");
+  save.addEventListener("click", () => actions.save());
+  const colors = element("span", { className: "colors" });
+  const meaning = "colours, from zero to the peak of the scale";
+  const legend = element("span", { className: "legend", title: meaning }, "0", colors, "peak");
   const root = element(
     "footer",
     { className: "bar bottom" },
     element("span", { className: "buttons" }, previous, next, play, speed),
-    epoch,
+    element("span", { className: "now" }, epoch, figures),
     element("div", { className: "track" }, background, slider),
+    pin,
+    save,
+    legend,
     status,
   );
   let drawn = "";
+  /** @type {import("./training.js").Metric[]} */
+  let training = [];
 
   /**
    * @param {number[]} steps
    * @param {{points: [number, number][], className: string}[]} drift
    * @param {string} text
-   * @param {number} perSecond
+   * @param {State} state
+   * @param {string} colormap
+   * @param {import("./training.js").Metric[]} metrics of the first run
    */
-  function update(steps, drift, text, perSecond) {
-    const content = JSON.stringify([steps, drift]);
+  function update(steps, drift, text, state, colormap, metrics) {
+    training = metrics;
+    const loss = metrics.find(({ word }) => word === "loss");
+    const losses = [...(loss?.train.size ? loss.train : (loss?.validation ?? []))];
+    const content = JSON.stringify([steps, drift, losses]);
     if (content !== drawn) {
       drawn = content;
       const points = drift.map((line) => line.points);
       const limits = range(points, null);
-      background.replaceChildren(...(limits ? [plot(drift, steps, [Math.min(limits[0], 0), limits[1]], 32).root] : []));
+      const lossLimits = range([losses], null);
+      background.replaceChildren(
+        ...(lossLimits ? [plot([{ points: losses, className: "loss" }], steps, lossLimits, 32).root] : []),
+        ...(limits ? [plot(drift, steps, [Math.min(limits[0], 0), limits[1]], 32).root] : []),
+      );
       slider.max = String(Math.max(steps.length - 1, 0));
     }
     status.textContent = text;
-    speed.value = String(perSecond);
-    for (const control of [previous, next, play, slider]) control.disabled = steps.length < 2;
+    speed.value = String(state.speed);
+    for (const control of [previous, next, play, slider, pin]) control.disabled = steps.length < 2;
+    save.disabled = !steps.length;
+    const isPinned = state.pinned !== null;
+    pin.textContent = isPinned ? `vs ${epochName(state.pinned ?? 0)}` : "Compare";
+    pin.title = isPinned ? "stop comparing" : "compare the other epochs of a probe with this one";
+    pin.setAttribute("aria-pressed", String(isPinned));
+    colors.style.background = gradient(colormap);
   }
 
   /**
@@ -177,6 +221,12 @@ export function bottomBar(actions) {
   function move(steps, position, playing) {
     const name = steps.length ? epochName(steps[position]) : "no epoch";
     epoch.textContent = name;
+    figures.replaceChildren(
+      ...training.map(({ word, train, validation }) => {
+        const values = [train, validation].filter(({ size }) => size).map((series) => series.get(steps[position]));
+        return element("span", null, `${word} ${values.map((value) => formatted(value ?? NaN)).join(" / ")}`);
+      }),
+    );
     slider.value = String(position);
     slider.setAttribute("aria-valuetext", name);
     setIcon(play, playing ? "pause" : "play");

@@ -14,9 +14,10 @@ import { vmaxOf } from "./paint.js";
  * @typedef {import("./paint.js").Scene} Scene
  */
 
-/** Longest side of the large pictures and of those in the filmstrip, in pixels. */
-const LARGE = 256;
-const STRIP = 72;
+/** Longest side of the large pictures, of one run and of several, and of those in the filmstrip, in pixels. */
+const LARGE = 384;
+const LARGE_OF_SEVERAL = 256;
+const STRIP = 56;
 
 /**
  * Replaces the view "guided" by "overlay": the guided picture stands beside it anyway.
@@ -116,18 +117,36 @@ function regionBox(run, probe) {
  * @param {Scene} scene
  */
 function largeView(run, probe, order, scene) {
-  const map = figure(run, probe, LARGE);
-  const guided = figure(run, probe, LARGE, [run.own]);
+  const { pinned = null } = scene.look;
+  const longest = scene.runs.length > 1 || pinned !== null ? LARGE_OF_SEVERAL : LARGE;
+  const map = figure(run, probe, longest);
+  const guided = run.listing.has.guided || run.listing.has.start_guided ? figure(run, probe, longest, [run.own]) : null;
+  const earlier = pinned === null ? [] : [figure(run, probe, longest), figure(run, probe, longest)];
   const line = element("p", { className: "caption" });
   const more = element("p", { className: "more" });
   const box = regionBox(run, probe);
   if (box) map.canvas.after(box);
   const name = shortened(scene.titles.get(run.name) ?? run.name, 80);
+  const zoom = element("button", { type: "button", className: "zoom" }, "Zoom");
+  zoom.setAttribute("aria-pressed", "false");
+  zoom.setAttribute("aria-label", `zoom into ${name}`);
+  zoom.addEventListener("click", () => {
+    const zoomed = root.classList.toggle("zoomed");
+    zoom.setAttribute("aria-pressed", String(zoomed));
+    if (zoomed) root.scrollIntoView({ block: "nearest" });
+  });
   const root = element(
     "section",
     { className: places(run) > 1 ? "large wide" : "large" },
     element("h2", { className: `run-${order}`, dir: "auto", title: shortened(run.name, 300) }, name),
-    element("div", { className: "pair" }, map.root, guided.root),
+    zoom,
+    element(
+      "div",
+      { className: "pair" },
+      map.root,
+      ...earlier.map((shot) => shot.root),
+      ...(guided ? [guided.root] : []),
+    ),
     line,
     more,
   );
@@ -137,7 +156,12 @@ function largeView(run, probe, order, scene) {
   function draw(at) {
     const step = runStep(run, at.steps[at.position]);
     map.draw(step, besideGuided(at.look), at.redraw);
-    guided.draw(step, { ...at.look, view: "guided" }, at.redraw);
+    guided?.draw(step, { ...at.look, view: "guided" }, at.redraw);
+    if (pinned !== null) {
+      const then = runStep(run, pinned);
+      earlier[0].draw(then, besideGuided(at.look), at.redraw);
+      earlier[1].draw(step, { ...at.look, view: "overlay", against: then ?? -2 }, at.redraw);
+    }
     const { flipped } = caption(line, run, step, probe, true);
     const facts = [];
     if (step !== null && step !== at.steps[at.position]) facts.push(`shown: ${epochName(step)}`);
@@ -146,6 +170,9 @@ function largeView(run, probe, order, scene) {
     if (Number.isFinite(explained)) facts.push(`explained: ${shortened(run.className(explained), 40)}`);
     const vmax = run.sides.map((side) => formatted(vmaxOf(side, step ?? -2, probe, at.look)));
     if (step !== null) facts.push(`top ${vmax.join(" and ")} (${at.look.scale})`);
+    if (pinned !== null)
+      facts.push(`beside it ${epochName(pinned)} and the difference: orange is more than then, blue is less`);
+    if (!guided) facts.push("guided maps were not logged");
     if (!box) facts.push("this run has no regions");
     more.textContent = facts.join(" · ");
   }
@@ -232,7 +259,8 @@ export function detailView(actions) {
    * @param {number} probe
    */
   function update(scene, probe) {
-    const key = JSON.stringify([probe, scene.runs.map((run) => [run.name, run.revision]), scene.steps]);
+    const runs = scene.runs.map((run) => [run.name, run.revision]);
+    const key = JSON.stringify([probe, runs, scene.steps, scene.look.pinned]);
     if (key !== built) {
       close();
       built = key;
@@ -258,15 +286,16 @@ export function detailView(actions) {
     const larges = scene.runs.map((run, i) => largeView(run, probe, i, scene));
     const curves = charts(scene, probe).map((content) => chart(content, scene.steps, actions.go));
     const strips = scene.runs.map((run) => filmstrip(run, probe, scene, actions.go));
+    const several = scene.runs.length > 1 ? "larges several" : "larges";
     root.replaceChildren(
       element("div", { className: "head" }, back, title),
       element(
         "div",
         { className: "body" },
-        element("div", { className: "larges" }, ...larges.map((large) => large.root)),
+        element("div", { className: several }, ...larges.map((large) => large.root)),
         element("div", { className: "charts" }, ...curves.map((curve) => curve.root)),
       ),
-      ...strips.map((strip) => strip.root),
+      element("div", { className: "strips" }, ...strips.map((strip) => strip.root)),
     );
     drawers = [
       ...larges.map((large) => large.draw),

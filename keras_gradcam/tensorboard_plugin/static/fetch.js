@@ -33,6 +33,15 @@ async function fetchChecked(path) {
 }
 
 /**
+ * Fetches an answer in JSON.
+ * @param {string} path
+ * @returns {Promise<any>}
+ */
+export async function fetchJSON(path) {
+  return (await fetchChecked(path)).json();
+}
+
+/**
  * Turns "not found" into null.
  * @template T
  * @param {Promise<T>} promise
@@ -50,7 +59,7 @@ export function optional(promise) {
  * @returns {Promise<Listing[]>}
  */
 export async function fetchRuns() {
-  return (await (await fetchChecked("./runs")).json()).runs;
+  return (await fetchJSON("./runs")).runs;
 }
 
 /**

@@ -12,7 +12,7 @@ import { unlike } from "./store.js";
 /**
  * @typedef {import("./store.js").Run} Run
  * @typedef {import("./paint.js").Scene} Scene
- * @typedef {{run: Run, shot: ReturnType<typeof figure>, line: HTMLElement, more: HTMLElement,
+ * @typedef {{run: Run, shot: ReturnType<typeof figure>, line: HTMLElement, similar: HTMLElement, more: HTMLElement,
  *   drift: ReturnType<typeof plot>, root: HTMLElement}} Column
  */
 
@@ -32,9 +32,32 @@ function cardPlaces(runs) {
 }
 
 /**
+ * Tells whether a probe is one of those to show: by what is predicted for it at a step, and by a text in its labels or
+ * predictions.
+ * @param {Run[]} runs
+ * @param {number} step
+ * @param {number} probe
+ * @param {import("./state.js").Show} show
+ * @param {string} wanted lower case
+ */
+function matches(runs, step, probe, show, wanted) {
+  const predictions = runs
+    .filter((run) => probe < run.probeCount)
+    .map((run) => run.prediction(runStep(run, step) ?? -2, probe));
+  const chosen = {
+    all: () => true,
+    wrong: () => predictions.some(({ wrong }) => wrong),
+    right: () => predictions.some(({ name, wrong }) => name !== null && !wrong),
+    flipped: () => predictions.some(({ flipped }) => flipped !== null),
+  }[show]();
+  const words = [...labels(runs, probe), ...predictions.map(({ name }) => name ?? "")];
+  return chosen && words.some((word) => word.toLocaleLowerCase().includes(wanted));
+}
+
+/**
  * Sorts the probes and leaves out those that the filter hides.
  * @param {Run[]} runs
- * @param {{sort: import("./state.js").Sort, filter: string}} state
+ * @param {{sort: import("./state.js").Sort, filter: string, show: import("./state.js").Show}} state
  * @param {number} step
  */
 export function orderedProbes(runs, state, step) {
@@ -54,7 +77,7 @@ export function orderedProbes(runs, state, step) {
   const rows = Array.from({ length: count }, (_, probe) => ({ probe, value: key(probe) }));
   const missingLast = (/** @type {number} */ value) => (Number.isFinite(value) ? value : Infinity);
   return rows
-    .filter(({ probe }) => labels(runs, probe).some((label) => label.toLocaleLowerCase().includes(wanted)))
+    .filter(({ probe }) => matches(runs, step, probe, state.show, wanted))
     .sort((a, b) => {
       const [low, high] = [missingLast(a.value), missingLast(b.value)];
       return low < high ? -1 : low > high ? 1 : a.probe - b.probe;
@@ -84,14 +107,16 @@ function column(run, order, probe, scene) {
   const line = element("span", { className: "caption" });
   const more = element("span", { className: "more" });
   const drift = plot([{ points: run.curve("similarity_previous", probe), className: "" }], scene.steps, [0, 1], 20);
-  const parts = [shot.root, line, drift.root, more];
+  const similar = element("span", { className: "spark-name" });
+  similar.title = "rank correlation with the map one epoch earlier";
+  const parts = [shot.root, line, similar, drift.root, more];
   const name = shortened(scene.titles.get(run.name) ?? run.name, 60);
   if (scene.runs.length > 1) {
     parts.unshift(element("span", { className: `run-name run-${order}`, dir: "auto", title: name }, name));
   }
   const root = element("span", { className: "column" }, ...parts);
   root.style.setProperty("--places", String(places(run)));
-  return { run, shot, line, more, drift, root };
+  return { run, shot, line, similar, more, drift, root };
 }
 
 /**
@@ -151,8 +176,9 @@ function card(probe, scene, open) {
   function draw(now) {
     button.setAttribute("aria-label", `probe ${probe}, ${shortened(label)}${partnerWords(now)}: open`);
     columns.forEach((part, i) => {
-      const { run, shot, line, more, drift } = part;
+      const { run, shot, line, similar, more, drift } = part;
       const shown = runStep(run, now.steps[now.position]);
+      similar.textContent = `similarity ${twoDigits(run.number("similarity_previous", shown ?? -2, probe))}`;
       shot.draw(shown, now.look, now.redraw);
       const { flipped } = caption(line, run, shown, probe, !compared || (!common && probe < run.probeCount));
       const texts = facts(part, probe, now, differences[i], flipped);
@@ -212,7 +238,7 @@ export function gridView(open) {
       for (const node of wanted) if (node) watcher.observe(node);
     }
     if (!order.length)
-      root.replaceChildren(element("p", { className: "empty" }, "No label contains the filter's text."));
+      root.replaceChildren(element("p", { className: "empty" }, "No probe is like that: see show and filter above."));
     // Until the watcher reports for the first time every card counts as visible, so that the first frame is complete.
     draw(now, visible.size === 0);
   }

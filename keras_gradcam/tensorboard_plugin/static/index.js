@@ -5,10 +5,11 @@ import { bottomBar, topBar } from "./controls.js";
 import { detailView } from "./detail.js";
 import { element } from "./dom.js";
 import { fetchRuns } from "./fetch.js";
-import { START, expectedEpochs, shortened, union } from "./format.js";
+import { START, epochName, expectedEpochs, shortened, union } from "./format.js";
 import { gridView, orderedProbes } from "./grid.js";
 import { followTheme, onHashChange, onKey, onReload, readHash, writeHash } from "./host.js";
 import { errorList, hint, noData, skeleton } from "./messages.js";
+import { savePictures } from "./save.js";
 import { fromHash, runTitles, shownRuns, shownScale, shownStep, toHash } from "./state.js";
 import { Run } from "./store.js";
 
@@ -35,6 +36,8 @@ class App {
         this.change({ speed });
         if (this.playing) this.play(true);
       },
+      pin: () => this.pin(),
+      save: () => this.save(),
     });
     this.errors = errorList(() => this.poll(true));
     this.grid = gridView((probe) => this.change({ probe }));
@@ -201,6 +204,18 @@ class App {
     this.redraw("frame");
   }
 
+  /** Compares other epochs with the one that is shown, or stops comparing. */
+  pin() {
+    const scene = this.scene();
+    if (scene) this.change({ pinned: this.state.pinned === null ? scene.steps[scene.position] : null });
+  }
+
+  /** Saves the pictures that are shown. */
+  save() {
+    const scene = this.scene();
+    if (scene) savePictures(this.stage, `gradcam ${epochName(scene.steps[scene.position])}`);
+  }
+
   /**
    * Handles a key.
    * @param {KeyboardEvent} event
@@ -262,11 +277,13 @@ class App {
     const waiting = !this.runs && !this.listError;
     this.root.setAttribute("aria-busy", String(waiting || shown.some((run) => run.loading)));
     this.errors.update(this.problems(shown, titles));
+    const colormap = this.state.colors ?? scene?.runs[0].info?.colormap ?? "inferno";
     const drift = (scene?.runs ?? []).map((run, i) => ({
       points: run.driftCurve,
       className: scene && scene.runs.length > 1 ? `run-${i}` : "",
     }));
-    this.bottom.update(scene?.steps ?? [], drift, scene ? epochCount(scene.runs, scene.steps) : "", this.state.speed);
+    const count = scene ? epochCount(scene.runs, scene.steps) : "";
+    this.bottom.update(scene?.steps ?? [], drift, count, this.state, colormap, scene?.runs[0].training ?? []);
     const probe = scene && this.openProbe(scene);
     if (scene && probe !== null) {
       this.show(this.detail.root);

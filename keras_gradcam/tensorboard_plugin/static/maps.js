@@ -20,8 +20,8 @@ const WHOLE = [
 const OPAQUE = 0xff000000;
 
 /**
- * Returns the weights of a linear resize with half-pixel centres, like keras_gradcam.grids.upsample; pixels from `first`
- * up to `end` lie on the map.
+ * Returns the weights of a linear resize with half-pixel centres, like keras_gradcam.grids.upsample; pixels from
+ * `first` up to `end` lie on the map.
  * @param {number} old
  * @param {number} size
  * @param {[number, number]} [span]
@@ -224,6 +224,33 @@ function otherSide(inside, own, y, x, height, width, steps) {
       if (inside[row * width + column] !== own) return true;
   }
   return false;
+}
+
+const MORE = [230, 97, 1];
+const LESS = [44, 123, 182];
+
+/**
+ * Lays the difference of two maps on a grey picture: orange where the first is stronger, blue where the second is.
+ * @param {Uint8ClampedArray} pixels RGBA, written to
+ * @param {Uint8ClampedArray} picture RGBA
+ * @param {Grid} first
+ * @param {Grid} second
+ * @param {{height: number, width: number}} size
+ * @param {number} vmax the difference that is drawn with the strongest colour
+ */
+export function difference(pixels, picture, first, second, size, vmax) {
+  const [a, b] = [first, second].map((grid) =>
+    upsample(drawable(grid.map), grid.h, grid.w, size.height, size.width, grid.spans),
+  );
+  const scale = vmax > 0 && Number.isFinite(vmax) ? 1 / vmax : 1;
+  for (let i = 0; i < a.length; i++) {
+    const share = Math.min(Math.max((a[i] - b[i]) * scale, -1), 1);
+    const color = share > 0 ? MORE : LESS;
+    const alpha = 0.85 * Math.abs(share);
+    const grey = 0.299 * picture[4 * i] + 0.587 * picture[4 * i + 1] + 0.114 * picture[4 * i + 2];
+    for (let channel = 0; channel < 3; channel++) pixels[4 * i + channel] = grey + (color[channel] - grey) * alpha;
+    pixels[4 * i + 3] = 255;
+  }
 }
 
 /** A map whose maximum is a smaller share of its scale is called faint. */

@@ -1,12 +1,13 @@
 // @ts-check
 // Draws one probe of one run at one step on a canvas.
 
-import { colorTable, overlay, peak, remark } from "./maps.js";
+import { colorTable, difference, overlay, peak, remark } from "./maps.js";
 
 /**
  * @typedef {import("./store.js").Run} Run
  * @typedef {import("./store.js").Side} Side
- * @typedef {{view: import("./state.js").View, colors: string | null, opacity: number, scale: "run" | "frame"}} Look
+ * @typedef {{view: import("./state.js").View, colors: string | null, opacity: number, scale: "run" | "frame",
+ *   pinned?: number | null, against?: number}} Look `pinned` is compared with the others, `against` subtracted
  * @typedef {{runs: Run[], titles: Map<string, string>, steps: number[], position: number, look: Look,
  *   redraw: () => void}} Scene what is on the screen: `position` is the index of the step shown
  */
@@ -141,7 +142,11 @@ export function paint(canvas, { run, side, probe }, step, look, longest, redraw)
   const grid = step === null || plain ? null : side.grid(step, probe);
   const image = imageOf(canvas, context, size);
   const vmax = vmaxOf(side, step ?? 0, probe, look);
-  if (grid) {
+  const other = look.against === undefined ? null : side.grid(look.against, probe);
+  if (look.against !== undefined) {
+    if (grid && other) difference(image.data, pixelsOf(picture, size), grid, other, size, vmax);
+    else image.data.set(pixelsOf(picture, size));
+  } else if (grid) {
     const table = colorTable(look.colors ?? run.info?.colormap ?? "inferno");
     const under = look.view === "overlay" ? pixelsOf(picture, size) : null;
     overlay(image.data, under, grid, size, vmax, table, look.opacity);
@@ -151,7 +156,8 @@ export function paint(canvas, { run, side, probe }, step, look, longest, redraw)
   context.putImageData(image, 0, 0);
   if (probe >= run.probeCount) return "no such probe in this run";
   if (plain) return picture ? "" : "no picture";
-  if (!grid) return "no map at this epoch";
+  if (!grid || (look.against !== undefined && !other)) return "no map at this epoch";
+  if (look.against !== undefined) return "";
   return remark(grid.map, vmax) || (picture || look.view === "map" ? "" : "no picture");
 }
 

@@ -5,11 +5,14 @@
  * @typedef {"overlay" | "map" | "guided" | "picture"} View
  * @typedef {"drift" | "label" | "mass" | "wrong" | "index"} Sort
  * @typedef {"run" | "frame"} Scale
+ * @typedef {"all" | "wrong" | "right" | "flipped"} Show
  * @typedef {{
  *   epoch: number | null, probe: number | null, runs: string[] | null, view: View, colors: string | null,
- *   opacity: number, scale: Scale | null, sort: Sort, filter: string, speed: number,
+ *   opacity: number, scale: Scale | null, sort: Sort, filter: string, show: Show,
+ *   speed: number, pinned: number | null,
  * }} State
- * epoch null: the latest; runs null: the first; colors and scale null: those that the run was logged with
+ * epoch null: the latest; runs null: the first; colors and scale null: those that the run was logged with; pinned: the
+ * epoch that others are compared with
  */
 
 export const VIEWS = /** @type {const} */ ([
@@ -24,6 +27,12 @@ export const SORTS = /** @type {const} */ ([
   ["mass", "mass"],
   ["wrong", "wrong first"],
   ["index", "index"],
+]);
+export const SHOWS = /** @type {const} */ ([
+  ["all", "all"],
+  ["wrong", "wrong"],
+  ["right", "right"],
+  ["flipped", "flipped"],
 ]);
 export const SCALES = /** @type {const} */ ([
   ["run", "run"],
@@ -50,7 +59,9 @@ export function defaults() {
     scale: null,
     sort: "index",
     filter: "",
+    show: "all",
     speed: 5,
+    pinned: null,
   };
 }
 
@@ -86,7 +97,9 @@ export function fromHash(hash) {
   const parts = ownParts(hash);
   const state = defaults();
   const whole = (text) => (/^\d{1,15}$/.test(text ?? "") ? Number(text) : null);
-  state.epoch = parts.epoch === "start" ? -1 : whole(parts.epoch);
+  const epoch = (text) => (text === "start" ? -1 : whole(text));
+  state.epoch = epoch(parts.epoch);
+  state.pinned = epoch(parts.pinned);
   state.probe = whole(parts.probe);
   if (parts.runs) {
     try {
@@ -97,6 +110,7 @@ export function fromHash(hash) {
   }
   state.view = VIEWS.find(([name]) => name === parts.view)?.[0] ?? state.view;
   state.sort = SORTS.find(([name]) => name === parts.sort)?.[0] ?? state.sort;
+  state.show = SHOWS.find(([name]) => name === parts.show)?.[0] ?? state.show;
   state.scale = parts.scale === "frame" || parts.scale === "run" ? parts.scale : null;
   state.colors = parts.colors ?? null;
   const percent = whole(parts.opacity);
@@ -118,9 +132,11 @@ export function toHash(hash, state) {
     .split("&")
     .filter((part) => part && !part.startsWith(OWN));
   const standard = defaults();
+  const written = (/** @type {number | null} */ epoch) => (epoch === null ? null : epoch < 0 ? "start" : String(epoch));
   /** @type {Record<string, string | null>} */
   const parts = {
-    epoch: state.epoch === null ? null : state.epoch < 0 ? "start" : String(state.epoch),
+    epoch: written(state.epoch),
+    pinned: written(state.pinned),
     probe: state.probe === null ? null : String(state.probe),
     runs: state.runs === null ? null : state.runs.map(encodeURIComponent).join(","),
     view: state.view === standard.view ? null : state.view,
@@ -129,6 +145,7 @@ export function toHash(hash, state) {
     scale: state.scale,
     sort: state.sort === standard.sort ? null : state.sort,
     filter: state.filter || null,
+    show: state.show === standard.show ? null : state.show,
     speed: state.speed === standard.speed ? null : String(state.speed),
   };
   for (const [key, value] of Object.entries(parts)) {

@@ -5,6 +5,7 @@ import { decodeSeries, sameBytes } from "./decode.js";
 import { decodePictures, encodedPictures, fetchBinary, optional } from "./fetch.js";
 import { START, decimals, extent, union } from "./format.js";
 import { finiteMean, peak } from "./maps.js";
+import { fetchTraining } from "./training.js";
 
 /**
  * @typedef {import("./decode.js").Series} Series
@@ -116,6 +117,8 @@ export class Run {
     /** Null if the probes have no partners. @type {Side | null} */
     this.partner = null;
     this.numbers = NO_SERIES;
+    /** Loss and accuracy, as Keras has logged them. @type {import("./training.js").Metric[]} */
+    this.training = [];
     /** @type {Map<number, number>} */
     this.numberIndex = new Map();
     /** Whether the model predicts classes: true unless there are numbers without any prediction. */
@@ -147,16 +150,18 @@ export class Run {
     const spans = this.info?.spans ?? null;
     const begun = performance.now();
     try {
-      const [own, partner, numbers] = await Promise.all([
+      const [own, partner, numbers, training] = await Promise.all([
         fetchSide(this.name, has.maps ? "maps" : "", has.pictures ? "pictures" : "", spans),
         has.partners || has.partner_maps
           ? fetchSide(this.name, has.partner_maps ? "partner_maps" : "", has.partners ? "partners" : "", spans)
           : null,
         optional(fetchBinary("numbers", this.name)),
+        fetchTraining(this.name),
       ]);
       this.own = own;
       this.partner = partner;
       this.numbers = numbers ? decodeSeries(numbers) : NO_SERIES;
+      this.training = training;
       this.numberIndex = new Map(this.numbers.steps.map((step, i) => [step, i]));
       this.classifies = !this.numbers.steps.length || this.#everPredicted();
       this.guidedByStep.clear();
