@@ -154,8 +154,8 @@ def main() -> None:
         f"\nNow watch it happen:\n    {Path(sys.executable).with_name('tensorboard')} --logdir {options.log_dir} "
         "--samples_per_plugin images=1000\n"
         "Grad-CAM tab: choose both runs and drag the slider. With the mark, attention runs to the corner; without it,\n"
-        "it settles on the shapes. Images tab: gradcam/overview and gradcam_filmstrip say the same in pictures.\n"
-        "Scalars: gradcam_mass_inside is the share of attention on the shape, epoch by epoch."
+        "it settles on the shapes. Images tab: gradcam/overview and gradcam_summary say the same in pictures.\n"
+        "Scalars: gradcam/mass_inside_mean is the share of attention on the shape, epoch by epoch."
     )
 
 

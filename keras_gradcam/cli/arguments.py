@@ -329,7 +329,7 @@ def _add_preparation(parser: argparse.ArgumentParser, labels: bool = True) -> No
 def _add_running(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it runs")
     group.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="pictures at once (16)")
-    group.add_argument("--quiet", action="store_true", help="no progress")
+    group.add_argument("--quiet", action="store_true", help="no progress, and no line per picture")
 
 
 def _positive(text: str) -> int:

@@ -33,8 +33,9 @@ def results_alone() -> Iterator[None]:
 
 
 def print_result(text: str) -> None:
-    """Prints a result; letters that the terminal does not have are escaped."""
+    """Prints a result, in the place of a progress bar; letters that the terminal does not have are escaped."""
     stream = _results or sys.stdout
+    sys.stderr.write(_erase())
     encoding = stream.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 

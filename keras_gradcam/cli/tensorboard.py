@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import os
 import subprocess
 import sys
 
-from .console import print_message
-from .errors import INTERRUPTED
+from .errors import INTERRUPTED, CommandError
 
 _SAMPLES = "--samples_per_plugin"
 
@@ -16,7 +17,11 @@ _SAMPLES = "--samples_per_plugin"
 def run(options: argparse.Namespace) -> int:
     """Runs TensorBoard until it ends; returns its exit code."""
     if "://" not in options.logdir and not os.path.isdir(options.logdir):
-        print_message(f"warning: there is no folder {options.logdir!r} yet; TensorBoard waits for it.")
+        raise CommandError(
+            f"LOGDIR must be a folder of event files. Received: {options.logdir!r}, which is not there. Candidates: "
+            "the `log_dir` of a GuidedGradCAMCallback, once its training has begun."
+        )
+    _check_that_it_starts()
     words = command(options.logdir, options.passed_on)
     if os.name == "posix":  # TensorBoard takes our place, so that signals reach it
         sys.stdout.flush()
@@ -25,6 +30,16 @@ def run(options: argparse.Namespace) -> int:
         return subprocess.call(words)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _check_that_it_starts() -> None:
+    """Raises CommandError if TensorBoard cannot start: up to 2.20 it imports a module that setuptools has given up."""
+    release = tuple(int(part) for part in importlib.metadata.version("tensorboard").split(".")[:2])
+    if release <= (2, 20) and importlib.util.find_spec("pkg_resources") is None:
+        raise CommandError(
+            f"TensorBoard {'.'.join(map(str, release))} needs `pkg_resources`, which the installed setuptools no "
+            "longer has. Candidates: pip install 'setuptools<81', or a newer TensorFlow."
+        )
 
 
 def command(logdir: str, passed_on: list[str]) -> list[str]:

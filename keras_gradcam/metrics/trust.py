@@ -85,6 +85,10 @@ class TrustReport:
     def __str__(self) -> str:
         return f"{self.method}{f' of {self.layer}' if self.layer else ''}, {self.samples} pictures\n\n{self.table()}"
 
+    def _repr_markdown_(self) -> str:
+        """Shows the table in notebooks."""
+        return str(self)
+
     def __repr__(self) -> str:
         return f"TrustReport({self.method}, {self.samples} pictures, {len(self.checks)} checks)"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import subprocess
 import sys
@@ -49,8 +51,18 @@ def test_tensorboard_takes_our_place(tmp_path, monkeypatch):
     assert now.value.args == (sys.executable, tensorboard.command(str(tmp_path), ["--port", "6007"]))
 
 
-def test_a_folder_that_is_not_there_yet(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_not_there_is_refused(tmp_path, capsys):
+    assert run("tensorboard", tmp_path / "later") == 2
+    assert "LOGDIR must be a folder of event files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("release", "has_module", "code"), [("2.20.0", False, 2), ("2.20.0", True, 7), ("2.21.0", False, 7)]
+)
+def test_a_tensorboard_that_cannot_start_says_what_to_install(tmp_path, monkeypatch, capsys, release, has_module, code):
     monkeypatch.setattr(os, "execv", lambda *_: None)
     monkeypatch.setattr(subprocess, "call", lambda words: 7)
-    assert run("tensorboard", tmp_path / "later") == 7
-    assert "there is no folder" in capsys.readouterr().err
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: release)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if has_module else None)
+    assert run("tensorboard", tmp_path) == code
+    assert ("pip install 'setuptools<81'" in capsys.readouterr().err) == (code == 2)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from ...drawing.class_names import short_name
 from ...files import replace_whole
 from ..console import Progress, print_message, print_result
-from ..errors import INTERRUPTED, SOME_FAILED, CommandError, PictureError
+from ..errors import INTERRUPTED, SOME_FAILED, CommandError, PictureError, in_one_line
 from ..files import check_out
 from ..inputs.input_spec import PictureSpec
 from ..inputs.paths import find_pictures, result_names
@@ -39,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     with Journal(out, job.header(), options.overwrite) as journal:
         names = result_names(paths, {path: record.name for path, record in journal.records.items()})
         _check_nothing_else_is_replaced(job, journal, out, paths, names)
-        return _Run(job, journal, out).explain(paths, names, Progress(len(paths), shown=not options.quiet))
+        answers = None if options.quiet else _Answers(paths)
+        return _Run(job, journal, out, answers).explain(paths, names, Progress(len(paths), shown=not options.quiet))
 
 
 def _check_nothing_else_is_replaced(
@@ -84,10 +86,11 @@ class _Run:
         job: What is done to every picture.
         journal: What earlier runs have done.
         out: The folder of results.
+        answers: Prints what the model says of each picture, or None.
     """
 
-    def __init__(self, job: Job, journal: Journal, out: Path) -> None:
-        self._job, self._journal, self._out = job, journal, out
+    def __init__(self, job: Job, journal: Journal, out: Path, answers: _Answers | None = None) -> None:
+        self._job, self._journal, self._out, self._answers = job, journal, out, answers
         self._notes = DepthNotes(job.spec)
 
     def explain(self, paths: Sequence[str], names: Sequence[str], progress: Progress) -> int:
@@ -182,6 +185,8 @@ class _Run:
                 for file, content in zip(files, next(contents), strict=True):
                     replace_whole(self._out / file, content)
                 journal.add({"path": item.path, "name": item.name, **outcome.entry, "files": files})
+                if self._answers is not None:
+                    self._answers.add(item.path, outcome.entry)
                 yield item, None
             else:
                 failure = str(outcome or item.picture)
@@ -214,6 +219,37 @@ def _decoded(content: bytes | PictureError, spec: PictureSpec, largest: int) -> 
         return decode(content, spec.size, spec.channels, largest, spec.values)
     except PictureError as error:
         return error
+
+
+class _Answers:
+    """Prints a table while it grows: what the model predicts for each picture, what is explained, and its score.
+
+    Args:
+        paths: All pictures.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._folder = 0
+        with contextlib.suppress(ValueError):  # on Windows there may be several drives
+            self._folder = len(os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), ""))
+        self._width = min(max(map(len, paths)) - self._folder, 48)
+
+    def add(self, path: str, entry: Mapping[str, Any]) -> None:
+        explained = [_in_words(answer) for answer in entry["explained"]]
+        predicted = _in_words(entry["predicted"]) if "predicted" in entry else ""
+        words = [f"{text}, score {answer['score']:.3g}" if "score" in answer else text
+                 for text, answer in zip(explained, entry["explained"], strict=True)]  # fmt: skip
+        if predicted and explained != [predicted]:
+            words[0] = f"predicted: {predicted}; explained: {words[0]}"
+        print_result(f"{in_one_line(path[self._folder :]):{self._width}}  {'; '.join(words)}")
+
+
+def _in_words(answer: Mapping[str, Any]) -> str:
+    """Describes a class with its probability, or a value."""
+    if "class" not in answer:
+        return f"value {answer['value']:.3g}"
+    name = f"class {answer['class']}" if answer["name"] is None else answer["name"]
+    return f"{short_name(name)} {answer['probability']:.2f}"
 
 
 # --- explaining a batch ---------------------------------------------------------------------------------------------

@@ -194,12 +194,17 @@ function enclose(target, shares, { height, width }, top) {
   const thickness = Math.max(1, Math.round(Math.max(height, width) / PER_LINE));
   const inside = new Uint8Array(shares.length);
   for (let i = 0; i < shares.length; i++) inside[i] = shares[i] >= level ? 1 : 0;
-  // Every pixel within `thickness` steps of one that is on the other side of the line.
   for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const i = y * width + x;
+    for (let x = 0, i = y * width; x < width; x++, i++) {
       const own = inside[i];
-      if (otherSide(inside, own, y, x, height, width, thickness)) target[i] = own ? 0xffffffff : OPAQUE;
+      const isEdge =
+        thickness > 1
+          ? otherSide(inside, own, y, x, height, width, thickness)
+          : (x > 0 && inside[i - 1] !== own) ||
+            (x + 1 < width && inside[i + 1] !== own) ||
+            (y > 0 && inside[i - width] !== own) ||
+            (y + 1 < height && inside[i + width] !== own);
+      if (isEdge) target[i] = own ? 0xffffffff : OPAQUE;
     }
   }
 }

@@ -174,10 +174,9 @@ function paintGuided(context, run, step, probe, size, redraw) {
   context.fillStyle = `rgb(${GREY} ${GREY} ${GREY})`;
   context.fillRect(0, 0, size.width, size.height);
   if (!run.hasGuided(step)) return "guided maps were not logged";
-  const entry = run.guided(step, redraw);
-  if (entry.loading) return "loading";
-  if (entry.error) return entry.error.startsWith("404") ? "no guided map at this epoch" : `error: ${entry.error}`;
-  const picture = entry.pictures?.[probe];
+  const { picture, error, loading } = run.guided(step, probe, redraw);
+  if (loading) return "loading";
+  if (error) return error.startsWith("404") ? "no guided map at this epoch" : `error: ${error}`;
   if (!picture) return "no guided map of this probe";
   drawPicture(context, picture, size);
   return "";

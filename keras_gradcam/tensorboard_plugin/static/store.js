@@ -10,6 +10,8 @@ import { fetchTraining } from "./training.js";
 /**
  * @typedef {import("./decode.js").Series} Series
  * @typedef {import("./fetch.js").Listing} Listing
+ * @typedef {{encoded: Uint8Array<ArrayBuffer>[] | null, error: string,
+ *   decoded: Map<number, {picture: ImageBitmap | null, error: string, loading: boolean}>}} Guided of one step
  */
 
 const NO_SERIES = /** @type {Series} */ ({ steps: [], shapes: [], data: [], unreadable: 0 });
@@ -125,7 +127,7 @@ export class Run {
     this.classifies = true;
     /** The decimals that scores need at each step. @type {Map<number, number>} */
     this.scoreDecimals = new Map();
-    /** @type {Map<number, {pictures: (ImageBitmap | null)[] | null, error: string, loading: boolean}>} */
+    /** @type {Map<number, Guided>} */
     this.guidedByStep = new Map();
   }
 
@@ -319,24 +321,42 @@ export class Run {
   }
 
   /**
-   * Returns the guided pictures of a step; if they are not here yet, fetches them and calls `arrived` later.
+   * Returns the guided picture of a probe at a step; if it is not here yet, fetches and decodes it, and calls `arrived`
+   * later. All probes of a step arrive together, and only those that are looked at are decoded.
+   * @param {number} step
+   * @param {number} probe
+   * @param {() => void} arrived
+   * @returns {{picture: ImageBitmap | null, error: string, loading: boolean}}
+   */
+  guided(step, probe, arrived) {
+    const entry = this.guidedByStep.get(step) ?? this.#fetchGuided(step, arrived);
+    if (!entry.encoded || entry.error) return { picture: null, error: entry.error, loading: !entry.error };
+    let decoded = entry.decoded.get(probe);
+    if (!decoded) {
+      const fresh = { picture: /** @type {ImageBitmap | null} */ (null), error: "", loading: true };
+      decoded = fresh;
+      entry.decoded.set(probe, fresh);
+      decodePictures(entry.encoded.slice(probe, probe + 1)).then(([picture = null]) => {
+        Object.assign(fresh, { picture, loading: false });
+        arrived();
+      });
+    }
+    return decoded;
+  }
+
+  /**
+   * Fetches the guided pictures of a step.
    * @param {number} step
    * @param {() => void} arrived
    */
-  guided(step, arrived) {
-    const entry = this.guidedByStep.get(step);
-    if (entry) return entry;
+  #fetchGuided(step, arrived) {
     if (this.guidedByStep.size >= GUIDED_KEPT) this.guidedByStep.delete(this.guidedByStep.keys().next().value ?? 0);
-    const fresh = { pictures: /** @type {(ImageBitmap | null)[] | null} */ (null), error: "", loading: true };
-    this.guidedByStep.set(step, fresh);
+    const entry = /** @type {Guided} */ ({ encoded: null, decoded: new Map(), error: "" });
+    this.guidedByStep.set(step, entry);
     fetchBinary("guided", this.name, `&epoch=${step}`)
-      .then((buffer) => decodePictures(encodedPictures(buffer)))
-      .then((pictures) => (fresh.pictures = pictures))
-      .catch((error) => (fresh.error = String(error.message)))
-      .finally(() => {
-        fresh.loading = false;
-        arrived();
-      });
-    return fresh;
+      .then((buffer) => (entry.encoded = encodedPictures(buffer)))
+      .catch((error) => (entry.error = String(error.message)))
+      .finally(arrived);
+    return entry;
   }
 }

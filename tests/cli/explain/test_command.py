@@ -262,7 +262,10 @@ def test_broken_pictures_are_reported_and_the_others_explained(workplace, capsys
             (workplace / "pictures" / name).write_bytes(content)
     assert run("explain", "model.keras", "pictures", "--out", "out", *FAST) == 1
     captured = capsys.readouterr()
-    assert captured.out.startswith("2 explained, 5 failed at layer last. See out")
+    first, second, summary = captured.out.splitlines()
+    assert first.startswith("p0.png ")
+    assert second.startswith("p1.png ")
+    assert summary.startswith("2 explained, 5 failed at layer last. See out")
     assert len(captured.err.splitlines()) == 5
     for name in broken:
         assert sum(f"pictures/{name}: " in line for line in captured.err.splitlines()) == 1
@@ -394,3 +397,19 @@ def test_pictures_of_16_bits_are_explained_as_they_are_or_as_is_said(tmp_path, c
             assert "--range LOW,HIGH" in said
     assert explain(tmp_path, tmp_path / "refused", *FAST, "--range", "5") == 2
     assert "--range must have two numbers" in error_line(capsys)
+
+
+def test_a_line_per_picture_says_what_the_model_answers(workplace, capsys):
+    words = ["explain", "model.keras", "pictures", "--out", "out", *FAST]
+    assert run(*words, "--class", "1") == 0
+    *rows, _ = capsys.readouterr().out.splitlines()
+    entries = manifest(workplace / "out")["pictures"]
+    assert len(rows) == len(entries) == 2
+    for row, entry in zip(rows, entries, strict=True):
+        (explained,), predicted = entry["explained"], entry["predicted"]
+        said = f"class 1 {explained['probability']:.2f}, score {explained['score']:.3g}"
+        if predicted["class"] != 1:
+            said = f"predicted: class {predicted['class']} {predicted['probability']:.2f}; explained: {said}"
+        assert row == f"{Path(entry['path']).name}  {said}"
+    assert run(*words, "--class", "1", "--overwrite", "--quiet") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
