@@ -364,8 +364,8 @@ def main() -> None:
         f"\nNow watch it happen:\n    {Path(sys.executable).with_name('tensorboard')} --logdir {options.log_dir} "
         "--samples_per_plugin images=1000\n"
         "Grad-CAM tab: choose both runs and drag the slider. Attention moves onto the people in the clean run; in the\n"
-        "leaky one it stays on what is around them. Scalars: gradcam/mass_inside_mean is the share on the person, epoch\n"
-        "by epoch. Images tab: the ranked lists, in which the leaky network looks like the better one."
+        "leaky one it stays on what is around them. Scalars: gradcam/mass_inside_mean is the share on the person by\n"
+        "epoch. Images tab: the ranked lists, in which the leaky network looks like the better one."
     )
 
 
