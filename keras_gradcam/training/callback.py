@@ -331,7 +331,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
                 stacklevel=3,
             )
         logs.update(named)
-        add_to_history(self.model, {f"{PREFIX}{name}": mean for name, mean in means.items()}, logs)
+        add_to_history(self.model, self, {f"{PREFIX}{name}": mean for name, mean in means.items()}, logs)
 
     # --- writers and failures ---------------------------------------------------------------------------------------
 

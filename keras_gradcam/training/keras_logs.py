@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ LogsLike = str | Sequence[str] | Mapping[str, str]
 
 # The same as pairs (name in the logs, name of the mean).
 Choice = str | tuple[tuple[str, str], ...]
+
+# The callback that adds to a History.
+_owners: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 
 # Of these the first that has a value is logged by default: with two, the progress line would not fit 120 columns.
 _DEFAULT = ("mass_inside", "similarity_previous")
@@ -61,10 +65,19 @@ def chosen_means(chosen: Choice, means: Mapping[str, float]) -> dict[str, float]
     return {name: means[mean] for name, mean in chosen if mean in means}
 
 
-def add_to_history(model: Any, named: Mapping[str, float], logs: Mapping[str, Any]) -> None:
-    """Adds values to the History that ``fit`` returns, except those that the logs bring into it anyway."""
-    history = getattr(getattr(model, "history", None), "history", None)
-    if isinstance(history, dict):
-        for name, value in named.items():
-            if name not in logs:
-                history.setdefault(name, []).append(value)
+def add_to_history(model: Any, owner: Any, named: Mapping[str, float], logs: Mapping[str, Any]) -> None:
+    """Adds values to the History that ``fit`` returns, except those that the logs bring into it anyway.
+
+    Args:
+        model: The model in training.
+        owner: The callback. Of several in one training the first alone adds its values: they have the same names.
+        named: The values by name.
+        logs: The logs of this epoch.
+    """
+    history = getattr(model, "history", None)
+    values = getattr(history, "history", None)
+    if not isinstance(values, dict) or _owners.setdefault(history, weakref.ref(owner))() is not owner:
+        return
+    for name, value in named.items():
+        if name not in logs:
+            values.setdefault(name, []).append(value)

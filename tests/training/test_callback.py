@@ -875,6 +875,7 @@ def test_two_callbacks_in_one_training_are_told_apart_or_said(data, tmp_path):
         fit(small_model(), data, callbacks("c", "c", logs={"other_focus": "focus"}), epochs=1)
     history = fit(small_model(), data, callbacks("d", "e", logs={"other_focus": "focus"}), epochs=1).history
     assert {"gradcam_focus", "other_focus"} <= set(history)
+    assert {len(values) for values in history.values()} == {1}
 
 
 def test_mirrored_strategy(tmp_path):
