@@ -1,4 +1,4 @@
-"""The command line, ``keras-gradcam``: explain pictures, list layers, rank galleries, read reports."""
+"""The command line, ``keras-gradcam``: explain pictures, list layers, check maps, rank galleries, read reports."""
 
 from __future__ import annotations
 

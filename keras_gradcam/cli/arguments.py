@@ -16,6 +16,7 @@ COMMANDS = {
     "layers": "layers",
     "filters": "filters",
     "top": "filters",
+    "trust": "trust",
     "rank": "rank",
     "report": "report",
     "tensorboard": "tensorboard",
@@ -60,7 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"keras-gradcam {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_explain, _add_layers, _add_filters, _add_top, _add_rank, _add_report, _add_tensorboard):
+    for add in (
+        _add_explain,
+        _add_layers,
+        _add_filters,
+        _add_top,
+        _add_trust,
+        _add_rank,
+        _add_report,
+        _add_tensorboard,
+    ):
         add(commands)
     return parser
 
@@ -202,6 +212,32 @@ def _add_top(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     _add_preparation(parser, labels=False)
     _add_running(parser)
+
+
+def _add_trust(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add_command(
+        commands,
+        "trust",
+        "say how far the maps of some pictures can be trusted",
+        f"{_MODEL}\n\n{_PICTURES}\n\nPrints a table: does the score follow what the maps show, do the maps depend on "
+        "what the model has learned,\neach beside what random maps get. Some dozens of pictures give steady numbers.",
+        ["model.keras photos/", "app:ResNet50 photos/ --class cat --method layercam --limit 32"],
+    )
+    _add_model(parser)
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="pictures, folders, patterns")
+    parser.add_argument(
+        "--class", dest="of_class", default="predicted", metavar="CLASS", help="predicted (default), a number or a name"
+    )
+    parser.add_argument("--output", metavar="NAME", help="which output, by name or position, of a model with several")
+    _add_layer(parser)
+    parser.add_argument("--method", action="append", metavar="NAME", help="which maps, see explain (gradcam)")
+    parser.add_argument(
+        "--limit", type=_positive, default=64, metavar="N", help="how many pictures, evenly spaced among IMAGES (64)"
+    )
+    _add_preparation(parser)
+    _add_running(parser)
+    # What `explain` asks beyond this.
+    parser.set_defaults(contrast=None, counterfactual=False, colormap="inferno", format="panel")
 
 
 def _add_rank(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -21,6 +21,7 @@ OPTIONS = {
     "gallery": "--gallery",
     "images": "the pictures",
     "layer": "--layer",
+    "method": "--method",
     "methods": "--method",
     "metric": "--metric",
     "model": "the model",

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ class Job:
         }
 
 
-def prepare(options: argparse.Namespace) -> Job:
+def prepare(options: argparse.Namespace, default_methods: Sequence[str] = DEFAULT_METHODS) -> Job:
     """Reads the options, loads the model, and explains a black picture to find out whether they fit.
 
     Raises:
@@ -87,7 +88,7 @@ def prepare(options: argparse.Namespace) -> Job:
         ValueError: Likewise, from the package.
     """
     methods = method_names(
-        [name.strip() for text in options.method or () for name in text.split(",")] or DEFAULT_METHODS
+        [name.strip() for text in options.method or () for name in text.split(",")] or default_methods
     )
     style = Style(colormap=options.colormap)
     labels = Labels() if options.labels in (None, "imagenet") else read_labels(options.labels)

@@ -1,0 +1,74 @@
+"""`keras-gradcam trust`: the same table as in Python."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from cli_models import error_line, png, run, saved, taken
+
+from keras_gradcam.metrics import trust_report
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    """A model and five pictures."""
+    folder = tmp_path_factory.mktemp("trust")
+    saved(model, folder / "model.keras")
+    for number in range(5):
+        png(folder / "pictures" / f"p{number}.png", number)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "numbers"),
+    [
+        ((), {}, range(5)),
+        (("--class", "1", "--method", "layercam", "--layer", "first"),
+         {"target": 1, "method": "layercam", "layer": "first"}, range(5)),
+        (("--limit", "3"), {}, (0, 2, 4)),
+    ],
+)  # fmt: skip
+def test_the_table_is_that_of_python(model, folder, capsys, words, options, numbers):
+    assert run("trust", folder / "model.keras", folder / "pictures", *words) == 0
+    images = np.concatenate([taken(folder / "pictures" / f"p{number}.png") for number in numbers])
+    report = trust_report(model, images, **options)
+    assert capsys.readouterr().out == str(report)
+
+
+def test_a_value_has_a_table_too(tmp_path, capsys):
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.layers.Conv2D(4, 3, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(1),
+    ]
+    value = keras.Sequential([keras.Input((16, 16, 3)), *layers])
+    value.compile("sgd", "mse")
+    png(tmp_path / "p.png", 0)
+    assert run("trust", saved(value, tmp_path / "m.keras"), tmp_path / "p.png", "--preprocess", "none") == 0
+    assert capsys.readouterr().out.startswith("gradcam of conv2d")
+
+
+def test_broken_pictures_are_left_out(folder, tmp_path, capsys):
+    (tmp_path / "x.png").write_bytes(b"x")
+    assert run("trust", folder / "model.keras", tmp_path / "x.png", folder / "pictures") == 1
+    captured = capsys.readouterr()
+    assert "5 pictures" in captured.out
+    assert "x.png: " in captured.err
+    assert run("trust", folder / "model.keras", tmp_path / "x.png") == 2
+    assert "none of the pictures could be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--method", "gradcam,layercam"), "--method must name one method"),
+        (("--class", "top3"), "--class must be predicted, a number or a name. Received: top3"),
+        (("--layer", "nowhere"), "--layer must"),
+        (("--limit", "0"), "must be a whole number >= 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(folder, capsys, words, message):
+    assert run("trust", folder / "model.keras", folder / "pictures", *words) == 2
+    assert message in error_line(capsys)
