@@ -55,6 +55,7 @@ STATIC_FILES = {
     "curves.js": _JAVASCRIPT,
     "captions.js": _JAVASCRIPT,
     "grid.js": _JAVASCRIPT,
+    "classes.js": _JAVASCRIPT,
     "detail.js": _JAVASCRIPT,
     "controls.js": _JAVASCRIPT,
     "messages.js": _JAVASCRIPT,

@@ -38,12 +38,8 @@ def test_the_table_is_that_of_python(model, folder, capsys, words, options, numb
 
 def test_a_value_has_a_table_too(tmp_path, capsys):
     keras.utils.set_random_seed(0)
-    layers = [
-        keras.layers.Conv2D(4, 3, activation="relu"),
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(1),
-    ]
-    value = keras.Sequential([keras.Input((16, 16, 3)), *layers])
+    head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1)]
+    value = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3, activation="relu"), *head])
     value.compile("sgd", "mse")
     png(tmp_path / "p.png", 0)
     assert run("trust", saved(value, tmp_path / "m.keras"), tmp_path / "p.png", "--preprocess", "none") == 0

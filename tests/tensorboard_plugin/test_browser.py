@@ -791,6 +791,25 @@ def test_loss_and_accuracy_stand_beside_the_slider(tab):
     assert len(tab.all(".drift .plot")) == 1
 
 
+def test_classes_are_summed_up(tab):
+    tab.open(CLEAN + "&p.gradcam.epoch=4")
+    assert tab.all(".classes table") == []
+    tab.one(".classes summary").click()
+    tab.until(lambda: tab.all(".classes table"), "the table")
+    heads = ["class", "probes", "wrong", "probability", "similarity", "focus", "mass inside"]
+    assert tab.texts(".classes thead th") == heads
+    rows = [[cell.text for cell in row.find_elements("css selector", "th, td")] for row in tab.all(".classes tbody tr")]
+    assert [row[:2] for row in rows] == [["cat", "2"], ["dog", "2"], ["horse", "2"]]
+    wrong = sum("wrong" in caption for caption in tab.texts(".card .caption"))
+    assert sum(int(row[2]) for row in rows) == wrong == 3
+    similar = [float(text.split()[1]) for text in tab.texts(".card .spark-name")]
+    assert float(rows[1][4]) == pytest.approx((similar[1] + similar[4]) / 2, abs=0.011)
+    tab.set("#epoch", 12)
+    assert tab.texts(".classes tbody tr") != [" ".join(row) for row in rows]
+    tab.one(".card .open").click()
+    tab.until(lambda: not tab.one(".classes").is_displayed(), "the detail without the table")
+
+
 def test_two_epochs_of_a_probe_are_compared(tab):
     tab.open(CLEAN + "&p.gradcam.epoch=3&p.gradcam.probe=1", ".large canvas")
     assert len(tab.all(".large canvas")) == 2

@@ -1,6 +1,7 @@
 // @ts-check
 // Connects data, state and views. TensorBoard calls `render`.
 
+import { classTable } from "./classes.js";
 import { bottomBar, topBar } from "./controls.js";
 import { detailView } from "./detail.js";
 import { element } from "./dom.js";
@@ -42,8 +43,10 @@ class App {
     this.errors = errorList(() => this.poll(true));
     this.grid = gridView((probe) => this.change({ probe }));
     this.detail = detailView({ close: () => this.change({ probe: null }), go: (position) => this.go(position, true) });
+    this.classes = classTable();
     this.stage = element("div", { className: "stage" });
-    this.root = element("div", { className: "app" }, this.top.root, this.errors.root, this.stage, this.bottom.root);
+    this.root = element("div", { className: "app" }, this.top.root, this.errors.root);
+    this.root.append(this.classes.root, this.stage, this.bottom.root);
   }
 
   /** Shows the page and keeps it up to date. */
@@ -255,7 +258,10 @@ class App {
     const scene = this.scene();
     if (all) this.layout(scene);
     else if (scene && this.openProbe(scene) !== null) this.detail.draw(scene);
-    else if (scene) this.grid.draw(scene);
+    else if (scene) {
+      this.grid.draw(scene);
+      this.classes.draw(scene);
+    }
     this.bottom.move(scene?.steps ?? [], scene?.position ?? 0, this.playing !== 0);
     if (scene && !performance.getEntriesByName("gradcam-first-frame").length) performance.mark("gradcam-first-frame");
   }
@@ -285,6 +291,7 @@ class App {
     const count = scene ? epochCount(scene.runs, scene.steps) : "";
     this.bottom.update(scene?.steps ?? [], drift, count, this.state, colormap, scene?.runs[0].training ?? []);
     const probe = scene && this.openProbe(scene);
+    this.classes.update(probe === null ? scene : null);
     if (scene && probe !== null) {
       this.show(this.detail.root);
       this.detail.update(scene, probe);
