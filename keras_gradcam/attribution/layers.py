@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Union
 
+from ..drawing.notebook import table
 from ..engine import current_engine
 from ..engine.base import InputSpec, LayerCall, LayerOutput, Structure
 from ..engine.model import declared_inputs, layer_paths
@@ -27,7 +28,15 @@ _SAMPLES = 13
 _MAX_LISTED = 8
 
 
-def list_layers(model: Any, images: Structure | None = None) -> list[LayerCall]:
+class LayerList(list[LayerCall]):
+    """A list of calls of layers that notebooks show as a table."""
+
+    def _repr_markdown_(self) -> str:
+        rows = [[f"`{call.path}`", call.layer_type, str(call.output_shape), str(call.call)] for call in self]
+        return table(["layer", "class", "output shape", "call"], rows)
+
+
+def list_layers(model: Any, images: Structure | None = None) -> LayerList:
     """Lists the layers whose maps can be computed, in the order in which the model calls them.
 
     Nested models are looked into; a layer that is called twice appears twice. What an attention computes inside, head
@@ -55,7 +64,7 @@ def list_layers(model: Any, images: Structure | None = None) -> list[LayerCall]:
     input_spec = model_input_spec(model) if images is None else input_spec_of(images)
     layer_outputs = sampled_calls(model, input_spec, 0 if images is None else len(keras.tree.flatten(images)[0]))
     maps = _feature_maps(layer_outputs, input_shape(input_spec))
-    return [layer_output.info for layer_output in maps if is_per_sample(layer_output)]
+    return LayerList(layer_output.info for layer_output in maps if is_per_sample(layer_output))
 
 
 def sampled_calls(model: Any, input_spec: InputSpec, samples: int = 0) -> list[LayerOutput]:

@@ -1,4 +1,4 @@
-"""Shows panels in notebooks: as a matplotlib figure, as HTML."""
+"""Shows results in notebooks: panels as a matplotlib figure or as HTML, words and numbers as Markdown."""
 
 from __future__ import annotations
 
@@ -32,6 +32,29 @@ def html(panels: Sequence[np.ndarray], note: str) -> str:
     """Returns HTML with a note above panels, uint8 (H, W, 3), one below the other."""
     tags = [_tag(panel, f"sample {number}") for number, panel in enumerate(panels)]
     return f"<div>{escape(note)}</div>" + "".join(f"<div>{tag}</div>" for tag in tags)
+
+
+class Markdown(str):
+    """A text that notebooks show as Markdown."""
+
+    __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Writes a table as Markdown.
+
+    Example:
+        >>> print(table(["epoch", "focus"], [["0", "0.25"]]))
+        | epoch | focus |
+        |---|---|
+        | 0 | 0.25 |
+    """
+    lines = [heads, *rows]
+    drawn = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
+    return "\n".join([drawn[0], "|" + "---|" * len(heads), *drawn[1:]])
 
 
 def _tag(picture: np.ndarray, alternative: str) -> str:

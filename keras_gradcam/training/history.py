@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..drawing.notebook import table
 from ..grids import Spans
 from ..metrics.drift import center_shift, rank_correlation
 from ..metrics.regions import Region, mass_inside, pointing_game
@@ -20,6 +21,9 @@ DRIFT_COLUMNS = COLUMNS[5:]
 
 #: The drift columns that compare a map with an earlier one.
 COMPARED = ("similarity_previous", "similarity_first", "center_shift")
+
+# Maximum epochs that a notebook shows.
+_SHOWN = 20
 
 #: The columns that are worth a mean over the probes.
 AVERAGED = ("score", "probability", *DRIFT_COLUMNS)
@@ -137,6 +141,16 @@ class History:
             _stacked([epoch.partner_maps for epoch in run.epochs]),
             _totals([epoch.totals for epoch in run.epochs]),
         )
+
+    def _repr_markdown_(self) -> str:
+        """Shows the means over the probes in notebooks, of at most 20 epochs evenly spaced."""
+        indices = np.unique(np.linspace(0, len(self.epochs) - 1, min(len(self.epochs), _SHOWN)).round().astype(int))
+        columns = [name for name in AVERAGED if name in self.numbers and np.isfinite(self.numbers[name]).any()]
+        rows = [
+            [str(self.epochs[index]), *(f"{mean_of_present(self.numbers[name][index])[0]:.3g}" for name in columns)]
+            for index in indices
+        ]
+        return f"{self!r}\n\n{table(['epoch', *columns], rows)}\n"
 
     def __repr__(self) -> str:
         shape = self.maps.shape if isinstance(self.maps, np.ndarray) else "none or of several grids"

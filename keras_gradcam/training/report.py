@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..drawing.class_names import class_name
+from ..drawing.notebook import Markdown
 from ..metrics.drift import rank_correlation, settled_epoch
 from ..metrics.statistics import mean_of_present
 from ..tensorboard_plugin import metadata
@@ -27,7 +28,7 @@ def drift_report(history: History, label: Callable[[int], str]) -> str:
         moved most first.
     """
     if not len(history.epochs):
-        return "No epoch was logged.\n"
+        return Markdown("No epoch was logged.\n")
     epochs, probes = history.epochs, history.numbers["score"].shape[1]
     if len(epochs) == 1:
         logged = f"1 epoch logged, epoch {epochs[0]}"
@@ -43,7 +44,7 @@ def drift_report(history: History, label: Callable[[int], str]) -> str:
         "Moved: mean of 1 - rank correlation to the previous logged epoch. Settled: first epoch from which on the map "
         "stayed within a total variation of 0.1 of the last one.",
     ]
-    return "\n".join(lines) + "\n"
+    return Markdown("\n".join(lines) + "\n")
 
 
 def logged_report(events: Events) -> str | None:

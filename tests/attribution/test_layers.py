@@ -25,6 +25,12 @@ def test_functional_model_is_listed_without_pictures():
     ]
 
 
+def test_notebooks_show_the_list_as_a_table():
+    shown = list_layers(convnet(lambda position: L.ReLU(name=f"act{position}")))._repr_markdown_().splitlines()
+    assert len(shown) == 6
+    assert shown[2] == "| `conv1` | Conv2D | (None, 12, 10, 4) | 0 |"
+
+
 def in_parts(size=(24, 20)):
     """Each picture is cut into an upper and a lower half, which are convolved as pictures of their own."""
     inputs = keras.Input((*size, 3))

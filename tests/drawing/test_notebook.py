@@ -32,3 +32,13 @@ def test_html_holds_the_panels_and_the_note_as_text():
             np.testing.assert_array_equal(np.asarray(image), panel)
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_words_show_themselves_as_markdown():
+    text = notebook.Markdown("# report")
+    assert text == text._repr_markdown_() == "# report"
+    assert type(text._repr_markdown_()) is str
+
+
+def test_a_bar_within_a_cell_does_not_end_it():
+    assert notebook.table(["a"], [["b|c"]]) == "| a |\n|---|\n| b\\|c |"

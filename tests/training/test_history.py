@@ -143,3 +143,17 @@ def test_means_are_those_of_the_probes_that_have_a_value():
     record = Recorder().add(0, np.stack([np.eye(2), np.zeros((2, 2))]), predictions())
     assert record.means() == {"score": 0.0, "focus": 0.25, "mass": 1.0}
     assert repr(record) == "EpochRecord(epoch 0, 2 probes)"
+
+
+def test_notebooks_show_the_means_of_at_most_20_epochs():
+    recorder = Recorder()
+    for epoch in range(50):
+        recorder.add(epoch, spot(epoch % 4, 1), predictions() | {"score": np.array([epoch, epoch + 1.0])})
+    head, empty, titles, _, *rows = recorder.history()._repr_markdown_().splitlines()
+    assert head == repr(recorder.history())
+    assert empty == ""
+    assert titles.split(" | ")[:2] == ["| epoch", "score"]
+    assert "mass_inside" not in titles  # there are no regions
+    assert len(rows) == 20
+    assert rows[0].split(" | ")[:2] == ["| 0", "0.5"]
+    assert rows[-1].split(" | ")[:2] == ["| 49", "49.5"]
