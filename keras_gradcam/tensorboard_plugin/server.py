@@ -54,6 +54,7 @@ STATIC_FILES = {
     "figure.js": _JAVASCRIPT,
     "curves.js": _JAVASCRIPT,
     "captions.js": _JAVASCRIPT,
+    "gif.js": _JAVASCRIPT,
     "grid.js": _JAVASCRIPT,
     "classes.js": _JAVASCRIPT,
     "detail.js": _JAVASCRIPT,

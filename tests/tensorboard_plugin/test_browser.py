@@ -858,6 +858,27 @@ def test_the_pictures_of_an_epoch_are_saved(tab):
     assert (width, height) == (8 + 4 * (cell[1] + 8), 28 + 3 * (cell[0] + 28))
 
 
+def test_all_epochs_of_a_probe_are_saved_as_a_gif(tab):
+    tab.open(BOTH + "&p.gradcam.probe=2&p.gradcam.epoch=7&p.gradcam.speed=10", ".large canvas")
+    tab.run(
+        "window.saved=null;const make=URL.createObjectURL;URL.createObjectURL=(blob)=>{const reader=new FileReader();"
+        "reader.onload=()=>window.saved=reader.result;reader.readAsDataURL(blob);return make(blob)};"
+        "HTMLAnchorElement.prototype.click=function(){window.named=this.download}"
+    )
+    tab.one("button[title^='save all epochs']").click()
+    content = tab.until(lambda: tab.run("return window.saved"), "the file")
+    assert tab.run("return window.named") == "gradcam_probe_2.gif"
+    animation = Image.open(io.BytesIO(base64.b64decode(content.split(",")[1])))
+    assert (animation.n_frames, animation.info["duration"]) == (13, 100)
+    shown = tab.pixels(".large canvas")
+    assert animation.size == (8 + 2 * (shown.shape[1] + 8), 40 + shown.shape[0] + 8)
+    animation.seek(8)  # the start, and epochs 0 to 7
+    first = np.asarray(animation.convert("RGB")).astype(int)[20 : 20 + shown.shape[0], 8 : 8 + shown.shape[1]]
+    assert np.abs(first - shown).max() <= 26  # half a step of the palette
+    tab.open(BOTH)
+    assert not tab.one("button[title^='save all epochs']").is_displayed()
+
+
 def test_the_filmstrip_is_seen_at_once_and_the_bars_have_one_line(tab):
     four = ",".join(f"{name}%2Fgradcam" for name in ("clean", "hans", "other", "reid"))
     for width, height in ((1440, 800), (1280, 800)):

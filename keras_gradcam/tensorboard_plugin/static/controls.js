@@ -140,7 +140,8 @@ function playButtons(actions) {
 /**
  * Creates the bar at the bottom: the slider of the epochs and what plays them.
  * @param {{go: (position: number, settled: boolean) => void, step: (by: number) => void, play: () => void,
- *   speed: (speed: number) => void, pin: () => void, save: () => void}} actions
+ *   speed: (speed: number) => void, pin: () => void, save: () => void,
+ *   animate: () => void}} actions
  */
 export function bottomBar(actions) {
   const { previous, next, play, speed } = playButtons(actions);
@@ -160,6 +161,8 @@ export function bottomBar(actions) {
   pin.addEventListener("click", () => actions.pin());
   const save = element("button", { type: "button", title: "save the pictures of this epoch as one PNG" }, "Save");
   save.addEventListener("click", () => actions.save());
+  const gif = element("button", { type: "button", title: "save all epochs of this probe as an animated GIF" }, "GIF");
+  gif.addEventListener("click", () => actions.animate());
   const colors = element("span", { className: "colors" });
   const meaning = "colours, from zero to the peak of the scale";
   const legend = element("span", { className: "legend", title: meaning }, "0", colors, "peak");
@@ -171,6 +174,7 @@ export function bottomBar(actions) {
     element("div", { className: "track" }, background, slider),
     pin,
     save,
+    gif,
     legend,
     status,
   );
@@ -206,6 +210,7 @@ export function bottomBar(actions) {
     speed.value = String(state.speed);
     for (const control of [previous, next, play, slider, pin]) control.disabled = steps.length < 2;
     save.disabled = !steps.length;
+    gif.hidden = state.probe === null;
     const isPinned = state.pinned !== null;
     pin.textContent = isPinned ? `vs ${epochName(state.pinned ?? 0)}` : "Compare";
     pin.title = isPinned ? "stop comparing" : "compare the other epochs of a probe with this one";

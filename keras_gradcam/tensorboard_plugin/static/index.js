@@ -10,7 +10,7 @@ import { START, epochName, expectedEpochs, shortened, union } from "./format.js"
 import { gridView, orderedProbes } from "./grid.js";
 import { followTheme, onHashChange, onKey, onReload, readHash, writeHash } from "./host.js";
 import { errorList, hint, noData, skeleton } from "./messages.js";
-import { savePictures } from "./save.js";
+import { saveAnimation, savePictures } from "./save.js";
 import { fromHash, runTitles, shownRuns, shownScale, shownStep, toHash } from "./state.js";
 import { Run } from "./store.js";
 
@@ -39,6 +39,7 @@ class App {
       },
       pin: () => this.pin(),
       save: () => this.save(),
+      animate: () => this.animate(),
     });
     this.errors = errorList(() => this.poll(true));
     this.grid = gridView((probe) => this.change({ probe }));
@@ -217,6 +218,13 @@ class App {
   save() {
     const scene = this.scene();
     if (scene) savePictures(this.stage, `gradcam ${epochName(scene.steps[scene.position])}`);
+  }
+
+  /** Saves all epochs of the probe that is shown in detail. */
+  animate() {
+    const scene = this.scene();
+    const probe = scene && this.openProbe(scene);
+    if (scene && probe !== null) saveAnimation(scene, probe, this.state.speed);
   }
 
   /**
