@@ -168,7 +168,7 @@ class Explanation:
                     list(CAMS),
                 )
             drawn.append(overlay(frame.picture, frame.gradcam, frame.vmax, style, frame.spans))
-        return np.stack(drawn)
+        return np.stack(drawn).view(notebook.Pictures)
 
     def figure(self, class_names: ClassNames = None, style: Style | None = None) -> Any:
         """Draws a matplotlib figure: for each sample the picture and all its maps.

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .notebook import Pictures
+
 #: Height of a line of text.
 LINE = 18
 
@@ -182,5 +184,5 @@ class Canvas:
         self._image.paste(color, (left, top), mask.resize((right - left, bottom - top), Image.Resampling.BOX))
 
     def picture(self) -> np.ndarray:
-        """Returns what was drawn so far, uint8 (H, W, 3)."""
-        return np.asarray(self._image)
+        """Returns what was drawn so far, uint8 (H, W, 3), which notebooks show as a picture."""
+        return np.asarray(self._image).view(Pictures)

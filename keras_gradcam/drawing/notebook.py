@@ -34,6 +34,16 @@ def html(panels: Sequence[np.ndarray], note: str) -> str:
     return f"<div>{escape(note)}</div>" + "".join(f"<div>{tag}</div>" for tag in tags)
 
 
+class Pictures(np.ndarray):
+    """An array that notebooks show as pictures, as long as it holds some: uint8 (H, W, 3) or (N, H, W, 3)."""
+
+    def _repr_html_(self) -> str | None:
+        if self.dtype != np.uint8 or self.ndim not in (3, 4) or self.shape[-1] != 3 or not self.size:
+            return None
+        plain = np.asarray(self)
+        return html([plain] if self.ndim == 3 else list(plain), f"uint8 {self.shape}")
+
+
 class Markdown(str):
     """A text that notebooks show as Markdown."""
 

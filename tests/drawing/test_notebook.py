@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from keras_gradcam.drawing import notebook
+from keras_gradcam.drawing.canvas import Canvas
 
 RNG = np.random.default_rng(0)
 PANELS = [RNG.integers(0, 256, (height, 40, 3), dtype=np.uint8) for height in (30, 50)]
@@ -42,3 +43,12 @@ def test_words_show_themselves_as_markdown():
 
 def test_a_bar_within_a_cell_does_not_end_it():
     assert notebook.table(["a"], [["b|c"]]) == "| a |\n|---|\n| b\\|c |"
+
+
+def test_pictures_show_themselves_and_other_arrays_do_not():
+    pictures = np.stack([PANELS[0], PANELS[0][::-1]]).view(notebook.Pictures)
+    assert pictures._repr_html_().count("<img ") == 2
+    assert pictures[0]._repr_html_().count("<img ") == 1
+    assert Canvas(20, 30).picture()._repr_html_().count("<img ") == 1
+    for other in (pictures[..., 0], pictures / 2, pictures[:0], pictures.mean(axis=(0, 1, 2))):
+        assert not hasattr(other, "_repr_html_") or other._repr_html_() is None
