@@ -117,7 +117,7 @@ def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
         ],
     )
     _add_model(parser)
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="pictures, folders, patterns")
+    _add_images(parser)
     question = parser.add_argument_group("what is explained")
     question.add_argument(
         "--class",
@@ -129,7 +129,7 @@ def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     question.add_argument("--contrast", metavar="CLASS", help="what speaks for --class rather than for this one")
     question.add_argument("--counterfactual", action="store_true", help="what speaks against --class")
-    question.add_argument("--output", metavar="NAME", help="which output, by name or position, of a model with several")
+    _add_output(question)
     _add_layer(question)
     question.add_argument(
         "--method",
@@ -200,7 +200,7 @@ def _add_top(commands: argparse._SubParsersAction[_Parser]) -> None:
         ["model.keras photos/ --layer conv5 --filters 0,3,7", "app:VGG16 photos/ --top 4 --out excited.png"],
     )
     _add_model(parser)
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="pictures, folders, patterns")
+    _add_images(parser)
     _add_layer(parser)
     parser.add_argument("--filters", metavar="N,N,...", help="which ones, counted from 0; by default the first 8")
     parser.add_argument("--top", type=_positive, default=9, metavar="N", help="how many pictures of each filter (9)")
@@ -224,11 +224,11 @@ def _add_trust(commands: argparse._SubParsersAction[_Parser]) -> None:
         ["model.keras photos/", "app:ResNet50 photos/ --class cat --method layercam --limit 32"],
     )
     _add_model(parser)
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="pictures, folders, patterns")
+    _add_images(parser)
     parser.add_argument(
         "--class", dest="of_class", default="predicted", metavar="CLASS", help="predicted (default), a number or a name"
     )
-    parser.add_argument("--output", metavar="NAME", help="which output, by name or position, of a model with several")
+    _add_output(parser)
     _add_layer(parser)
     parser.add_argument("--method", action="append", metavar="NAME", help="which maps, see explain (gradcam)")
     parser.add_argument(
@@ -320,6 +320,14 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="Python code that defines layers, models and functions of your own which MODEL is made of: a .py file, or "
         "a module such as package.layers that is found from the current folder; it is run; may be repeated",
     )
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="pictures, folders, patterns")
+
+
+def _add_output(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--output", metavar="NAME", help="which output, by name or position, of a model with several")
 
 
 def _add_layer(

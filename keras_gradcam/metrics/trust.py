@@ -13,6 +13,7 @@ from ..attribution.explanation import Explanation
 from ..attribution.layers import LayerLike
 from ..attribution.methods.names import CAMS
 from ..attribution.targets.base import TargetLike
+from ..drawing.notebook import table
 from ..engine.base import Structure
 from ..errors import check_whole_number
 from ..grids import Spans, upsample
@@ -76,11 +77,17 @@ class TrustReport:
 
     def table(self) -> str:
         """Writes the checks as a Markdown table."""
-        lines = ["| check | these maps | random maps | missing | how to read it |", "|---|---|---|---|---|"]
-        for check in self.checks:
-            numbers = f"{_number(check.value)} | {_number(check.random)} | {check.missing}"
-            lines.append(f"| {check.name.replace('|', ' ')} | {numbers} | {check.reading} |")
-        return "\n".join(lines) + "\n"
+        rows = [
+            [
+                check.name.replace("|", " "),
+                _number(check.value),
+                _number(check.random),
+                str(check.missing),
+                check.reading,
+            ]
+            for check in self.checks
+        ]
+        return table(["check", "these maps", "random maps", "missing", "how to read it"], rows) + "\n"
 
     def __str__(self) -> str:
         return f"{self.method}{f' of {self.layer}' if self.layer else ''}, {self.samples} pictures\n\n{self.table()}"

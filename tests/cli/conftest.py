@@ -24,6 +24,16 @@ def folder(model, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def five_pictures(model, tmp_path_factory):
+    """A folder with a model and five pictures; tests write elsewhere."""
+    folder = tmp_path_factory.mktemp("five")
+    saved(model, folder / "model.keras")
+    for number in range(5):
+        png(folder / "pictures" / f"p{number}.png", number)
+    return folder
+
+
 @pytest.fixture
 def workplace(folder, tmp_path, monkeypatch):
     """The current folder: a copy of the model, the names and two pictures, for tests that change them."""

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 from cli_models import (
     jpeg_bytes,
-    png,
     run,
-    saved,
     taken,
 )
 from PIL import Image
@@ -21,31 +19,21 @@ from keras_gradcam.filters.kernels import filter_kernels
 from keras_gradcam.filters.top_activations import top_activations
 
 
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    """A model and five pictures."""
-    folder = tmp_path_factory.mktemp("filters")
-    saved(model, folder / "model.keras")
-    for number in range(5):
-        png(folder / "pictures" / f"p{number}.png", number)
-    return folder
-
-
-def test_filters(model, folder, tmp_path, capsys):
-    assert run("filters", folder / "model.keras", "--out", tmp_path / "f.png") == 0
+def test_filters(model, five_pictures, tmp_path, capsys):
+    assert run("filters", five_pictures / "model.keras", "--out", tmp_path / "f.png") == 0
     drawn = np.asarray(Image.open(tmp_path / "f.png"))
     np.testing.assert_array_equal(drawn, filter_kernels(model).draw())
     assert capsys.readouterr().out.startswith("6 filters of first. See ")
     words = "--layer", "last", "--sort", "none", "--common", "--out", tmp_path / "g.png"
-    assert run("filters", folder / "model.keras", *words) == 0
+    assert run("filters", five_pictures / "model.keras", *words) == 0
     drawn = np.asarray(Image.open(tmp_path / "g.png"))
     np.testing.assert_array_equal(drawn, filter_kernels(model, "last", None).draw("common"))
 
 
-def test_top(model, folder, tmp_path, capsys):
+def test_top(model, five_pictures, tmp_path, capsys):
     words = "--layer", "first", "--filters", "1,4", "--top", "2", "--batch-size", "2", "--out", tmp_path / "t.png"
-    assert run("top", folder / "model.keras", folder / "pictures", *words) == 0
-    images = np.concatenate([taken(folder / "pictures" / f"p{number}.png") for number in range(5)])
+    assert run("top", five_pictures / "model.keras", five_pictures / "pictures", *words) == 0
+    images = np.concatenate([taken(five_pictures / "pictures" / f"p{number}.png") for number in range(5)])
     found = top_activations(model, images, "first", [1, 4], 2, batch_size=2)
     drawn = np.asarray(Image.open(tmp_path / "t.png"))
     np.testing.assert_array_equal(drawn, found.draw(lambda crop: crop.astype(np.uint8)))
@@ -57,16 +45,16 @@ def test_top(model, folder, tmp_path, capsys):
     assert all(Path(one["path"]).name == f"p{one['picture']}.png" for one in written["activations"])
 
 
-def test_top_leaves_broken_pictures_out(folder, tmp_path, capsys):
+def test_top_leaves_broken_pictures_out(five_pictures, tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(b"broken")
     (tmp_path / "b.jpg").write_bytes(jpeg_bytes())
     words = "--out", tmp_path / "t.png"
-    assert run("top", folder / "model.keras", tmp_path, *words) == 1
+    assert run("top", five_pictures / "model.keras", tmp_path, *words) == 1
     written = json.loads((tmp_path / "t.json").read_bytes())
     # Of all five filters that the layer has.
     assert [Path(one["path"]).name for one in written["activations"]] == ["b.jpg"] * 5
     assert [Path(one["path"]).name for one in written["failures"]] == ["a.jpg"]
-    assert run("top", folder / "model.keras", tmp_path / "a.jpg", *words) == 2
+    assert run("top", five_pictures / "model.keras", tmp_path / "a.jpg", *words) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "keras-gradcam: error: none of the pictures could be read."
 
 
@@ -82,9 +70,9 @@ def test_top_leaves_broken_pictures_out(folder, tmp_path, capsys):
         (["top", "M", "P", "--layer", "gone"], "--layer must name a layer"),
     ],
 )
-def test_wrong_words_for_filters(folder, tmp_path, capsys, monkeypatch, words, message):
+def test_wrong_words_for_filters(five_pictures, tmp_path, capsys, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
-    names = {"M": folder / "model.keras", "P": folder / "pictures"}
+    names = {"M": five_pictures / "model.keras", "P": five_pictures / "pictures"}
     assert run(*(names.get(word, word) for word in words)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line), line

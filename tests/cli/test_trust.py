@@ -10,16 +10,6 @@ from cli_models import error_line, png, run, saved, taken
 from keras_gradcam.metrics import trust_report
 
 
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    """A model and five pictures."""
-    folder = tmp_path_factory.mktemp("trust")
-    saved(model, folder / "model.keras")
-    for number in range(5):
-        png(folder / "pictures" / f"p{number}.png", number)
-    return folder
-
-
 @pytest.mark.parametrize(
     ("words", "options", "numbers"),
     [
@@ -29,9 +19,9 @@ def folder(model, tmp_path_factory):
         (("--limit", "3"), {}, (0, 2, 4)),
     ],
 )  # fmt: skip
-def test_the_table_is_that_of_python(model, folder, capsys, words, options, numbers):
-    assert run("trust", folder / "model.keras", folder / "pictures", *words) == 0
-    images = np.concatenate([taken(folder / "pictures" / f"p{number}.png") for number in numbers])
+def test_the_table_is_that_of_python(model, five_pictures, capsys, words, options, numbers):
+    assert run("trust", five_pictures / "model.keras", five_pictures / "pictures", *words) == 0
+    images = np.concatenate([taken(five_pictures / "pictures" / f"p{number}.png") for number in numbers])
     report = trust_report(model, images, **options)
     assert capsys.readouterr().out == str(report)
 
@@ -46,13 +36,13 @@ def test_a_value_has_a_table_too(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("gradcam of conv2d")
 
 
-def test_broken_pictures_are_left_out(folder, tmp_path, capsys):
+def test_broken_pictures_are_left_out(five_pictures, tmp_path, capsys):
     (tmp_path / "x.png").write_bytes(b"x")
-    assert run("trust", folder / "model.keras", tmp_path / "x.png", folder / "pictures") == 1
+    assert run("trust", five_pictures / "model.keras", tmp_path / "x.png", five_pictures / "pictures") == 1
     captured = capsys.readouterr()
     assert "5 pictures" in captured.out
     assert "x.png: " in captured.err
-    assert run("trust", folder / "model.keras", tmp_path / "x.png") == 2
+    assert run("trust", five_pictures / "model.keras", tmp_path / "x.png") == 2
     assert "none of the pictures could be read" in capsys.readouterr().err
 
 
@@ -65,6 +55,6 @@ def test_broken_pictures_are_left_out(folder, tmp_path, capsys):
         (("--limit", "0"), "must be a whole number >= 1"),
     ],
 )
-def test_what_does_not_fit_is_refused(folder, capsys, words, message):
-    assert run("trust", folder / "model.keras", folder / "pictures", *words) == 2
+def test_what_does_not_fit_is_refused(five_pictures, capsys, words, message):
+    assert run("trust", five_pictures / "model.keras", five_pictures / "pictures", *words) == 2
     assert message in error_line(capsys)

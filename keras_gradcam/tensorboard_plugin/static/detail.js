@@ -7,7 +7,7 @@ import { element } from "./dom.js";
 import { figure, places } from "./figure.js";
 import { epochName, formatted, shortened } from "./format.js";
 import { remark } from "./maps.js";
-import { vmaxOf } from "./paint.js";
+import { besideGuided, vmaxOf } from "./paint.js";
 
 /**
  * @typedef {import("./store.js").Run} Run
@@ -18,14 +18,6 @@ import { vmaxOf } from "./paint.js";
 const LARGE = 384;
 const LARGE_OF_SEVERAL = 256;
 const STRIP = 56;
-
-/**
- * Replaces the view "guided" by "overlay": the guided picture stands beside it anyway.
- * @param {import("./paint.js").Look} look
- */
-function besideGuided(look) {
-  return look.view === "guided" ? { ...look, view: /** @type {const} */ ("overlay") } : look;
-}
 
 /**
  * Explains why a probe has no similarity to the first map.

@@ -179,11 +179,9 @@ export function overlay(pixels, picture, grid, size, vmax, table, opacity) {
   if (source !== null && top > 0 && opacity > 0) enclose(target, shares, size, top);
 }
 
-/** The longer side of a picture per pixel of the contour's width. */
-const PER_LINE = 512;
-
 /**
- * Draws a line around what is at least half of the maximum: white inside, black outside.
+ * Draws a line around what is at least half of the maximum, white inside and black outside: one pixel on either side,
+ * as Python draws it on pictures of up to 768 pixels, which is more than any here has.
  * @param {Uint32Array} target
  * @param {Float32Array} shares
  * @param {{height: number, width: number}} size
@@ -191,44 +189,20 @@ const PER_LINE = 512;
  */
 function enclose(target, shares, { height, width }, top) {
   const level = 0.4999 * top;
-  const thickness = Math.max(1, Math.round(Math.max(height, width) / PER_LINE));
   const inside = new Uint8Array(shares.length);
   for (let i = 0; i < shares.length; i++) inside[i] = shares[i] >= level ? 1 : 0;
   for (let y = 0; y < height; y++) {
     for (let x = 0, i = y * width; x < width; x++, i++) {
       const own = inside[i];
-      const isEdge =
-        thickness > 1
-          ? otherSide(inside, own, y, x, height, width, thickness)
-          : (x > 0 && inside[i - 1] !== own) ||
-            (x + 1 < width && inside[i + 1] !== own) ||
-            (y > 0 && inside[i - width] !== own) ||
-            (y + 1 < height && inside[i + width] !== own);
-      if (isEdge) target[i] = own ? 0xffffffff : OPAQUE;
+      if (
+        (x > 0 && inside[i - 1] !== own) ||
+        (x + 1 < width && inside[i + 1] !== own) ||
+        (y > 0 && inside[i - width] !== own) ||
+        (y + 1 < height && inside[i + width] !== own)
+      )
+        target[i] = own ? 0xffffffff : OPAQUE;
     }
   }
-}
-
-/**
- * Tells whether a pixel is at most `steps` steps to the side, up or down away from one on the other side of the line.
- * @param {Uint8Array} inside
- * @param {number} own
- * @param {number} y
- * @param {number} x
- * @param {number} height
- * @param {number} width
- * @param {number} steps
- */
-function otherSide(inside, own, y, x, height, width, steps) {
-  for (let dy = -steps; dy <= steps; dy++) {
-    const row = y + dy;
-    if (row < 0 || row >= height) continue;
-    const rest = steps - Math.abs(dy);
-    const end = Math.min(x + rest, width - 1);
-    for (let column = Math.max(x - rest, 0); column <= end; column++)
-      if (inside[row * width + column] !== own) return true;
-  }
-  return false;
 }
 
 const MORE = [230, 97, 1];

@@ -110,6 +110,15 @@ function drawPicture(context, picture, size) {
 }
 
 /**
+ * Replaces the view "guided" by "overlay", where guided pictures stand beside it or cannot be had.
+ * @param {Look} look
+ * @returns {Look}
+ */
+export function besideGuided(look) {
+  return look.view === "guided" ? { ...look, view: "overlay" } : look;
+}
+
+/**
  * Returns the value that is drawn with the strongest colour.
  * @param {Side} side
  * @param {number} step

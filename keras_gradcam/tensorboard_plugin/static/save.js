@@ -5,7 +5,7 @@ import { runStep } from "./captions.js";
 import { element } from "./dom.js";
 import { epochName } from "./format.js";
 import { encodeGIF } from "./gif.js";
-import { paint } from "./paint.js";
+import { besideGuided, paint } from "./paint.js";
 
 const GAP = 8;
 const LINE = 20;
@@ -46,7 +46,7 @@ const ANIMATED = 256;
  */
 export function saveAnimation(scene, probe, perSecond) {
   // Guided pictures would have to be fetched for each epoch.
-  const look = scene.look.view === "guided" ? { ...scene.look, view: /** @type {const} */ ("overlay") } : scene.look;
+  const look = besideGuided(scene.look);
   const runs = scene.runs.filter((run) => probe < run.probeCount);
   const canvases = runs.flatMap((run) =>
     run.sides.map((side) => ({ run, side, canvas: element("canvas", { width: 1, height: 1 }) })),
