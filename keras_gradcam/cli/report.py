@@ -8,8 +8,8 @@ import os
 from ..engine import quiet_start
 from ..training.event_files import find_event_files, read_events
 from ..training.report import logged_report
-from .console import print_result
-from .errors import CommandError
+from .console import print_message, print_result
+from .errors import SOME_FAILED, CommandError, in_one_line
 
 
 def run(options: argparse.Namespace) -> int:
@@ -17,9 +17,14 @@ def run(options: argparse.Namespace) -> int:
     if not os.path.isdir(options.logdir):
         raise CommandError(f"LOGDIR must be a folder. Received: {options.logdir!r}.")
     quiet_start()  # TensorBoard reads with TensorFlow where it is installed, which prints lines when it starts
-    reports = {}
+    reports, failed = {}, 0
     for folder, files in find_event_files(options.logdir).items():
-        text = logged_report(read_events(folder, files))
+        try:
+            text = logged_report(read_events(folder, files))
+        except Exception as error:  # one damaged run must not take the reports of the others along
+            print_message(f"{folder!r} cannot be read: {in_one_line(error)}")
+            failed += 1
+            continue
         if text is not None:
             reports[os.path.relpath(folder, options.logdir)] = text
     if not reports:
@@ -29,4 +34,4 @@ def run(options: argparse.Namespace) -> int:
         )
     for name, text in sorted(reports.items()):
         print_result(f"# {name}\n\n{text}" if len(reports) > 1 else text)
-    return 0
+    return SOME_FAILED if failed else 0

@@ -37,6 +37,12 @@ SAMPLES = 1000
 #: The version of the JSON of :class:`RunInfo`; a reader refuses later versions.
 VERSION = 1
 
+#: The largest number of probes, and of columns of numbers.
+MOST_PROBES, MOST_COLUMNS = 4096, 1024
+
+# Other limits of a description.
+_LONGEST_TEXT, _MOST_METHODS = 1 << 16, 100
+
 # --- tags of the tab ------------------------------------------------------------------------------------------------
 
 RUN = "gradcam_tab/run"
@@ -257,24 +263,25 @@ class RunInfo:
         """Reads the JSON of :meth:`to_json`; unknown keys are ignored.
 
         Raises:
-            ValueError: If the text is no such JSON, or of a later version.
+            ValueError: If the text is no such JSON, larger than :mod:`keras_gradcam.tensorboard_plugin.limits` allow,
+                or of a later version.
         """
         try:
             stored = json.loads(text)
-            version = int(stored["version"])
+            version = _whole(stored["version"])
             info = cls(
                 input_size=_size(stored["input_size"]),
-                probes=tuple(_probe(probe) for probe in stored["probes"]),
+                probes=tuple(_probe(probe) for probe in _at_most(MOST_PROBES, stored["probes"])),
                 explained=_explained(stored),
-                label=str(stored.get("label") or "class"),
-                colormap=str(stored.get("colormap", "inferno")),
-                scale=str(stored.get("scale", "run")),
-                class_names={int(index): str(name) for index, name in stored.get("class_names", {}).items()},
-                every=max(1, int(stored.get("every", 1))),
+                label=_text(stored.get("label") or "class"),
+                colormap=_text(stored.get("colormap", "inferno")),
+                scale=_text(stored.get("scale", "run")),
+                class_names={_whole(int(index)): _text(name) for index, name in stored.get("class_names", {}).items()},
+                every=max(1, _whole(stored.get("every", 1))),
                 pairs=bool(stored.get("pairs", False)),
-                columns=tuple(str(column) for column in stored.get("columns", COLUMNS)),
+                columns=tuple(_text(column) for column in _at_most(MOST_COLUMNS, stored.get("columns", COLUMNS))),
             )
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"The run's description cannot be read ({type(error).__name__}: {error}).") from error
         if version > VERSION:
             raise ValueError(
@@ -285,10 +292,10 @@ class RunInfo:
 
 def _explained(stored: Mapping[str, Any]) -> ExplainedInfo:
     return ExplainedInfo(
-        layer=None if stored.get("layer") is None else str(stored["layer"]),
-        target=str(stored.get("target") or ""),
+        layer=None if stored.get("layer") is None else _text(stored["layer"]),
+        target=_text(stored.get("target") or ""),
         quantity=_quantity(*stored.get("quantity", ("score", 1.0))),
-        methods=tuple(str(method) for method in stored.get("methods", ())),
+        methods=tuple(_text(method) for method in _at_most(_MOST_METHODS, stored.get("methods", ()))),
         spans=None if stored.get("spans") is None else _spans(*stored["spans"]),
     )
 
@@ -303,11 +310,11 @@ def _spans(*spans: Any) -> tuple[tuple[float, float], ...]:
 def _quantity(name: Any, factor: Any) -> tuple[str, float]:
     if not math.isfinite(factor):
         raise ValueError(f"a factor of {factor}")
-    return str(name), float(factor)
+    return _text(name), float(factor)
 
 
 def _size(values: Any) -> tuple[int, int]:
-    height, width = (int(value) for value in values)
+    height, width = (_whole(value) for value in values)
     if height < 1 or width < 1:
         raise ValueError(f"input_size {values}")
     return height, width
@@ -320,4 +327,23 @@ def _probe(stored: Any) -> ProbeInfo:
         if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
             raise ValueError(f"region {region}")
         region = (x0, y0, x1, y1)
-    return ProbeInfo(None if label is None else int(label), region)
+    return ProbeInfo(None if label is None else _whole(label), region)
+
+
+def _whole(value: Any) -> int:
+    """Returns a whole number that JavaScript can hold, too."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 2**53 or value != int(value):
+        raise ValueError(f"{value!r:.40} is no whole number, or too large a one")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise ValueError(f"{value!r:.40} is no text of up to {_LONGEST_TEXT} characters")
+    return value
+
+
+def _at_most(most: int, values: Any) -> list[Any]:
+    if not isinstance(values, (list, tuple)) or len(values) > most:
+        raise ValueError(f"{values!r:.40} is no list of up to {most} values")
+    return list(values)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from tensorboard import errors
 from tensorboard.data import provider
 
 from . import metadata
+from .limits import check_maps, check_numbers, check_picture, check_pictures, check_text
 from .metadata import RunInfo
 
 #: The step under which the model before its first epoch is served.
@@ -20,6 +23,9 @@ START = -1
 #: More steps than are ever kept.
 _ALL = 1_000_000
 
+# Characters of a reason that are shown.
+_LONGEST_REASON = 300
+
 
 class _Datum(Protocol):
     step: int
@@ -27,6 +33,8 @@ class _Datum(Protocol):
 
 
 Datum = TypeVar("Datum", bound=_Datum)
+
+Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True)
@@ -76,76 +84,87 @@ class Reader:
         self._provider = data_provider
 
     def runs(self, ctx: Any, experiment: str) -> list[RunSummary]:
-        """Returns all runs that have data of the tab, sorted by name."""
-        kwargs = {"experiment_id": experiment, "plugin_name": metadata.PLUGIN_NAME}
-        tensors = self._provider.list_tensors(ctx, **kwargs)
-        blobs = self._provider.list_blob_sequences(ctx, **kwargs)
-        described = self._provider.read_tensors(
-            ctx, **kwargs, downsample=_ALL, run_tag_filter=provider.RunTagFilter(tags=[metadata.RUN])
-        )
-        runs = []
-        for name in sorted({*tensors, *blobs}):
-            series = {**tensors.get(name, {}), **blobs.get(name, {})}
-            info, error = _description(described.get(name, {}).get(metadata.RUN, ()))
-            last = series[metadata.MAPS].max_step if metadata.MAPS in series else None
-            state = sorted((tag, latest.max_step, latest.max_wall_time) for tag, latest in series.items())
-            runs.append(RunSummary(name, _digest(repr(state)), last, frozenset(series), info, error))
-        return runs
+        """Returns all runs that have data of the tab, sorted by name; one that cannot be read says why."""
+        tensors = self._provider.list_tensors(ctx, experiment_id=experiment, plugin_name=metadata.PLUGIN_NAME)
+        return [self._summary(ctx, experiment, name, tensors[name]) for name in sorted(tensors)]
+
+    def _summary(self, ctx: Any, experiment: str, run: str, tensors: Mapping[str, Any]) -> RunSummary:
+        """Describes a run. Each is read by itself: what is wrong with one must not hide the others."""
+        info, error, blobs = None, None, {}
+        try:
+            blobs = self._provider.list_blob_sequences(
+                ctx,
+                experiment_id=experiment,
+                plugin_name=metadata.PLUGIN_NAME,
+                run_tag_filter=provider.RunTagFilter(runs=[run]),
+            ).get(run, {})
+            info = _description(self._tensors(ctx, experiment, run, [metadata.RUN]).get(metadata.RUN, ()))
+        except Exception as failure:  # TensorBoard raises errors of any kind for tensors that it cannot unpack
+            error = _reason(failure)
+        series = {**tensors, **blobs}
+        last = series[metadata.MAPS].max_step if metadata.MAPS in series else None
+        state = sorted((tag, latest.max_step, latest.max_wall_time) for tag, latest in series.items())
+        return RunSummary(run, _digest(repr(state)), last, frozenset(series), info, error)
 
     def maps(self, ctx: Any, experiment: str, run: str, partners: bool = False) -> Series | None:
         """Returns the maps of a run or of its partners, (N, h, w) each, or None if there are none."""
         start, tag = metadata.START_MAPS, metadata.MAPS
         if partners:
             start, tag = metadata.START_PARTNER_MAPS, metadata.PARTNER_MAPS
-        return self._series(ctx, experiment, run, start, tag, axes=3)
+        return self._series(ctx, experiment, run, start, tag, check_maps)
 
     def numbers(self, ctx: Any, experiment: str, run: str) -> Series | None:
         """Returns the numbers of a run, (N, columns) each, or None if there are none."""
-        return self._series(ctx, experiment, run, metadata.START_NUMBERS, metadata.NUMBERS, axes=2)
+        return self._series(ctx, experiment, run, metadata.START_NUMBERS, metadata.NUMBERS, check_numbers)
 
     def pictures(self, ctx: Any, experiment: str, run: str, partners: bool = False) -> list[bytes] | None:
         """Returns the pictures of a run or of its partners, encoded, or None if there are none."""
         tag = metadata.PARTNERS if partners else metadata.PICTURES
         logged = self._tensors(ctx, experiment, run, [tag]).get(tag, ())
-        readable = [datum for datum in logged if datum.numpy.ndim == 1]
-        return [_as_bytes(picture) for picture in latest(readable)[-1].numpy] if readable else None
+        readable = [datum for datum in logged if _readable(check_pictures, datum.numpy) is not None]
+        return check_pictures(latest(readable)[-1].numpy) if readable else None
 
     def guided(self, ctx: Any, experiment: str, run: str, step: int) -> list[bytes] | None:
         """Returns the guided pictures of an epoch, encoded, or None if there are none."""
         tag = metadata.START_GUIDED if step == START else metadata.GUIDED
-        logged = self._provider.read_blob_sequences(
-            ctx,
-            experiment_id=experiment,
-            plugin_name=metadata.PLUGIN_NAME,
-            downsample=_ALL,
-            run_tag_filter=provider.RunTagFilter(runs=[run], tags=[tag]),
-        )
-        data = [datum for datum in latest(logged.get(run, {}).get(tag, ())) if step in (START, datum.step)]
-        if not data:
-            return None
-        keys = [reference.blob_key for reference in data[-1].values]
-        # The fast loader takes about 40 ms per blob of any size, but serves many at the same time.
-        with ThreadPoolExecutor(max_workers=16) as pool:
-            return list(pool.map(lambda key: _as_bytes(self._provider.read_blob(ctx, blob_key=key)), keys))
+        with _one_run(run):
+            logged = self._provider.read_blob_sequences(
+                ctx,
+                experiment_id=experiment,
+                plugin_name=metadata.PLUGIN_NAME,
+                downsample=_ALL,
+                run_tag_filter=provider.RunTagFilter(runs=[run], tags=[tag]),
+            )
+            data = [datum for datum in latest(logged.get(run, {}).get(tag, ())) if step in (START, datum.step)]
+            if not data:
+                return None
+            keys = [reference.blob_key for reference in data[-1].values]
+            # The fast loader takes about 40 ms per blob of any size, but serves many at the same time.
+            with ThreadPoolExecutor(max_workers=16) as pool:
+                return list(pool.map(lambda key: check_picture(self._provider.read_blob(ctx, blob_key=key)), keys))
 
-    def _series(self, ctx: Any, experiment: str, run: str, start: str, tag: str, axes: int) -> Series | None:
+    def _series(
+        self, ctx: Any, experiment: str, run: str, start: str, tag: str, check: Callable[[Any], np.ndarray]
+    ) -> Series | None:
         logged = self._tensors(ctx, experiment, run, [start, tag])
         if not logged:
             return None
         data = [(START, datum) for datum in latest(logged.get(start, ()))[-1:]]
         data += [(datum.step, datum) for datum in latest(logged.get(tag, ()))]
-        readable = [(step, datum.numpy) for step, datum in data if _is_numeric(datum.numpy, axes)]
+        checked = [(step, _readable(check, datum.numpy)) for step, datum in data]
+        readable = [(step, array) for step, array in checked if array is not None]
         steps, arrays = zip(*readable, strict=True) if readable else ((), ())
         return Series(steps, arrays, len(data) - len(readable))
 
     def _tensors(self, ctx: Any, experiment: str, run: str, tags: Iterable[str]) -> dict[str, Any]:
-        logged = self._provider.read_tensors(
-            ctx,
-            experiment_id=experiment,
-            plugin_name=metadata.PLUGIN_NAME,
-            downsample=_ALL,
-            run_tag_filter=provider.RunTagFilter(runs=[run], tags=list(tags)),
-        )
+        with _one_run(run):
+            logged = self._provider.read_tensors(
+                ctx,
+                experiment_id=experiment,
+                plugin_name=metadata.PLUGIN_NAME,
+                downsample=_ALL,
+                run_tag_filter=provider.RunTagFilter(runs=[run], tags=list(tags)),
+            )
         return dict(logged.get(run, {}))
 
 
@@ -177,21 +196,34 @@ def latest(data: Iterable[Datum]) -> list[Datum]:
     return [kept[step] for step in sorted(kept)]
 
 
-def _description(data: Sequence[Any]) -> tuple[RunInfo | None, str | None]:
-    if not data:
-        return None, "The run's description is missing."
+@contextlib.contextmanager
+def _one_run(run: str) -> Iterator[None]:
+    """Turns whatever goes wrong with the data of a run into an error that TensorBoard answers with its reason."""
     try:
-        return RunInfo.from_json(_as_bytes(max(data, key=lambda datum: datum.wall_time).numpy.item())), None
-    except (AttributeError, ValueError) as error:
-        return None, str(error)
+        yield
+    except errors.PublicError:
+        raise
+    except Exception as error:
+        raise errors.InvalidArgumentError(f"The data of {run!r} cannot be read. {_reason(error)}") from error
 
 
-def _is_numeric(array: np.ndarray, axes: int) -> bool:
-    return array.ndim == axes and array.dtype.kind == "f"
+def _description(data: Sequence[Any]) -> RunInfo:
+    if not data:
+        raise ValueError("The run's description is missing.")
+    return RunInfo.from_json(check_text(max(data, key=lambda datum: datum.wall_time).numpy))
 
 
-def _as_bytes(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
+def _readable(check: Callable[[Any], Checked], value: Any) -> Checked | None:
+    try:
+        return check(value)
+    except ValueError:
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """Says what went wrong, in a few words."""
+    text = " ".join(str(error).split())[:_LONGEST_REASON]
+    return text if isinstance(error, (ValueError, errors.PublicError)) and text else f"{type(error).__name__}: {text}"
 
 
 def _digest(text: str) -> str:

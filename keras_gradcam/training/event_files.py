@@ -10,7 +10,7 @@ import math
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,23 +19,22 @@ import numpy as np
 from ..errors import ArgumentError
 from ..tensorboard_plugin import metadata
 from ..tensorboard_plugin.columns import COLUMNS
+from ..tensorboard_plugin.limits import MOST_CELLS, check_maps, check_numbers, check_pictures, check_scalar, check_text
 from ..tensorboard_plugin.metadata import RunInfo
 from ..tensorboard_plugin.reader import latest
 
-#: Pictures of epochs stay on disk: a long training has gigabytes of them.
-_TAGS = frozenset(
-    {
-        metadata.REPORT,
-        metadata.RUN,
-        metadata.PICTURES,
-        metadata.MAPS,
-        metadata.NUMBERS,
-        metadata.PARTNER_MAPS,
-        metadata.START_MAPS,
-        metadata.START_PARTNER_MAPS,
-        metadata.START_NUMBERS,
-    }
-)
+#: What is read, and how it is checked. Pictures of epochs stay on disk: a long training has gigabytes of them.
+_CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    metadata.REPORT: check_text,
+    metadata.RUN: check_text,
+    metadata.PICTURES: check_pictures,
+    metadata.MAPS: check_maps,
+    metadata.NUMBERS: check_numbers,
+    metadata.PARTNER_MAPS: check_maps,
+    metadata.START_MAPS: check_maps,
+    metadata.START_PARTNER_MAPS: check_maps,
+    metadata.START_NUMBERS: check_numbers,
+}
 
 #: Scalars of the model before its first epoch that are means over the probes, and no totals.
 _START_MEANS = frozenset(metadata.mean_tag(column, start=True) for column in COLUMNS)
@@ -48,7 +47,7 @@ class Datum:
     Attributes:
         step: The epoch.
         wall_time: When it was written.
-        value: The array or the text.
+        value: The array, the number, or the text, encoded.
     """
 
     step: int
@@ -102,7 +101,8 @@ def find_event_files(folder: str) -> dict[str, list[str]]:
     """Finds the folders that hold event files, each with their names in the order in which they were begun."""
     event_files: dict[str, list[str]] = {}
     for path, _, names in os.walk(folder):
-        files = sorted(name for name in names if "tfevents" in name)
+        # A pipe would wait for another process.
+        files = sorted(name for name in names if "tfevents" in name and os.path.isfile(os.path.join(path, name)))
         if files:
             event_files[path] = files
     return event_files
@@ -111,22 +111,40 @@ def find_event_files(folder: str) -> dict[str, list[str]]:
 def read_events(folder: str, files: Sequence[str]) -> dict[str, list[Datum]]:
     """Reads what the callback logged in a folder, by tag; warns of files that can be read in part only."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-    from tensorboard.compat.proto.types_pb2 import DT_FLOAT
-    from tensorboard.util.tensor_util import make_ndarray
 
     events: dict[str, list[Datum]] = defaultdict(list)
     for name in files:
         path = os.path.join(folder, name)
+        failures: list[str] = []
         try:
             # A file that was torn by a killed process ends where it was torn.
             for event in EventFileLoader(path).Load():
-                for value in event.summary.value:
-                    is_total = _total_name(value.tag) is not None and value.tensor.dtype == DT_FLOAT
-                    if value.tag in _TAGS or is_total:
-                        events[value.tag].append(Datum(event.step, event.wall_time, make_ndarray(value.tensor)))
+                if event.step >= 0 and math.isfinite(event.wall_time):
+                    _add_values(events, event, failures)
         except Exception as error:  # a broken file makes TensorBoard raise errors of any kind
-            warnings.warn(f"{path!r} can be read in part only: {error}", UserWarning, stacklevel=2)
+            failures.append(str(error))
+        if failures:
+            warnings.warn(f"{path!r} can be read in part only: {failures[0]}", UserWarning, stacklevel=2)
     return events
+
+
+def _add_values(events: dict[str, list[Datum]], event: Any, failures: list[str]) -> None:
+    """Adds the values of an event, by tag; says what is wrong with those that cannot be read."""
+    from tensorboard.compat.proto.types_pb2 import DT_FLOAT
+    from tensorboard.util.tensor_util import make_ndarray
+
+    for value in event.summary.value:
+        is_total = _total_name(value.tag) is not None and value.tensor.dtype == DT_FLOAT
+        check = check_scalar if is_total else _CHECKS.get(value.tag)
+        if check is None:
+            continue
+        try:
+            # A few bytes may stand for an array that fills the memory.
+            if math.prod(dimension.size for dimension in value.tensor.tensor_shape.dim) > MOST_CELLS:
+                raise ValueError(f"more than {MOST_CELLS} values")
+            events[value.tag].append(Datum(event.step, event.wall_time, check(make_ndarray(value.tensor))))
+        except Exception as error:  # TensorBoard raises errors of any kind for tensors that it cannot unpack
+            failures.append(f"{value.tag} at step {event.step}: {error}")
 
 
 def read_run(log_dir: str) -> LoggedRun:
@@ -135,16 +153,20 @@ def read_run(log_dir: str) -> LoggedRun:
     Raises:
         ArgumentError: If there is none with a logged epoch, or several.
     """
-    runs = {}
+    runs, failures = {}, []
     for folder, files in find_event_files(log_dir).items():
-        run = select_run(read_events(folder, files))
+        try:
+            run = select_run(read_events(folder, files))
+        except ValueError as error:
+            failures.append(f" that can be read ({folder!r}: {error})")
+            continue
         if run is not None:
             runs[folder] = run
     if len(runs) != 1:
         raise ArgumentError(
             "log_dir",
             "hold one training that GuidedGradCAMCallback logged",
-            f"{log_dir!r}, which holds {len(runs) or 'none'}",
+            f"{log_dir!r}, which holds {len(runs) or 'none'}{failures[0] if failures and not runs else ''}",
             [repr(folder) for folder in sorted(runs)] or "the log_dir that the callback was given",
         )
     (run,) = runs.values()
@@ -191,7 +213,7 @@ def select_run(events: Events) -> LoggedRun | None:
         _start(current, info),
         epochs,
         is_finished=report is not None and report.wall_time >= end,
-        has_other_probes=any(datum.wall_time < since for datum in events[metadata.NUMBERS]),
+        has_other_probes=any(datum.wall_time < since for datum in events.get(metadata.NUMBERS, ())),
     )
 
 
@@ -202,8 +224,7 @@ def last(events: Events, tag: str) -> Datum | None:
 
 def text_of(datum: Datum) -> str:
     """Returns a logged text."""
-    value = datum.value.item()
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return datum.value.decode(errors="replace")
 
 
 def _total_name(tag: str) -> str | None:
@@ -219,11 +240,12 @@ def _begin_of_probes(events: Events, info: RunInfo) -> float:
         others += [
             datum.wall_time
             for datum in events[metadata.PICTURES]
-            if not np.array_equal(datum.value, pictures.value)
+            if datum.value != pictures.value
         ]  # fmt: skip
     if not others:
         return -math.inf
-    return min(datum.wall_time for datum in events[metadata.RUN] if datum.wall_time > max(others))
+    begun = (datum.wall_time for datum in events[metadata.RUN] if datum.wall_time > max(others))
+    return min(begun, default=max(others))
 
 
 def _has_probes(described: Datum, info: RunInfo) -> bool:
@@ -271,5 +293,5 @@ def _totals_with(events: Events, numbers: Datum) -> dict[str, float]:
         name = _total_name(tag)
         for datum in data:
             if name is not None and datum.step == numbers.step and since < datum.wall_time <= numbers.wall_time:
-                totals[name] = float(datum.value)
+                totals[name] = datum.value
     return totals

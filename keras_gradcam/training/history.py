@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..drawing.notebook import table
+from ..errors import check_path
 from ..grids import Spans
 from ..metrics.drift import center_shift, rank_correlation
 from ..metrics.regions import Region, mass_inside, pointing_game
@@ -122,7 +123,7 @@ class History:
             >>> History.load("logs/run1").numbers["focus"].shape  # doctest: +SKIP
             (20, 16)
         """
-        return cls.of_run(read_run(os.path.expanduser(log_dir)))
+        return cls.of_run(read_run(os.path.expanduser(check_path("log_dir", log_dir))))
 
     @classmethod
     def of_run(cls, run: LoggedRun) -> History:
@@ -130,7 +131,9 @@ class History:
         start = None
         if run.start is not None:
             start = EpochRecord(None, run.start.maps, run.start.numbers, run.start.partner_maps, run.start.totals)
-        numbers = {name: np.stack([e.numbers[:, i] for e in run.epochs]) for i, name in enumerate(run.info.columns)}
+        # Another version may have logged other columns.
+        numbers = {name: np.full((len(run.epochs), len(run.info.probes)), np.nan, np.float32) for name in COLUMNS}
+        numbers |= {name: np.stack([e.numbers[:, i] for e in run.epochs]) for i, name in enumerate(run.info.columns)}
         maps = [epoch.maps for epoch in run.epochs]
         _compare_all(numbers, maps, start)
         return cls(

@@ -12,8 +12,10 @@ from cli_models import SIZE, network, picture, run
 from reid_models import CAMERAS, IDENTITIES, N, embedding_model
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.util.tensor_util import make_tensor_proto
 
 from keras_gradcam import GuidedGradCAMCallback, Similarity
+from keras_gradcam.cli import report
 from keras_gradcam.reid import Gallery
 from keras_gradcam.tensorboard_plugin import summary
 from keras_gradcam.training.history import compact
@@ -206,3 +208,47 @@ def test_the_rest_of_a_report_survives_without_a_description(tmp_path, capsys):
     writer._write(Event(wall_time=1, step=3, summary=Summary(value=[written])))
     writer.close()
     assert reported(capsys, tmp_path) == "the text\n"
+
+
+def test_one_damaged_run_does_not_take_the_others_along(tmp_path, capsys):
+    tab_runs.write_run(tmp_path / "good", epochs=2, probes=2)
+    writer = tab_runs.RunWriter(tmp_path / "later")
+    later = tab_runs.run_info(2).to_json().replace('"version":1', '"version":99')
+    writer.add(0, Summary.Value(tag="gradcam_tab/run", tensor=make_tensor_proto(np.array(later.encode(), object))))
+    writer.close()
+    out = reported(capsys, tmp_path)
+    assert "# good\n\nThe training has not come to its end" in out
+    assert "2 epochs logged" in out
+    assert "# later\n\nThe run was written by a later version" in out
+
+
+def test_a_run_that_cannot_be_read_is_named(tmp_path, capsys, monkeypatch):
+    for name in ("bad", "good"):
+        tab_runs.write_run(tmp_path / name, epochs=2, probes=2)
+    read = report.read_events
+
+    def broken(folder, files):
+        if folder.endswith("bad"):
+            raise RuntimeError("who knows")
+        return read(folder, files)
+
+    monkeypatch.setattr(report, "read_events", broken)
+    assert run("report", tmp_path) == 1
+    captured = capsys.readouterr()
+    assert "2 epochs logged" in captured.out
+    assert re.search(r"'.*bad' cannot be read: who knows", captured.err)
+
+
+def test_values_that_cannot_be_read_cost_nothing_else(tmp_path, capsys):
+    """Not one that fills the memory: a few bytes stand for 4 GB."""
+    tab_runs.write_run(tmp_path, epochs=2, probes=2)
+    writer = tab_runs.RunWriter(tmp_path)
+    huge = make_tensor_proto(np.float32([1]), shape=[1])
+    huge.tensor_shape.dim[0].size = 1 << 30
+    writer.add(2, Summary.Value(tag="gradcam_tab/maps", tensor=huge))
+    writer.add(2, Summary.Value(tag="gradcam_tab/numbers", tensor=make_tensor_proto(np.ones((2, 2, 2), np.float32))))
+    writer.close()
+    assert run("report", tmp_path) == 0
+    captured = capsys.readouterr()
+    assert "2 epochs logged" in captured.out
+    assert "can be read in part only: gradcam_tab/maps at step 2: more than" in captured.err
