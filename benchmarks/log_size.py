@@ -72,7 +72,9 @@ def main() -> None:
                 )
                 for picture, gradcam, gradient in zip(pictures, maps, guided, strict=True)
             )
-            writer.write(LogEntry(record, frames))
+            entry = LogEntry(record, frames)
+            writer.write_numbers(entry)
+            writer.write(entry)
             overlays = [overlay(picture, gradcam) for picture, gradcam in zip(pictures, maps, strict=True)]
             side = int(np.ceil(np.sqrt(options.probes)))
             overlays += [np.zeros_like(overlays[0])] * (side * side - len(overlays))

@@ -1,19 +1,30 @@
-"""Files that are whole or not there, and whether a folder can be written to. Standard library only."""
+"""Files that are whole or not there, and folders that one process at a time writes to. Standard library only."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
+import re
+import secrets
+import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-# What the name of a file ends in while it is written.
-_UNFINISHED = ".unfinished"
+# The name of a file while it is written: random, so that nobody can have put a link there.
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}\.unfinished")
+
+# Number to handle of each locked folder. A forked process must not hold on to them when this one is gone.
+_locks: dict[int, int] = {}
+_numbers = itertools.count()
 
 
 def replace_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Writes a file under another name and then renames it: nobody ever sees half of it.
+
+    A link of that name is replaced, not followed.
 
     Args:
         path: The file; what was there is replaced.
@@ -22,9 +33,9 @@ def replace_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     Raises:
         OSError: If it cannot be written; nothing is left then.
     """
-    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.unfinished")
     try:
-        with unfinished.open("wb") as file:
+        with unfinished.open("xb") as file:
             file.writelines([content] if isinstance(content, bytes) else content)
         unfinished.replace(path)
     except BaseException:  # an interruption too
@@ -35,8 +46,32 @@ def replace_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Removes the files that a process was writing by :func:`replace_whole` when it was killed."""
-    for path in folder.glob(f".*{_UNFINISHED}"):
-        path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # a folder of this name is not ours
+                path.unlink(missing_ok=True)
+
+
+def open_regular(path: Path, mode: str = "rb") -> Any:
+    """Opens a binary file that exists; refuses links, pipes and devices.
+
+    Args:
+        path: The file.
+        mode: As for ``open``, such as "rb" or "r+b".
+
+    Raises:
+        OSError: If there is no such file, or something else of this name.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        # A pipe would wait for another process when it is opened.
+        handle = os.open(name, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise OSError(errno.EINVAL, "Not a regular file", str(name))
+        return handle
+
+    return open(path, mode, opener=opener)
 
 
 def check_writable(folder: Path) -> None:
@@ -44,8 +79,8 @@ def check_writable(folder: Path) -> None:
     if folder.exists():
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "Not a folder", str(folder))
-        attempt = folder / f".writable-{os.getpid()}"
-        attempt.touch()
+        attempt = folder / f".writable-{secrets.token_hex(8)}"
+        attempt.touch(exist_ok=False)
         attempt.unlink()
         return
     above = next(parent for parent in folder.absolute().parents if parent.exists())
@@ -53,3 +88,61 @@ def check_writable(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "Not a folder", str(above))
     if not os.access(above, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "Permission denied", str(above))
+
+
+def lock_folder(folder: str | os.PathLike[str]) -> int | None:
+    """Locks a folder, so that one process at a time writes to it, until :func:`unlock_folder`.
+
+    Returns:
+        What :func:`unlock_folder` takes, or None where there are no such locks: on Windows, on some
+        network file systems.
+
+    Raises:
+        BlockingIOError: If the folder is locked already.
+        OSError: If there is no such folder.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise
+    except OSError:
+        os.close(handle)
+        return None
+    number = next(_numbers)
+    _locks[number] = handle
+    return number
+
+
+def is_used_by_another_process(folder: str | os.PathLike[str]) -> bool:
+    """Returns whether another process holds the lock of a folder."""
+    try:
+        status = os.stat(folder)
+        if any(os.path.samestat(os.fstat(handle), status) for handle in _locks.values()):
+            return False
+        unlock_folder(lock_folder(folder))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def unlock_folder(lock: int | None) -> None:
+    """Releases a folder that :func:`lock_folder` has locked, unless that was done already."""
+    if lock in _locks:
+        os.close(_locks.pop(lock))
+
+
+def _forget_locks() -> None:
+    for lock in list(_locks):
+        unlock_folder(lock)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)

@@ -25,6 +25,15 @@ def _clean_keras():
     keras.utils.clear_session(free_memory=False)
 
 
+@pytest.fixture(autouse=True)
+def _no_warning_is_swallowed(request, caplog):
+    """Fails a test whose warnings were logged because Python raises warnings: nobody expected them."""
+    yield
+    if "expects_logged_warnings" not in request.keywords:
+        logged = [record for record in caplog.get_records("call") if record.name == "keras_gradcam"]
+        assert not [record.getMessage() for record in logged if record.levelname == "WARNING"]
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
-from keras_gradcam.files import check_writable, remove_unfinished, replace_whole
+from keras_gradcam.files import (
+    check_writable,
+    is_used_by_another_process,
+    lock_folder,
+    open_regular,
+    remove_unfinished,
+    replace_whole,
+    unlock_folder,
+)
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
@@ -22,10 +35,68 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
 
 
 def test_leftovers_are_removed(tmp_path):
-    (tmp_path / ".x.png.unfinished").touch()
-    (tmp_path / "x.png").touch()
+    (tmp_path / ".x.png.0123456789abcdef.unfinished").touch()
+    (tmp_path / ".folder.0123456789abcdef.unfinished").mkdir()
+    kept = {".folder.0123456789abcdef.unfinished", ".x.png.unfinished", "x.png"}
+    for name in (".x.png.unfinished", "x.png"):
+        (tmp_path / name).touch()
     remove_unfinished(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_links_are_replaced_and_never_followed(tmp_path):
+    (tmp_path / "victim").write_bytes(b"safe")
+    (tmp_path / "link").symlink_to("victim")
+    replace_whole(tmp_path / "link", b"new")
+    assert (tmp_path / "victim").read_bytes() == b"safe"
+    assert (tmp_path / "link").read_bytes() == b"new"
+    (tmp_path / "other").symlink_to("victim")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("other", "pipe"):
+        with pytest.raises(OSError, match=r"symbolic link|Not a regular file"):
+            open_regular(tmp_path / name)
+    with open_regular(tmp_path / "victim", "r+b") as file:
+        file.write(b"SAFE")
+    assert (tmp_path / "victim").read_bytes() == b"SAFE"
+
+
+def test_one_process_at_a_time_holds_a_folder(tmp_path):
+    handle = lock_folder(tmp_path)
+    assert not is_used_by_another_process(tmp_path)
+    with pytest.raises(BlockingIOError):
+        lock_folder(tmp_path)
+    look = "import sys; from keras_gradcam.files import is_used_by_another_process as used; print(used(sys.argv[1]))"
+    said = [subprocess.run([sys.executable, "-c", look, tmp_path], capture_output=True, text=True).stdout.strip()]
+    unlock_folder(handle)
+    said.append(subprocess.run([sys.executable, "-c", look, tmp_path], capture_output=True, text=True).stdout.strip())
+    assert said == ["True", "False"]
+    unlock_folder(lock_folder(tmp_path))
+    assert not is_used_by_another_process(tmp_path / "missing")
+
+
+def test_a_forked_process_does_not_keep_a_folder_locked(tmp_path):
+    """A worker of a data loader outlives the training that was killed."""
+    program = (
+        "import os, sys, time\n"
+        "from keras_gradcam.files import lock_folder\n"
+        "lock_folder(sys.argv[1])\n"
+        "if os.fork() == 0:\n"
+        "    print('child', flush=True)\n"
+        "    time.sleep(60)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert parent.stdout.readline() == "child\n"
+        assert is_used_by_another_process(tmp_path)
+        parent.kill()
+        parent.wait()
+        assert not is_used_by_another_process(tmp_path)
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.stdout.close()
 
 
 def test_content_in_parts_and_as_a_whole(tmp_path):

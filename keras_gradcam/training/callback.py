@@ -9,7 +9,6 @@ import contextlib
 import functools
 import os
 import posixpath
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,18 +21,20 @@ from ..attribution.methods.names import DEFAULT_METHODS, MethodsLike, method_nam
 from ..attribution.targets.base import Target, TargetLike
 from ..attribution.targets.outputs import Output, as_target
 from ..drawing.class_names import ClassNames, names_by_number
-from ..drawing.pixels import Style
-from ..errors import ArgumentError, check_whole_number
+from ..drawing.pixels import StyleLike, as_style
+from ..errors import ArgumentError, check_choice, check_path, check_type, check_whole_number
 from ..filters.kernels import Filters
 from ..reid.retrieval import Gallery
-from .folders import holds_timeline, own_folder, warn_about_replacement
+from .folders import holds_timeline, own_folder, unused_folder, warn_about_replacement
 from .frames import FrameBuilder
 from .history import EpochRecord, History, Recorder
 from .keras_logs import PREFIX, LogsLike, add_to_history, check_logs, chosen_means
 from .labels import apply_labels, warn_about_labels
 from .monitor import ProbeMonitor, check_alone, check_explainer
+from .notices import LOGGER, warn
 from .pairs import Pairs, lacks_reference, make_pairs
 from .probe import Probe, ProbeSamples, as_probe
+from .processes import is_first_process
 from .report import drift_report, probe_name
 from .writers.background import BackgroundWriter
 from .writers.base import LogEntry, Run, Summary, Writer, check_writers
@@ -133,7 +134,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         filters: Filters | bool = False,
         class_names: ClassNames = None,
         every: int = 1,
-        style: Style | None = None,
+        style: StyleLike = None,
         save_dir: str | os.PathLike[str] | None = None,
         writers: Sequence[Writer] = (),
         logs: LogsLike = "auto",
@@ -141,8 +142,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         check_whole_number("every", every, 1)
-        if on_error not in ("warn", "raise"):
-            raise ArgumentError("on_error", "be 'warn' or 'raise'", repr(on_error), ["'warn'", "'raise'"])
+        check_choice("on_error", on_error, ("warn", "raise"))
         check_alone(explainer, layer=layer, target=target, methods=methods)
         self._requested = as_target(target) if explainer is None else explainer.target
         is_default = target is None if explainer is None else repr(self._requested) == repr(as_target(None))
@@ -154,11 +154,13 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         self._layer, self._methods = layer, DEFAULT_METHODS if methods is None else methods
         method_names(self._methods)  # raises now rather than when training begins
         self._gallery = gallery if gallery is None or isinstance(gallery, Gallery) else Gallery(gallery)
+        check_type("filters", filters, (bool, Filters), "be True, False or Filters(...)")
         self._filters = Filters() if filters is True else filters or None
         self._class_names = names_by_number(class_names)
-        self._style = style or Style()
+        self._style = as_style(style)
         self._every, self._logs, self._on_error = int(every), check_logs(logs), on_error
-        self._log_dir, self._save_dir = os.fspath(log_dir), None if save_dir is None else os.fspath(save_dir)
+        self._log_dir = check_path("log_dir", log_dir)
+        self._save_dir = None if save_dir is None else check_path("save_dir", save_dir)
         self._given_writers = [BackgroundWriter(writer) for writer in check_writers(writers)]
         self._writers: list[BackgroundWriter] = []
         self._open_writers: list[BackgroundWriter] = []
@@ -213,6 +215,10 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         run = self._monitor.describe(self._class_names, self._style, self._every)
         self._frames = FrameBuilder(run, before=self._frames)
         self._recorder.watch(self._monitor.region_masks(), run.info.input_size, run.info.explained.spans)
+        if not is_first_process():  # of a distributed training; the arguments are checked in all of them
+            LOGGER.info("The first process of this training explains and writes; this one does not.")
+            self._monitor = None
+            return
         if self._timeline_of is not self.model or not self._writers:
             self._make_writers()
         self._prepare_writers(run)
@@ -324,10 +330,9 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         present = sorted(set(named) & set(logs))
         if present and "logs" not in self._warned:
             self._warned.add("logs")
-            warnings.warn(
+            warn(
                 f"{present[0]!r} is in the logs already, likely from another GuidedGradCAMCallback. Give one of them "
                 f"names of its own: `logs={{'other_name': {means and next(iter(means))!r}}}`.",
-                UserWarning,
                 stacklevel=3,
             )
         logs.update(named)
@@ -337,7 +342,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
 
     def _make_writers(self) -> None:
         """Makes the writers of a new timeline, in folders of its own where their names have a place for a number."""
-        self._directory = posixpath.join(own_folder(self._log_dir), "gradcam")
+        self._directory = unused_folder(posixpath.join(own_folder(self._log_dir), "gradcam"))
         self._replaces = holds_timeline(self._directory)
         built_in: list[Writer] = [TensorBoardWriter(self._directory, self._style)]
         if self._save_dir is not None:
@@ -377,11 +382,11 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
 
     def _handle(self, error: Exception, source: BackgroundWriter | None) -> None:
         """Raises an error, or warns of the first error of each source in a training."""
-        if self._on_error == "raise":
-            raise error
+        if self._on_error == "raise" or (isinstance(error, ArgumentError) and not self._has_begun):
+            raise error  # an argument that does not fit, if nothing is trained yet
         if source not in self._warned:
             self._warned.add(source)
-            warnings.warn(
+            warn(
                 f"GuidedGradCAMCallback could not {'log' if source is None else f'write with {source.name}'} and "
                 f"training goes on: {type(error).__name__}: {error} (said once per training; on_error='raise' stops "
                 "instead).",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import warnings
 
+from ..files import is_used_by_another_process
+from .notices import warn
 from .writers.storage import storage_of
 
 #: Stands in a folder's name for the number of a trial.
@@ -39,6 +40,21 @@ def own_folder(folder: str) -> str:
             return numbered + separator + below.replace(TRIAL, str(number))
 
 
+def unused_folder(directory: str) -> str:
+    """Returns a folder that no other process writes to: the given one, or else one beside it, with a warning."""
+    unused, number = directory, 1
+    while "://" not in directory and is_used_by_another_process(unused):
+        number += 1
+        unused = f"{directory}-{number}"
+    if unused != directory:
+        warn(
+            f"Another process writes to {directory!r}, and TensorBoard would show one of the two: this training is "
+            f"logged in {unused!r}. Give each a `log_dir` of its own, such as log_dir='logs/run{TRIAL}'.",
+            stacklevel=5,
+        )
+    return unused
+
+
 def holds_timeline(directory: str) -> bool:
     """Returns whether there are event files in a folder."""
     return any("tfevents" in name for name in storage_of(directory).names(directory))
@@ -46,10 +62,9 @@ def holds_timeline(directory: str) -> bool:
 
 def warn_about_replacement(directory: str) -> None:
     """Warns that a training which starts anew replaces the timeline in a folder."""
-    warnings.warn(
+    warn(
         f"The timeline of an earlier training in {directory!r} is replaced by that of this one. To keep both, give "
         f"each training a `log_dir` of its own, such as log_dir='logs/run{TRIAL}', which counts them. A training that "
         "goes on with `initial_epoch`, or with the same model and callback, continues its timeline.",
-        UserWarning,
         stacklevel=4,
     )

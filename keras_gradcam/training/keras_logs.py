@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, described
 from .history import AVERAGED
 
 #: What the names of the means begin with.
@@ -20,6 +20,9 @@ Choice = str | tuple[tuple[str, str], ...]
 
 # The callback that adds to a History.
 _owners: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+
+# The numbers about all probes together, where they are pairs or there is a gallery.
+_TOTALS = ("similarity_positive", "similarity_negative", "similarity_gap", "mean_ap", "rank_1", "rank_5", "rank_10")
 
 # Of these the first that has a value is logged by default: with two, the progress line would not fit 120 columns.
 _DEFAULT = ("mass_inside", "similarity_previous")
@@ -35,6 +38,7 @@ def check_logs(logs: Any) -> Choice:
         >>> check_logs(["focus"]), check_logs({"attention": "mass_inside"})
         ((('gradcam_focus', 'focus'),), (('attention', 'mass_inside'),))
     """
+    known = (*AVERAGED, *_TOTALS)
     if isinstance(logs, str) and logs in ("auto", "all"):
         return logs
     if isinstance(logs, Mapping):
@@ -43,9 +47,9 @@ def check_logs(logs: Any) -> Choice:
         pairs = [(f"{PREFIX}{name}", name) for name in logs]
     else:
         pairs = [(None, None)]
-    if not all(isinstance(name, str) and isinstance(mean, str) for name, mean in pairs):
+    if not all(isinstance(name, str) and isinstance(mean, str) and mean in known for name, mean in pairs):
         raise ArgumentError(
-            "logs", "be 'auto', 'all', a list of means or a dict that names them", repr(logs), list(AVERAGED)
+            "logs", "be 'auto', 'all', a list of means or a dict that names them", described(logs), known
         )
     return tuple(pairs)
 

@@ -13,7 +13,7 @@ from ..attribution.data_sets import Batch, Selector, join_batches, read_batches
 from ..attribution.targets.classes import class_numbers
 from ..drawing.pixels import displayed, no_larger_than_a_cell
 from ..engine.base import Structure
-from ..errors import ArgumentError, check_whole_number
+from ..errors import ArgumentError, check_list, check_numbers, check_whole_number
 from ..metrics.regions import Region
 from .shuffling import random_states_kept, warn_about_shuffling
 
@@ -281,6 +281,7 @@ def select_regions(
     """
     if regions is None:
         return None
+    regions = check_list("regions", regions, "hold one box or mask per picture of the probe's data")
     if len(regions) <= max(indices):
         raise ArgumentError(
             "regions",
@@ -298,9 +299,10 @@ def select_display_images(images: Any, indices: Sequence[int] | np.ndarray) -> n
     """
     if images is None:
         return None
+    check_numbers("display_images", images, "be pictures")
     pictures = np.asarray(images)
     single = pictures.ndim == 3 and pictures.shape[-1] in (1, 3, 4)
-    if pictures.ndim not in (3, 4) or single or len(pictures) <= max(indices):
+    if pictures.ndim not in (3, 4) or single or 0 in pictures.shape[1:] or len(pictures) <= max(indices):
         raise ArgumentError(
             "display_images",
             f"hold one picture per picture of the probe's data, shape ({max(indices) + 1}, H, W, 3)"

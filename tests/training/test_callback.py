@@ -33,6 +33,7 @@ from keras_gradcam import (
     metrics,
 )
 from keras_gradcam.errors import ArgumentError
+from keras_gradcam.filters import Filters
 from keras_gradcam.training.monitor import ProbeMonitor
 from keras_gradcam.training.writers.tensorboard import TensorBoardWriter
 
@@ -921,3 +922,43 @@ def test_grey_pictures_without_a_channel_axis(tmp_path):
     model.fit(dataset, epochs=1, shuffle=False, verbose=0, callbacks=[callback])
     np.testing.assert_array_equal(callback._samples.images, images[:6])
     assert decoded(events(tmp_path)["gradcam/probe_00"][0]).shape[1] > 4 * 190
+
+
+# --- processes and warnings -----------------------------------------------------------------------------------------
+
+
+def test_a_later_process_of_a_distributed_training_checks_its_arguments_and_writes_nothing(data, tmp_path, monkeypatch):
+    config = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    with pytest.raises(ArgumentError, match="`layer` must"):
+        fit(small_model(), data, GuidedGradCAMCallback(data, tmp_path, layer="no such layer"))
+    callback = GuidedGradCAMCallback(data, tmp_path, on_error="raise")
+    fit(small_model(), data, callback)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+    assert len(callback.history.epochs) == 0
+
+
+@pytest.mark.expects_logged_warnings
+def test_a_failure_does_not_end_a_training_in_which_warnings_are_errors(data, tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(TensorBoardWriter, "write_numbers", full)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        history = fit(small_model(), data, GuidedGradCAMCallback(Probe(data, limit=2), tmp_path), epochs=2)
+    assert len(history.history["loss"]) == 2
+    (message,) = [text for text in caplog.messages if "could not" in text]
+    assert "could not write with TensorBoardWriter and training goes on: OSError: disk full" in message
+
+
+def test_the_name_of_a_colormap_is_a_style(data, tmp_path):
+    callback = GuidedGradCAMCallback(Probe(data, limit=2), tmp_path, style="jet", on_error="raise")
+    fit(small_model(), data, callback, epochs=1)
+    assert callback._frames.run.info.colormap == "jet"
+
+
+def test_pictures_that_cannot_be_searched_are_refused_before_the_first_batch(data, tmp_path):
+    callback = GuidedGradCAMCallback(data, tmp_path, filters=Filters(images="no pictures"))
+    with pytest.raises(ArgumentError, match="`images` must hold pictures"):
+        fit(small_model(), data, callback)

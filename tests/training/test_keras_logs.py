@@ -37,7 +37,7 @@ def test_without_regions_similarity_is_the_one_by_default():
     assert chosen_means("auto", {"focus": 0.5}) == {}
 
 
-@pytest.mark.parametrize("logs", [None, "focus", 3, [1], {"a": 1}, {1: "focus"}, True])
+@pytest.mark.parametrize("logs", [None, "focus", 3, [1], ["gradcam_focus"], {"a": 1}, {1: "focus"}, {"a": "b"}, True])
 def test_other_forms_raise(logs):
     with pytest.raises(ArgumentError, match=r"`logs` must be 'auto'.*Received"):
         check_logs(logs)

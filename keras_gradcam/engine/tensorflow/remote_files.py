@@ -37,11 +37,15 @@ class TensorFlowStorage:
     def remove(self, path: str) -> None:
         _translated(tf.io.gfile.remove, path)
 
+    def modified(self, path: str) -> float:
+        return float(_translated(tf.io.gfile.stat, path).mtime_nsec) / 1e9
+
 
 class _File:
     """A file opened for writing."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._file = tf.io.gfile.GFile(path, "wb")
         self.write(b"")  # opens it
 
@@ -50,6 +54,9 @@ class _File:
 
     def flush(self) -> None:
         _translated(self._file.flush)
+
+    def exists(self) -> bool:
+        return bool(_translated(tf.io.gfile.exists, self._path))
 
     def close(self) -> None:
         _translated(self._file.close)

@@ -38,8 +38,13 @@ class BackgroundWriter:
         self._writer.prepare(run)
 
     def write(self, entry: LogEntry) -> None:
-        """Takes an entry; waits while too many are not written yet."""
-        self._submit(self._writer.write, entry)
+        """Takes an entry; waits while too many are not written yet. Numbers are written before this returns."""
+        write_numbers = getattr(self._writer, "write_numbers", None)
+        try:
+            if write_numbers is not None:
+                write_numbers(entry)
+        finally:
+            self._submit(self._writer.write, entry)
 
     def summarize(self, summary: Summary) -> None:
         """Takes a summary."""
@@ -59,10 +64,20 @@ class BackgroundWriter:
     def _submit(self, action: Callable[[Any], None], argument: Any) -> None:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="keras_gradcam")
-        self._pending.append(self._executor.submit(action, argument))
+        self._pending.append(self._executor.submit(_run, action, argument))
         self._settle(_WAITING)
 
     def _settle(self, waiting: int) -> None:
         """Raises the error of work that is done, and waits until at most ``waiting`` pieces are left."""
         while self._pending and (len(self._pending) > waiting or self._pending[0].done()):
             self._pending.popleft().result()
+
+
+def _run(action: Callable[[Any], None], argument: Any) -> None:
+    """Runs an action; what would end a program (``sys.exit``) ends this action alone, as any other error."""
+    try:
+        action(argument)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error

@@ -81,6 +81,9 @@ class Writer(Protocol):
     this writer alone, in order; training waits only when two entries are still to be written. What is handed over must
     not be changed: other writers get the same objects.
 
+    A writer may have one method more: ``write_numbers(entry)`` is called in the training's own thread, before
+    :meth:`write`, for what is small and must not be lost if the process is killed while pictures are drawn.
+
     An exception in any of the methods is warned of once in a training, and both the training and the other writers go
     on. Only an :class:`~keras_gradcam.errors.ArgumentError` in :meth:`prepare` keeps the training from beginning.
 

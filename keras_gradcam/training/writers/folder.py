@@ -78,4 +78,5 @@ class FolderWriter:
         pass
 
     def _put(self, name: str, content: bytes) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)  # it may have been removed since
         replace_whole(self._directory / name, content)

@@ -25,6 +25,9 @@ class BinaryFile(Protocol):
     def flush(self) -> None:
         """Makes everything taken so far visible to other processes."""
 
+    def exists(self) -> bool:
+        """Returns whether the file is still where it was created, and was not replaced."""
+
     def close(self) -> None:
         """Flushes and releases the file."""
 
@@ -61,6 +64,10 @@ class RecordWriter:
     def flush(self) -> None:
         """Makes all records so far readable by other processes."""
         self._file.flush()
+
+    def exists(self) -> bool:
+        """Returns whether what is written can still be found under the file's name."""
+        return self._file.exists()
 
     def close(self) -> None:
         """Flushes and closes the file."""

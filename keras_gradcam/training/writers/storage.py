@@ -32,6 +32,9 @@ class Storage(Protocol):
     def remove(self, path: str) -> None:
         """Removes a file."""
 
+    def modified(self, path: str) -> float:
+        """Returns when a file was last written to, in seconds since 1970; 0 where that is not known."""
+
 
 def storage_of(folder: str) -> Storage:
     """Returns the storage that a folder lies in.
@@ -82,6 +85,9 @@ class LocalStorage:
     def remove(self, path: str) -> None:
         os.remove(path)
 
+    def modified(self, path: str) -> float:
+        return os.path.getmtime(path)
+
 
 class _LocalFile:
     """A new file that holds whatever was written, even if the process ends right after.
@@ -91,6 +97,7 @@ class _LocalFile:
 
     def __init__(self, path: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        self._path = path
         self._descriptor: int | None = os.open(path, flags, 0o666)
 
     def write(self, content: bytes) -> None:
@@ -102,6 +109,12 @@ class _LocalFile:
 
     def flush(self) -> None:
         pass
+
+    def exists(self) -> bool:
+        try:
+            return self._descriptor is not None and os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -148,6 +161,12 @@ class FsspecStorage:
     def remove(self, path: str) -> None:
         self._files.rm_file(path)
 
+    def modified(self, path: str) -> float:
+        try:
+            return float(self._files.modified(path).timestamp())
+        except (AttributeError, NotImplementedError):
+            return 0.0
+
 
 class _AppendedFile:
     """A file of an fsspec file system that can be read after each flush.
@@ -177,6 +196,10 @@ class _AppendedFile:
         if not self._appends:  # an object store whose objects are written as a whole
             self._files.pipe_file(self._path, self._files.cat_file(self._path) + content)
         self._pending.clear()
+
+    def exists(self) -> bool:
+        self._files.invalidate_cache(self._path)
+        return bool(self._files.exists(self._path))
 
     def close(self) -> None:
         self.flush()

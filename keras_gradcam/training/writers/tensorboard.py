@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import socket
+import threading
 import time
-import warnings
 import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,20 +20,28 @@ from ...drawing.filmstrips import draw_filmstrip
 from ...drawing.panels import Frame, cell, overview, panel
 from ...drawing.pixels import Style, encoded, no_larger_than_a_cell, relief
 from ...errors import ArgumentError
+from ...files import is_used_by_another_process, lock_folder, unlock_folder
 from ...metrics.statistics import mean_of_present
 from ...reid.figures import rank_figure
 from ...tensorboard_plugin import metadata
 from ...tensorboard_plugin import summary as tab
 from ..history import AVERAGED, DRIFT_COLUMNS, EpochRecord
+from ..notices import warn
 from .base import LogEntry, Run, Summary
 from .records import RecordWriter
-from .storage import Storage, storage_of
+from .storage import LocalStorage, Storage, storage_of
 
 #: Of what is drawn at every epoch: a JPEG takes a fraction of the time and bytes of a PNG, and looks the same.
 QUALITY = 60
 
+# Seconds between two events, at least: TensorBoard and the tab order what was written twice by its time.
+_TICK = 1e-6
+
 # Two files opened within one second must not have one name.
 _numbers = itertools.count()
+
+# Numbers and pictures are written by different threads, and a record must not be torn by another.
+_mutex = threading.Lock()
 
 # The folders that are being written to in this process.
 _live: weakref.WeakValueDictionary[str, TensorBoardWriter] = weakref.WeakValueDictionary()
@@ -44,9 +53,12 @@ class TensorBoardWriter:
     Tags (:mod:`keras_gradcam.tensorboard_plugin.metadata` spells them): ``gradcam/probe_00`` ... and
     ``gradcam/overview``, a scalar per number and probe with its mean, ``gradcam_ranking/query_00`` ... and
     ``gradcam_filters/kernels`` where asked for (all ``gradcam_start...`` before the first epoch),
-    ``gradcam_summary/filmstrip_00`` ... and ``gradcam/report`` at the end, and ``gradcam_tab/...`` for the tab. Every
-    entry is flushed to the file when :meth:`write` returns. Nothing here needs TensorFlow, nor touches the global state
-    of ``tf.summary`` (default writer, ``record_if``), which belongs to the user.
+    ``gradcam_summary/filmstrip_00`` ... and ``gradcam/report`` at the end, and ``gradcam_tab/...`` for the tab.
+    Scalars, numbers and maps are in the file when :meth:`write_numbers` returns, pictures when :meth:`write` does; the
+    two may run in different threads. Nothing here needs TensorFlow, nor touches the global state of ``tf.summary``
+    (default writer, ``record_if``), which belongs to the user.
+
+    A file that can no longer be written to, that was removed or that was replaced is followed by a new one.
 
     Args:
         directory: The run's folder, or its URL; a sub-run of its own, since two live writers in one folder hide each
@@ -61,6 +73,14 @@ class TensorBoardWriter:
         self._storage: Storage | None = None
         self._records: RecordWriter | None = None
         self._run: Run | None = None
+        self._lock: int | None = None
+        # The first step of the training, and whether an event file says so.
+        self._first: int | None = None
+        self._is_begun = False
+        # The latest time that was written, and how far it is ahead of a clock that was set back, in seconds.
+        self._last_time = self._ahead = 0.0
+        # The path of the current file, or of the last.
+        self._path: str | None = None
 
     def prepare(self, run: Run) -> None:
         self.close()
@@ -74,22 +94,34 @@ class TensorBoardWriter:
             raise ArgumentError(
                 "log_dir", "be a folder that can be written to", f"{self._directory!r} ({error})"
             ) from error
-        if _live.get(self._folder) not in (None, self):
-            warnings.warn(
+        is_shared = _live.get(self._folder) not in (None, self)
+        if isinstance(self._storage, LocalStorage):
+            with contextlib.suppress(OSError):  # locked already, or a folder that may be written to but not read
+                self._lock = lock_folder(self._directory)
+                weakref.finalize(self, unlock_folder, self._lock)
+            is_shared = is_shared or is_used_by_another_process(self._directory)
+        if is_shared:
+            warn(
                 f"Another GuidedGradCAMCallback still writes to {self._directory!r}; TensorBoard shows one of the two. "
                 "Give each a `log_dir` of its own.",
-                UserWarning,
                 stacklevel=5,
             )
         _live[self._folder] = self
-        self._run = run
+        self._run, self._first, self._is_begun = run, None, False
 
-    def write(self, entry: LogEntry) -> None:
-        # Numbers first: a picture that cannot be drawn must not take them along.
-        record, start = entry.record, entry.record.is_start
+    def write_numbers(self, entry: LogEntry) -> None:
+        """Writes scalars, and numbers and maps for the tab."""
+        record = entry.record
         has_regions = self._run is not None and any(probe.region is not None for probe in self._run.info.probes)
         scalars = _scalars(record, has_regions, per_probe=self._style.scalars == "probes")
-        self._add(record.step, [*(_scalar(tag, value) for tag, value in scalars.items()), *_tab_values(entry)])
+        self._add(record.step, [*(_scalar(tag, value) for tag, value in scalars.items()), *_tab_values(record)])
+
+    def write(self, entry: LogEntry) -> None:
+        """Writes pictures."""
+        record, start = entry.record, entry.record.is_start
+        guided = [picture for picture in map(_guided_picture, entry.frames) if picture is not None]
+        if guided:
+            self._add(record.step, [tab.guided_summary(guided, start)])
         pictures = self._drawn(entry)
         for ranking in entry.rankings:
             pictures.append(_image(metadata.query_tag(ranking.index, start), rank_figure(ranking, self._style)))
@@ -122,44 +154,101 @@ class TensorBoardWriter:
     def close(self) -> None:
         if _live.get(self._folder) is self:
             del _live[self._folder]
-        if self._records is not None:
-            self._records.close()
-            self._records = None
+        unlock_folder(self._lock)
+        self._lock = None
+        with _mutex:
+            if self._records is not None:
+                self._records.close()
+                self._records = None
 
     def _add(self, step: int, values: Iterable[Any]) -> None:
-        try:
-            self._append(step, values)
-        except Exception:
-            # What follows a torn record in a file cannot be read: the next entry begins a new file.
-            records, self._records = self._records, None
-            if records is not None:
-                with contextlib.suppress(Exception):
-                    records.close()
-            raise
+        with _mutex:
+            self._first = step if self._first is None else self._first
+            is_lost = self._records is not None and not self._records.exists()
+            if is_lost:
+                self._abandon()
+            is_new = self._records is None
+            try:
+                self._append(step, values)
+            except BaseException:  # an interruption too
+                # What follows a torn record in a file cannot be read: the next entry begins a new file.
+                path = self._abandon()
+                if is_new and path is not None:  # a full disk must not gather a file per epoch with nothing in it
+                    with contextlib.suppress(Exception):
+                        self._storage_of_folder().remove(path)
+                raise
+            self._is_begun = True
+        if is_lost:
+            warn(
+                f"The event file in {self._directory!r} was removed or replaced while training went on. What it held "
+                "is lost; a new file begins here.",
+                RuntimeWarning,
+            )
+
+    def _abandon(self) -> str | None:
+        """Gives the current file up; returns its path."""
+        records, self._records = self._records, None
+        if records is not None:
+            with contextlib.suppress(Exception):
+                records.close()
+        return self._path
 
     def _append(self, step: int, values: Iterable[Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary as Values
 
         if self._records is None:
-            self._records = RecordWriter(self._create())
-            now = time.time()
-            self._records.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
-            self._records.write(tab.session_start(step, now).SerializeToString())
+            self._records = self._create()
+            self._records.write(Event(wall_time=self._now(), file_version="brain.Event:2").SerializeToString())
+            if not self._is_begun:  # in a later file it would void what this training has written at the same step
+                self._records.write(tab.session_start(self._first or 0, self._now()).SerializeToString())
             if self._run is not None:
                 self._append(0, [tab.run_summary(self._run.info), *_tab_pictures(self._run)])
         # An event per value keeps each record small, as TensorFlow's own writers do.
         for value in values:
-            event = Event(wall_time=time.time(), step=step, summary=Values(value=[value]))
+            event = Event(wall_time=self._now(), step=step, summary=Values(value=[value]))
             self._records.write(event.SerializeToString())
         self._records.flush()
 
-    def _create(self) -> Any:
-        """Opens an event file, whose name is unlike any other's."""
-        storage = self._storage or storage_of(self._directory)
+    def _create(self) -> RecordWriter:
+        """Opens an event file, whose name is unlike any other's and comes after those in the folder."""
+        self._path = None
+        storage = self._storage_of_folder()
         storage.make_folder(self._directory)
-        name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-        return storage.create(storage.join(self._directory, f"events.out.tfevents.{name}.gradcam"))
+        names = sorted(name for name in storage.names(self._directory) if "tfevents" in name)
+        if names:
+            with contextlib.suppress(Exception):  # the file may be gone by now
+                written = storage.modified(storage.join(self._directory, names[-1]))
+                self._last_time = max(self._last_time, written)
+        path = storage.join(self._directory, _file_name(int(self._now()), names))
+        records = RecordWriter(storage.create(path))
+        self._path = path
+        return records
+
+    def _storage_of_folder(self) -> Storage:
+        return self._storage or storage_of(self._directory)
+
+    def _now(self) -> float:
+        """Returns the time in seconds, later than anything in the folder even if the clock was set back."""
+        now = time.time() + self._ahead
+        if now <= self._last_time:
+            self._ahead += self._last_time + _TICK - now
+            now = self._last_time + _TICK
+        self._last_time = now
+        return now
+
+
+def _file_name(seconds: int, earlier: Sequence[str]) -> str:
+    """Returns the name of an event file that is begun now, unlike any other's.
+
+    TensorBoard reads files in the order of their names and never goes back, so that the new name must come last.
+    """
+    own = f"{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}.gradcam"
+    name = f"events.out.tfevents.{seconds:010d}.{own}"
+    last = re.search(r"tfevents\.(\d{1,11})\.", earlier[-1]) if earlier else None
+    if last is None or name > earlier[-1]:
+        return name
+    return f"events.out.tfevents.{int(last[1]) + 1:010d}.{own}"
 
 
 def _scalars(record: EpochRecord, has_regions: bool, per_probe: bool) -> dict[str, float]:
@@ -192,17 +281,12 @@ def _encoded(pictures: Sequence[np.ndarray] | np.ndarray) -> list[bytes]:
     return [encoded(picture) for picture in pictures]
 
 
-def _tab_values(entry: LogEntry) -> list[Any]:
-    record = entry.record
+def _tab_values(record: EpochRecord) -> list[Any]:
     values = [tab.numbers_summary(record.numbers, record.is_start)]
     if record.maps is not None:
         values.append(tab.maps_summary(record.maps, record.is_start))
     if record.partner_maps is not None:
         values.append(tab.partner_maps_summary(record.partner_maps, record.is_start))
-    reliefs = [_guided_picture(frame) for frame in entry.frames]
-    guided = [picture for picture in reliefs if picture is not None]
-    if guided:
-        values.append(tab.guided_summary(guided, record.is_start))
     return values
 
 

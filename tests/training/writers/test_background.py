@@ -84,3 +84,33 @@ def test_the_next_training_begins_once_what_an_interrupted_one_left_is_written()
 
 def test_it_is_named_by_the_writer_that_does_the_work():
     assert BackgroundWriter(Recording()).name == "Recording"
+
+
+def test_what_would_end_a_program_ends_the_entry_alone():
+    class Exits(Recording):
+        def write(self, entry):
+            raise SystemExit(3)
+
+    writer = BackgroundWriter(Exits())
+
+    def written():
+        writer.write(entry(0))
+        writer.close()
+
+    with pytest.raises(RuntimeError, match="SystemExit: 3"):
+        written()
+    writer.close()
+
+
+def test_pictures_are_written_where_numbers_cannot_be():
+    class NoNumbers(Recording):
+        def write_numbers(self, entry):
+            raise OSError("no numbers")
+
+    inner = NoNumbers()
+    inner.gate.set()
+    writer = BackgroundWriter(inner)
+    with pytest.raises(OSError, match="no numbers"):
+        writer.write(entry(0))
+    writer.close()
+    assert inner.seen == [0, "close"]

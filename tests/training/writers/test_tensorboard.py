@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from log_entries import RUN, entry, frame, tensors
 from tab_server import Server
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util.tensor_util import make_ndarray
 from trainings import as_logged, decoded, events, fit, scalar, small_model
 
@@ -26,7 +28,9 @@ from keras_gradcam.tensorboard_plugin.columns import COLUMNS
 from keras_gradcam.tensorboard_plugin.metadata import ProbeInfo, RunInfo
 from keras_gradcam.tensorboard_plugin.reader import START
 from keras_gradcam.training.history import Recorder
+from keras_gradcam.training.writers.background import BackgroundWriter
 from keras_gradcam.training.writers.base import Summary
+from keras_gradcam.training.writers.storage import LocalStorage, storage_of
 from keras_gradcam.training.writers.tensorboard import TensorBoardWriter
 
 
@@ -36,6 +40,12 @@ def prepared(folder, run=RUN):
     return writer
 
 
+def write(writer, entry):
+    """Writes numbers, and then pictures, as :class:`BackgroundWriter` does."""
+    writer.write_numbers(entry)
+    writer.write(entry)
+
+
 # --- the file -------------------------------------------------------------------------------------------------------
 
 
@@ -43,7 +53,7 @@ def test_the_event_file_is_complete_after_every_write(tmp_path):
     writer = prepared(tmp_path)
     assert list(tmp_path.iterdir()) == []  # nothing is opened before there is something to write
     for epoch in (None, 0, 1):
-        writer.write(entry(epoch))
+        write(writer, entry(epoch))
         tag = "gradcam_start/overview" if epoch is None else "gradcam/overview"
         assert tensors(tmp_path)[tag][-1].step == (epoch or 0)
     writer.close()
@@ -52,17 +62,17 @@ def test_the_event_file_is_complete_after_every_write(tmp_path):
 
 def test_after_a_torn_record_a_new_file_begins(tmp_path, monkeypatch):
     writer = prepared(tmp_path)
-    writer.write(entry(0))
-    write = os.write
+    write(writer, entry(0))
+    write_bytes = os.write
 
     def full(descriptor, content):
-        write(descriptor, content[:20])
+        write_bytes(descriptor, content[:20])
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         with pytest.raises(OSError, match="no space"):
-            writer.write(entry(1))
+            write(writer, entry(1))
     writer.write(entry(2))
     writer.close()
     assert len(list(tmp_path.iterdir())) == 2
@@ -73,7 +83,7 @@ def test_what_cannot_be_drawn_does_not_take_the_numbers_along(tmp_path):
     good = entry(0)
     writer = prepared(tmp_path)
     with pytest.raises(TypeError):
-        writer.write(replace(good, frames=(replace(good.frames[0], caption=(None,)),)))
+        write(writer, replace(good, frames=(replace(good.frames[0], caption=(None,)),)))
     writer.close()
     assert "gradcam/score_mean" in tensors(tmp_path)
 
@@ -90,7 +100,7 @@ def test_a_url_is_written_through_tensorflow_or_fsspec(tmp_path, url):
     if url.startswith("memory"):
         pytest.importorskip("fsspec")
     writer = prepared(url)
-    writer.write(entry(0))
+    write(writer, entry(0))
     writer.write(entry(1))
     for path, content in copied(url):
         (tmp_path / path.rsplit("/", 1)[-1]).write_bytes(content)
@@ -124,6 +134,7 @@ def test_event_files_need_no_tensorflow(tmp_path):
         writer = TensorBoardWriter({str(tmp_path)!r})
         writer.prepare(RUN)
         for epoch in (None, 0, 1):
+            writer.write_numbers(entry(epoch))
             writer.write(entry(epoch))
         writer.close()
         history = History.load({str(tmp_path)!r})
@@ -151,7 +162,7 @@ def test_numbers_are_scalars_with_their_mean_and_how_many_are_missing(tmp_path):
     totals = {"similarity_gap": 0.5, "mean_ap": 0.25}
     for epoch in (None, 7):
         record = recorder.add(epoch, maps, {"score": np.array([1.0, 2.0])}, totals=totals)
-        writer.write(replace(entry(epoch), record=record, frames=(frame(), frame())))
+        write(writer, replace(entry(epoch), record=record, frames=(frame(), frame())))
     writer.close()
     logged = {tag: scalar(data[-1]) for tag, data in tensors(tmp_path).items() if data[-1].tensor_proto.dtype == 1
               and "tab" not in tag}  # fmt: skip
@@ -333,3 +344,197 @@ def test_one_timeline(resumed, loader):
 def test_the_start_of_the_training_is_kept(resumed):
     log_dir, _, _ = resumed
     assert len(events(log_dir)["gradcam_start/overview"]) == 1
+
+
+# --- what goes wrong in the middle ----------------------------------------------------------------------------------
+
+
+def sessions(folder):
+    """The steps of all SessionLog STARTs, file by file."""
+    return [
+        [event.step for event in EventFileLoader(str(path)).Load() if event.HasField("session_log")]
+        for path in sorted(folder.glob("*tfevents*"))
+    ]
+
+
+def disk_is_full(monkeypatch, after=20):
+    """From now on a write stops after so many bytes."""
+    write_bytes = os.write
+
+    def full(descriptor, content):
+        write_bytes(descriptor, content[:after])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "write", full)
+
+
+def test_only_the_first_file_of_a_training_says_that_it_begins(tmp_path, monkeypatch):
+    """A second START would make TensorBoard drop the numbers and maps of the epoch whose pictures failed."""
+    writer = prepared(tmp_path)
+    write(writer, entry(0))
+    writer.write_numbers(entry(1))
+    with monkeypatch.context() as patch:
+        disk_is_full(patch)
+        with pytest.raises(OSError, match="no space"):
+            writer.write(entry(1))
+    writer.summarize(Summary(history_of(1), (), "# report"))
+    writer.close()
+    assert sessions(tmp_path) == [[0], []]
+    logged = tensors(tmp_path)
+    assert [event.step for event in logged["gradcam_tab/maps"]] == [0, 1]
+    assert [event.step for event in logged["gradcam/score_mean"]] == [0, 1]
+    assert "gradcam/report" in logged
+
+
+def history_of(epoch):
+    recorder = Recorder()
+    recorder.add(epoch, np.eye(2)[None], {"score": np.ones(1)})
+    return recorder.history()
+
+
+def test_a_training_whose_first_epoch_failed_begins_where_it_should_have(tmp_path, monkeypatch):
+    write(prepared(tmp_path), entry(5))
+    writer = prepared(tmp_path)
+    with monkeypatch.context() as patch:
+        disk_is_full(patch)
+        with pytest.raises(OSError, match="no space"):
+            writer.write_numbers(entry(5))
+    writer.write_numbers(entry(6))
+    writer.close()
+    assert sessions(tmp_path) == [[5], [5]]
+
+
+def test_a_full_disk_gathers_no_empty_files(tmp_path, monkeypatch):
+    writer = prepared(tmp_path)
+    write(writer, entry(0))
+    with monkeypatch.context() as patch:
+        disk_is_full(patch)
+        for epoch in range(1, 6):
+            for action in (writer.write_numbers, writer.write):
+                with pytest.raises(OSError, match="no space"):
+                    action(entry(epoch))
+    assert len(list(tmp_path.iterdir())) == 1
+    write(writer, entry(6))
+    writer.close()
+    assert [event.step for event in tensors(tmp_path)["gradcam_tab/maps"]] == [0, 6]
+
+
+def test_a_file_that_cannot_be_opened_costs_no_earlier_one(tmp_path, monkeypatch):
+    writer = prepared(tmp_path)
+    write(writer, entry(0))
+    with monkeypatch.context() as patch:
+        disk_is_full(patch)
+        with pytest.raises(OSError, match="no space"):
+            writer.write(entry(0))
+    for name in ("make_folder", "create"):
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStorage, name, lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                writer.write_numbers(entry(1))
+    writer.write_numbers(entry(2))
+    writer.close()
+    assert [event.step for event in tensors(tmp_path)["gradcam_tab/maps"]] == [0, 2]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_is_gone_is_noticed(tmp_path, replaced):
+    folder = tmp_path / "logs"
+    writer = prepared(folder)
+    write(writer, entry(0))
+    folder.rename(tmp_path / "away")
+    if replaced:
+        folder.mkdir()
+    with pytest.warns(RuntimeWarning, match="was removed or replaced while training went on") as caught:
+        write(writer, entry(1))
+    write(writer, entry(2))
+    writer.close()
+    assert len(caught) == 1
+    logged = tensors(folder)
+    assert [event.step for event in logged["gradcam_tab/maps"]] == [1, 2]
+    assert {"gradcam_tab/run", "gradcam_tab/pictures"} <= set(logged)
+    assert [event.step for event in tensors(tmp_path / "away")["gradcam_tab/maps"]] == [0]
+
+
+@pytest.mark.parametrize("url", ["ram://gone/run1", "memory://gone/run1"])
+def test_a_remote_file_that_is_gone_is_noticed(tmp_path, url):
+    if url.startswith("memory"):
+        pytest.importorskip("fsspec")
+    writer = prepared(url)
+    write(writer, entry(0))
+    storage = storage_of(url)
+    for name in storage.names(url):
+        storage.remove(storage.join(url, name))
+    with pytest.warns(RuntimeWarning, match="was removed or replaced"):
+        writer.write_numbers(entry(1))
+    writer.close()
+    (name,) = storage.names(url)
+    assert storage.modified(storage.join(url, name)) >= 0
+    for path, content in copied(url):
+        (tmp_path / path.rsplit("/", 1)[-1]).write_bytes(content)
+    assert [event.step for event in tensors(tmp_path)["gradcam_tab/maps"]] == [1]
+
+
+def test_a_clock_that_was_set_back_does_not_hide_the_later_training(tmp_path, monkeypatch):
+    """Files come in order, and so do the times in them."""
+    clock = time.time
+    write(prepared(tmp_path), entry(0))
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600)
+    writer = prepared(tmp_path)
+    write(writer, entry(0))
+    monkeypatch.setattr(time, "time", lambda: clock() - 7200)
+    write(writer, entry(1))
+    writer.close()
+    times = [[event.wall_time for event in EventFileLoader(str(path)).Load()] for path in sorted(tmp_path.iterdir())]
+    assert len(times) == 2
+    assert times[0] + times[1] == sorted({*times[0], *times[1]})
+    assert times[1][-1] - times[1][0] < 60
+
+
+def test_names_of_files_are_in_order_within_a_second(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.5)
+    for epoch in range(12):
+        writer = prepared(tmp_path)
+        writer.write_numbers(entry(epoch))
+        writer.close()
+    logged = [event.step for event in tensors(tmp_path)["gradcam_tab/maps"]]
+    assert logged == list(range(12))
+
+
+def test_numbers_are_written_in_the_thread_of_the_training(tmp_path):
+    """What is small is in the file before the epoch ends, however long the pictures take."""
+    drawn = threading.Event()
+
+    class Slow(TensorBoardWriter):
+        def write(self, entry):
+            drawn.wait()
+            super().write(entry)
+
+    writer = BackgroundWriter(Slow(str(tmp_path)))
+    writer.prepare(RUN)
+    writer.write(entry(0))
+    writer.write(entry(1))
+    logged = tensors(tmp_path)
+    assert [event.step for event in logged["gradcam_tab/maps"]] == [0, 1]
+    assert "gradcam/overview" not in logged
+    drawn.set()
+    writer.close()
+    assert [event.step for event in tensors(tmp_path)["gradcam/overview"]] == [0, 1]
+
+
+def test_a_second_process_is_told_and_logs_beside_the_first(data, tmp_path):
+    hold = (
+        "import sys, time; from keras_gradcam.files import lock_folder; "
+        "lock_folder(sys.argv[1]); print(1, flush=True); time.sleep(60)"
+    )
+    (tmp_path / "gradcam").mkdir()
+    other = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "gradcam"], stdout=subprocess.PIPE, text=True)
+    try:
+        other.stdout.readline()
+        callback = GuidedGradCAMCallback(Probe(data, limit=2), tmp_path, on_error="raise")
+        with pytest.warns(UserWarning, match=r"Another process writes to .* logged in .*gradcam-2"):
+            fit(small_model(), data, callback, epochs=1)
+    finally:
+        other.kill()
+        other.communicate()
+    assert list((tmp_path / "gradcam").iterdir()) == []
+    assert "gradcam_tab/maps" in tensors(tmp_path / "gradcam-2")
