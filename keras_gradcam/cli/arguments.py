@@ -361,6 +361,9 @@ def _add_preparation(parser: argparse.ArgumentParser, labels: bool = True) -> No
         "values as they are. By default 0,65535 for 16 bits",
     )
     _add_size(group)
+    group.add_argument(
+        "--max-file-size", type=_positive, default=256, metavar="MB", help="the largest picture file that is read (256)"
+    )
     if labels:
         group.add_argument(
             "--labels",

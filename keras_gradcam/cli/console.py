@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TextIO
 
+from ..errors import printable
 from .errors import in_options
 
 # Where results go while everything else that is printed goes to stderr.
@@ -37,12 +38,12 @@ def print_result(text: str) -> None:
     stream = _results or sys.stdout
     sys.stderr.write(_erase())
     encoding = stream.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 def print_message(text: str) -> None:
     """Prints one line on stderr, where it does not mix with results; it takes the place of a progress bar."""
-    print(f"{_erase()}keras-gradcam: {text}", file=sys.stderr, flush=True)
+    print(f"{_erase()}keras-gradcam: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def _erase() -> str:

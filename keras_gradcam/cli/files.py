@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,41 @@ from typing import Any
 from ..files import check_writable
 from .errors import CommandError
 
+#: The largest picture, and the largest file of names or configuration of a model, that is read, in bytes.
+LARGEST_PICTURE, LARGEST_TEXT = 256 << 20, 64 << 20
+
 # Counted in bytes, with room for the longest suffix within the 255 that file systems allow.
 _LONGEST = 150
+
+
+def check_file(path: str | os.PathLike[str], largest: int | None = None) -> None:
+    """Checks that a path leads to a regular file that is not too large, without opening it.
+
+    Args:
+        path: The file; links are followed.
+        largest: The number of bytes that it may have, or None for any number.
+
+    Raises:
+        OSError: If there is no such file, or if it is a folder, a pipe or a device, which might never end.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    if largest is not None and status.st_size > largest:
+        raise OSError(errno.EFBIG, f"has {_in_mb(status.st_size)} MB, more than {_in_mb(largest)}", str(path))
+
+
+def _in_mb(size: int) -> int:
+    return -(-size // (1 << 20))
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file, which is read bit by bit."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def as_json(value: Any) -> bytes:

@@ -45,7 +45,7 @@ def _top(options: argparse.Namespace) -> int:
     out = _drawing_file(options.out)
     paths = find_pictures(options.images)
     network = load(options.model, options.imports)
-    spec = picture_spec(network, options.preprocess, options.size, options.range)
+    spec = picture_spec(network, options.preprocess, options.size, options.range, options.max_file_size << 20)
     progress = Progress(len(paths), shown=not options.quiet)
     stream = PictureStream(paths, spec, options.batch_size, progress)
     if filters is None:

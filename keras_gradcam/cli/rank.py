@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     check_out(out)
     style = Style(colormap=options.colormap)
     network = load(options.model, options.imports)
-    spec = picture_spec(network, options.preprocess, options.size, options.range)
+    spec = picture_spec(network, options.preprocess, options.size, options.range, options.max_file_size << 20)
     explainer = Explainer(network.keras_model, layer=options.layer, methods=["gradcam"], batch_size=options.batch_size)
     failures: dict[str, str] = {}
     query = _embed("query", files["query"], explainer, spec, options, failures)

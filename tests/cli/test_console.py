@@ -97,3 +97,11 @@ def test_silent_progress(monkeypatch, capsys):
     progress.advance(2)
     progress.clear()
     assert capsys.readouterr().err == ""
+
+
+def test_names_from_files_do_not_steer_the_terminal(capsys):
+    console.print_result("conv\x1b[2J\n\u202econv")
+    console.print_message("conv\x1b]0;owned\x07")
+    captured = capsys.readouterr()
+    assert captured.out == "conv\\x1b[2J\n\\u202econv\n"
+    assert captured.err == "keras-gradcam: conv\\x1b]0;owned\\x07\n"

@@ -17,11 +17,10 @@ from ...drawing.class_names import short_name
 from ...files import replace_whole
 from ..console import Progress, print_message, print_result
 from ..errors import INTERRUPTED, SOME_FAILED, CommandError, PictureError, in_one_line
-from ..files import check_out
-from ..inputs.input_spec import PictureSpec
+from ..files import check_file, check_out, file_digest
 from ..inputs.paths import find_pictures, result_names
-from ..inputs.pictures import Picture, decode, digest, read_file
-from ..inputs.streams import DepthNotes, one_ahead, report_failure, slices, threads
+from ..inputs.pictures import Picture
+from ..inputs.streams import DepthNotes, one_ahead, read_picture, report_failure, slices, threads
 from .formats import FORMATS, Result
 from .job import Job, prepare
 from .journal import MANIFEST, Journal
@@ -145,23 +144,26 @@ class _Run:
         largest = FORMATS[self._job.format].largest(max(spec.size))
 
         def load(rows: slice) -> list[_Item]:
-            contents = list(pool.map(_content, paths[rows]))
-            items = [
-                _Item(path, name, self._is_done(path, name, content))
-                for path, name, content in zip(paths[rows], names[rows], contents, strict=True)
-            ]
+            is_done = pool.map(self._is_done, paths[rows], names[rows])
+            items = [_Item(*item) for item in zip(paths[rows], names[rows], is_done, strict=True)]
             if all(item.done for item in items):
                 return items
-            pictures = pool.map(lambda content: _decoded(content, spec, largest), contents)
+            pictures = pool.map(lambda path: read_picture(path, spec, largest), paths[rows])
             return [replace(item, picture=picture) for item, picture in zip(items, pictures, strict=True)]
 
         return one_ahead(load, slices(len(paths), self._job.explainer.batch_size))
 
-    def _is_done(self, path: str, name: str, content: bytes | PictureError) -> bool:
+    def _is_done(self, path: str, name: str) -> bool:
         record = self._journal.records.get(path)
-        if record is None or record.digest is None or isinstance(content, PictureError):
+        if record is None or record.digest is None:
             return False
-        return record.digest == digest(content) and all((self._out / file).exists() for file in self._job.files(name))
+        if not all((self._out / file).exists() for file in self._job.files(name)):
+            return False
+        try:
+            check_file(path, self._job.spec.most_bytes)
+            return record.digest == file_digest(path)
+        except OSError:  # said when the picture is read
+            return False
 
     def _explain_batch(self, items: Sequence[_Item], pool: ThreadPoolExecutor) -> Iterator[tuple[_Item, str | None]]:
         """Explains a batch; yields each picture, with what failed, as soon as its results are on disk."""
@@ -203,22 +205,6 @@ class _Run:
             for file in self._job.files(item.name):
                 (self._out / file).unlink(missing_ok=True)
         self._journal.add({"path": item.path, "name": item.name, "failure": failure})
-
-
-def _content(path: str) -> bytes | PictureError:
-    try:
-        return read_file(path)
-    except PictureError as error:
-        return error
-
-
-def _decoded(content: bytes | PictureError, spec: PictureSpec, largest: int) -> Picture | PictureError:
-    if isinstance(content, PictureError):
-        return content
-    try:
-        return decode(content, spec.size, spec.channels, largest, spec.values)
-    except PictureError as error:
-        return error
 
 
 class _Answers:

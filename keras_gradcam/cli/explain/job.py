@@ -93,7 +93,7 @@ def prepare(options: argparse.Namespace, default_methods: Sequence[str] = DEFAUL
     style = Style(colormap=options.colormap)
     labels = Labels() if options.labels in (None, "imagenet") else read_labels(options.labels)
     network = load(options.model, options.imports)
-    spec = picture_spec(network, options.preprocess, options.size, options.range)
+    spec = picture_spec(network, options.preprocess, options.size, options.range, options.max_file_size << 20)
     explainer = Explainer(
         network.keras_model,
         layer=options.layer,

@@ -6,7 +6,6 @@ one ends. At the end the manifest takes its place.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...files import remove_unfinished, replace_whole
+from ...files import lock_folder, open_regular, remove_unfinished, replace_whole, unlock_folder
 from ..errors import CommandError
 from ..files import as_json, json_parts
 
@@ -93,20 +92,32 @@ class Journal:
         if (self._folder / JOURNAL).exists():
             lines = self._lines()
             header = next(lines, (0, {}))[1]
-            if not all(key in header for key in _KEYS):
+            if not _is_header(header):
                 raise CommandError(f"{str(self._folder / JOURNAL)!r} was not written by keras-gradcam.")
-            return header, lines
+            return header, self._checked(lines)
         if (self._folder / MANIFEST).exists():
             manifest = self._read_manifest()
-            return manifest, ((-1, entry) for entry in (*manifest["pictures"], *manifest["failures"]))
+            return manifest, self._checked((-1, entry) for entry in (*manifest["pictures"], *manifest["failures"]))
         return None, iter(())
+
+    def _checked(self, entries: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yields entries as they are; raises CommandError for one that this program cannot have written."""
+        for offset, entry in entries:
+            if not _is_entry(entry):
+                raise CommandError(
+                    f"{str(self._folder)!r} holds a manifest that was changed, or that keras-gradcam did not write. "
+                    f"Received: {as_json(entry).decode(errors='replace'):.80}. Candidates: another --out."
+                )
+            yield offset, entry
 
     def _read_manifest(self) -> dict[str, Any]:
         try:
-            manifest = json.loads((self._folder / MANIFEST).read_bytes())
-            if all(key in manifest for key in (*_KEYS, "pictures", "failures")):
+            with open_regular(self._folder / MANIFEST) as file:
+                manifest = json.load(file)
+            lists = [manifest[key] for key in ("pictures", "failures")]
+            if _is_header(manifest) and all(isinstance(entries, list) for entries in lists):
                 return dict(manifest)
-        except (TypeError, ValueError):
+        except (KeyError, RecursionError, TypeError, ValueError):
             pass
         raise CommandError(
             f"{str(self._folder / MANIFEST)!r} was not written by keras-gradcam and would be replaced. "
@@ -115,12 +126,12 @@ class Journal:
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yields the lines of the journal with their offsets, up to one that a killed process left unfinished."""
-        with (self._folder / JOURNAL).open("rb") as file:
+        with open_regular(self._folder / JOURNAL) as file:
             offset = 0
             for line in file:
                 try:
                     entry = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
+                except (RecursionError, ValueError):
                     entry = None
                 if not isinstance(entry, dict):
                     break
@@ -139,8 +150,7 @@ class Journal:
         """Removes results, and finally the journal and the manifest."""
         for entry in entries:
             for name in [*entry.get("files", ()), *entry.get("begun_files", ())]:
-                if Path(name).name == name:  # a tampered manifest must not reach out of the folder
-                    (self._folder / name).unlink(missing_ok=True)
+                (self._folder / name).unlink(missing_ok=True)
         for name in (MANIFEST, JOURNAL):
             (self._folder / name).unlink(missing_ok=True)
 
@@ -178,7 +188,7 @@ class Journal:
         """Opens the journal at its end; begins it with the entries of the manifest, which it takes the place of."""
         journal, manifest = self._folder / JOURNAL, self._folder / MANIFEST
         if journal.exists():
-            file = journal.open("r+b")
+            file = open_regular(journal, "r+b")
             file.truncate(self._end)  # a torn line would spoil the one that follows it
             file.seek(self._end)
             return file
@@ -191,7 +201,7 @@ class Journal:
         manifest.unlink(missing_ok=True)
         for offset, entry in self._lines():
             self._note(entry, offset)
-        file = journal.open("r+b")
+        file = open_regular(journal, "r+b")
         file.seek(0, os.SEEK_END)
         return file
 
@@ -222,7 +232,7 @@ class Journal:
         (self._folder / JOURNAL).unlink()
 
     def _manifest_parts(self, done: list[int], failed: list[int]) -> Iterator[bytes]:
-        with (self._folder / JOURNAL).open("rb") as file:
+        with open_regular(self._folder / JOURNAL) as file:
 
             def lines(offsets: Iterable[int]) -> Iterator[bytes]:
                 for offset in offsets:
@@ -234,9 +244,8 @@ class Journal:
     def close(self) -> None:
         """Closes the journal and unlocks the folder."""
         self._close_file()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        unlock_folder(self._lock)
+        self._lock = None
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -248,6 +257,38 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_header(value: Any) -> bool:
+    """Returns whether a value read back has what results depend on, in the types that this program writes."""
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), dict) for key in _KEYS):
+        return False
+    return _is_map_of_text(value["model"].get("imports", {}))
+
+
+def _is_entry(value: Any) -> bool:
+    """Returns whether a value read back is an entry that this program can have written.
+
+    Names of files lead to nowhere outside the folder: somebody else may have written the manifest.
+    """
+    if not isinstance(value, dict):
+        return False
+    begun, lists = value.get("begun", {}), [value.get("files", []), value.get("begun_files", [])]
+    if not _is_map_of_text(begun) or not all(isinstance(names, list) for names in lists):
+        return False
+    texts = [value[key] for key in ("path", "sha256", "failure") if key in value]
+    if not all(isinstance(text, str) for text in texts):
+        return False
+    names = [*begun.values(), *lists[0], *lists[1], *([value.get("name")] if "path" in value else [])]
+    return all(map(_is_file_name, names))
+
+
+def _is_map_of_text(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).name == value != "" and not {"/", "\\", "\0"} & set(value)
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
@@ -285,19 +326,8 @@ def _short(value: Any) -> str:
 
 
 def _lock(folder: Path) -> int | None:
-    """Locks a folder until the returned handle is closed; returns None where there are no such locks."""
+    """Locks a folder; raises CommandError if another process has."""
     try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_folder(folder)
     except BlockingIOError as error:
-        os.close(handle)
         raise CommandError(f"another keras-gradcam is writing to {str(folder)!r}.") from error
-    except OSError:  # a network file system without locks
-        with contextlib.suppress(OSError):
-            os.close(handle)
-        return None
-    return handle

@@ -10,6 +10,7 @@ import numpy as np
 from ...engine.model import declared_inputs
 from ..console import print_message
 from ..errors import CommandError, in_one_line
+from ..files import LARGEST_PICTURE
 from .depth import Range, read_range
 from .models import Network
 from .preprocessing import NONE, Preprocessing, read_preprocessing
@@ -30,12 +31,14 @@ class PictureSpec:
         channels: 1 or 3.
         preprocessing: What is done to pixels from 0 to 255.
         values: What is black and white in pictures of more than 8 bits; None for the usual.
+        most_bytes: The largest file that is read.
     """
 
     size: tuple[int, int]
     channels: int
     preprocessing: Preprocessing
     values: Range | None = None
+    most_bytes: int = LARGEST_PICTURE
 
     def blank(self) -> np.ndarray:
         """Returns a batch of one black picture as the model takes it."""
@@ -43,7 +46,11 @@ class PictureSpec:
 
 
 def picture_spec(
-    network: Network, preprocess: str | None = None, size: str | None = None, values: str | None = None
+    network: Network,
+    preprocess: str | None = None,
+    size: str | None = None,
+    values: str | None = None,
+    most_bytes: int = LARGEST_PICTURE,
 ) -> PictureSpec:
     """Finds out which pictures a model takes.
 
@@ -54,6 +61,7 @@ def picture_spec(
         size: HEIGHTxWIDTH for a model that takes any size; None for the default.
         values: What is black and white in pictures of more than 8 bits, see
             :func:`keras_gradcam.cli.inputs.depth.read_range`.
+        most_bytes: The largest file that is read.
 
     Raises:
         CommandError: If the model does not take one picture, or another size or number of channels.
@@ -62,7 +70,8 @@ def picture_spec(
     if size is not None and not declared_inputs(network.keras_model):
         shape = None, None  # it was built with pictures of some size, and may take others
     chosen = None if preprocess is None else read_preprocessing(preprocess)
-    spec = PictureSpec(_fit_size(shape, size), channels, chosen or network.preprocessing or NONE, read_range(values))
+    preprocessing = chosen or network.preprocessing or NONE
+    spec = PictureSpec(_fit_size(shape, size), channels, preprocessing, read_range(values), most_bytes)
     _check_weights(network.keras_model)
     if chosen is None and network.preprocessing is None and not _scales_pixels(network.keras_model):
         print_message(

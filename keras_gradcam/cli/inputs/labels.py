@@ -11,6 +11,7 @@ from typing import Any
 
 from ...drawing.class_names import class_name
 from ..errors import CommandError, in_one_line
+from ..files import LARGEST_TEXT, check_file
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def read_labels(source: str) -> Labels:
     if source == "imagenet":
         return imagenet_labels()
     try:
+        check_file(source, LARGEST_TEXT)
         text = Path(source).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise CommandError(f"--labels cannot be read: {error.strerror}: {source!r}.") from error

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...engine import quiet_start
 from ..errors import CommandError, in_one_line
+from ..files import LARGEST_TEXT, check_file, file_digest
 from .imports import check_files, import_all
 from .preprocessing import Preprocessing, modules, read_preprocessing
 
@@ -66,7 +67,7 @@ def load(source: str, imports: Sequence[str] = ()) -> Network:
     if not is_file:
         return replace(_from_applications(source), imports=own.digests)
     loaded = _from_file(source, own.objects, imports)
-    return Network(loaded, str(Path(source).absolute()), _file_digest(source), imports=own.digests)
+    return Network(loaded, str(Path(source).absolute()), file_digest(source), imports=own.digests)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -91,6 +92,7 @@ def _check_file(source: str) -> None:
     if kind not in (".keras", ".h5", ".hdf5"):
         raise CommandError(f"MODEL must be a .keras or .h5 file. Received: {source!r}.")
     try:
+        check_file(path)
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:
@@ -108,12 +110,26 @@ def _check_file(source: str) -> None:
 def _check_keras(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as file:
+            sizes = {entry.filename: entry.file_size for entry in file.infolist()}
+            _check_sizes(path, sizes)
             config = json.loads(file.read("config.json"))
+    except CommandError:
+        raise
     except Exception:  # Keras says what is wrong
         return
     # Code that is imported can turn Keras' safe mode off for the whole process; this it cannot.
     if _holds_code(config):
         raise CommandError(_UNSAFE)
+
+
+def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
+    """Raises CommandError for an archive that unfolds to far more than it is: Keras stores weights as they are."""
+    texts = max((size for name, size in sizes.items() if name.endswith(".json")), default=0)
+    if texts > LARGEST_TEXT or sum(sizes.values()) > LARGEST_TEXT + _MOST_UNFOLDED * path.stat().st_size:
+        raise CommandError(
+            f"MODEL unfolds to {sum(sizes.values()) >> 20} MB, {texts >> 20} MB of them configuration, which no model "
+            f"has, and is not loaded: {str(path)!r}. Candidates: keras_gradcam.explain in Python for a model you trust."
+        )
 
 
 def _check_hdf5(path: Path) -> None:
@@ -122,7 +138,10 @@ def _check_hdf5(path: Path) -> None:
     try:
         with h5py.File(path, "r") as file:
             config = file.attrs.get("model_config")
-    except OSError as error:
+            holds_code = config is not None and _holds_code(json.loads(config))
+    except (RecursionError, TypeError, ValueError) as error:
+        raise CommandError(f"MODEL cannot be read: {str(path)!r} is damaged: {in_one_line(error)}.") from error
+    except (OSError, RuntimeError) as error:
         raise CommandError(
             f"MODEL cannot be read: {str(path)!r} is no HDF5 file, or one that was not written to its end."
         ) from error
@@ -132,9 +151,12 @@ def _check_hdf5(path: Path) -> None:
             "Candidates: build the model in Python, model.load_weights(...), model.save('model.keras')."
         )
     # Not every release of Keras has a safe mode for these files.
-    if _holds_code(json.loads(config)):
+    if holds_code:
         raise CommandError(_UNSAFE)
 
+
+# How many times its own size an archive may unfold to.
+_MOST_UNFOLDED = 20
 
 _UNSAFE = (
     "MODEL holds a Lambda layer with pickled Python code, which could do anything to this machine, and is not loaded. "
@@ -183,14 +205,6 @@ def _from_file(source: str, objects: Mapping[str, Any], imports: Sequence[str]) 
         raise CommandError(
             f"MODEL cannot be loaded: {in_one_line(text.split('Exception encountered:')[-1])}"
         ) from error
-
-
-def _file_digest(source: str) -> str:
-    digest = hashlib.sha256()
-    with open(source, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 # --- keras.applications ---------------------------------------------------------------------------------------------

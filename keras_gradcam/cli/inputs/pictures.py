@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
-import os
-import stat
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import PictureError, in_one_line
+from ..files import LARGEST_PICTURE, check_file
 from .depth import Range, scaled, stretched
 
 # What a PNG file begins with; its bit depth is byte 24.
 _PNG = b"\x89PNG\r\n\x1a\n"
+
+# The only formats that are decoded, whatever a file is called: of others Pillow runs programs (EPS: Ghostscript).
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+
+# The pixels that are decoded at the same time: one has up to 4 x 8 bytes, in the file's colours and in ours.
+_PIXELS_AT_ONCE = 100_000_000
 
 #: The longer side of a picture that a map is drawn on in its own size.
 LARGEST = 2048
@@ -40,24 +49,47 @@ class Picture:
     depth: str = ""
 
 
-def read_file(path: str) -> bytes:
-    """Reads a file.
+class _Budget:
+    """Lets threads take amounts of something until there is none left; the others wait.
+
+    Args:
+        amount: How much there is.
+    """
+
+    def __init__(self, amount: int) -> None:
+        self._whole = self._left = amount
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def take(self, amount: int) -> Iterator[None]:
+        amount = min(amount, self._whole)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= amount)
+            self._left -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += amount
+                self._changed.notify_all()
+
+
+_pixels = _Budget(_PIXELS_AT_ONCE)
+
+
+def read_file(path: str, largest: int = LARGEST_PICTURE) -> bytes:
+    """Reads a file of up to ``largest`` bytes.
 
     Raises:
         PictureError: If it cannot be read.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting for ever
-            raise PictureError("is no file")
+        check_file(path, largest)
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
-
-
-def digest(content: bytes) -> str:
-    """Returns the SHA-256 of a file's content."""
-    return hashlib.sha256(content).hexdigest()
+        hint = ". Candidates: --max-file-size" if error.errno == errno.EFBIG else ""
+        raise PictureError(f"cannot be read: {error.strerror or error}{hint}") from error
 
 
 def decode(content: bytes, size: tuple[int, int], channels: int, largest: int, values: Range | None = None) -> Picture:
@@ -81,13 +113,39 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int, v
     if not content:
         raise PictureError("is empty")
     try:
-        image, deep, depth = _decoded(content, values)
+        image = Image.open(io.BytesIO(content), formats=_formats())
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and image.width * image.height > limit:
+            # Pillow itself only warns up to twice the limit. A small file may unfold to more than memory holds.
+            raise PictureError(
+                f"has {image.width} x {image.height} pixels, more than the {limit} that are safe to decode"
+            )
+        with _pixels.take(image.width * image.height):
+            return _resized(content, *_decoded(image, content, values), size, channels, largest)
     except PictureError:
         raise
     except UnidentifiedImageError as error:
         raise PictureError("is no picture that can be read") from error
     except Exception as error:  # decoders raise all kinds of errors for broken data
         raise PictureError(f"cannot be decoded: {in_one_line(error)}") from error
+
+
+def _formats() -> list[str]:
+    """Returns the formats that this Pillow can decode."""
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _resized(
+    content: bytes,
+    image: Image.Image,
+    deep: np.ndarray | None,
+    depth: str,
+    size: tuple[int, int],
+    channels: int,
+    largest: int,
+) -> Picture:
+    """Resizes a decoded picture for the model, and to draw on."""
     colours = image if channels == 3 else image.convert("L")
     source = colours if deep is None else Image.fromarray(deep)
     pixels = np.asarray(source.resize(size[::-1], Image.Resampling.BILINEAR)).reshape(*size, -1)
@@ -97,7 +155,7 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int, v
         width, height = (max(1, round(side * factor)) for side in image.size)
         shown = image.resize((width, height), Image.Resampling.BOX)
     return Picture(
-        digest(content),
+        hashlib.sha256(content).hexdigest(),
         (image.height, image.width),
         np.repeat(pixels, channels // pixels.shape[2], axis=2),
         np.asarray(shown, np.uint8),
@@ -105,13 +163,8 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int, v
     )
 
 
-def _decoded(content: bytes, values: Range | None) -> tuple[Image.Image, np.ndarray | None, str]:
+def _decoded(image: Image.Image, content: bytes, values: Range | None) -> tuple[Image.Image, np.ndarray | None, str]:
     """Returns the picture in colours of 8 bits, grey values of more bits if it has them, and what was done to them."""
-    image: Image.Image = Image.open(io.BytesIO(content))
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        # Pillow itself only warns up to twice the limit. A small file may unfold to more than memory holds.
-        raise PictureError(f"has {image.width} x {image.height} pixels, more than the {limit} that are safe to decode")
     image.load()
     try:
         image = ImageOps.exif_transpose(image)

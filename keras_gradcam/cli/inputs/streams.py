@@ -49,7 +49,7 @@ def threads() -> ThreadPoolExecutor:
 def read_picture(path: str, spec: PictureSpec, largest: int = 1) -> Picture | PictureError:
     """Reads a picture; returns what is wrong with it where it cannot be read."""
     try:
-        return decode(read_file(path), spec.size, spec.channels, largest, spec.values)
+        return decode(read_file(path, spec.most_bytes), spec.size, spec.channels, largest, spec.values)
     except PictureError as error:
         return error
 

@@ -99,7 +99,7 @@ def test_a_torn_line_is_cut_off(given, tmp_path, monkeypatch):
     _interrupted(given, out, monkeypatch, 20)
     with (out / JOURNAL).open("ab") as file:
         file.write(b'{"path": "/half a li')
-    (out / ".p1.png.unfinished").write_bytes(b"half a picture")
+    (out / ".p1.png.0123456789abcdef.unfinished").write_bytes(b"half a picture")
     assert explained(given, out) == 1
     assert contents(out) == contents(given / "whole")
 
@@ -295,5 +295,5 @@ def test_a_manifest_cannot_make_us_remove_what_lies_elsewhere(workplace):
     written = manifest(workplace / "out")
     written["pictures"][0]["files"] = ["../names.txt", str(workplace / "names.txt"), "p0.npz"]
     (workplace / "out" / "manifest.json").write_text(json.dumps(written))
-    assert run("explain", "model.keras", "pictures/p0.png", "--out", "out", *FAST, "--overwrite") == 0
+    assert run("explain", "model.keras", "pictures/p0.png", "--out", "out", *FAST, "--overwrite") == 2
     assert (workplace / "names.txt").exists()

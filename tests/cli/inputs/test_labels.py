@@ -80,7 +80,7 @@ def test_odd_files(tmp_path, content, message):
 def test_missing_files(tmp_path):
     with pytest.raises(CommandError, match=r"No such file or directory: '.*gone'"):
         read_labels(str(tmp_path / "gone"))
-    with pytest.raises(CommandError, match="Is a directory"):
+    with pytest.raises(CommandError, match="is no regular file"):
         read_labels(str(tmp_path))
 
 

@@ -8,8 +8,11 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
+import tracemalloc
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from cli_models import jpeg_bytes, picture
 from PIL import Image
 
 from keras_gradcam.cli.errors import PictureError
+from keras_gradcam.cli.inputs import pictures
 from keras_gradcam.cli.inputs.pictures import decode, read_file
 
 SIZE = (30, 40)
@@ -257,11 +261,11 @@ def test_what_is_no_file_is_not_read(tmp_path):
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
     (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
     for name, message in (
-        ("pipe.jpg", "is no file"),
+        ("pipe.jpg", "is no regular file"),
         ("loop.jpg", "Too many levels"),
         ("nowhere.jpg", "No such file"),
         ("missing.jpg", "No such file"),
-        (".", "is no file"),
+        (".", "is no regular file"),
     ):
         with pytest.raises(PictureError, match=message):
             read_file(str(tmp_path / name))
@@ -306,3 +310,49 @@ def test_permissions():
     assert lines[0] == "PictureError cannot be read: Permission denied", done
     assert lines[1].startswith("PermissionError")
     assert lines[2].startswith("PermissionError")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(3 << 30)
+    tracemalloc.start()
+    with pytest.raises(PictureError, match=r"has 3072 MB, more than 256\. Candidates: --max-file-size"):
+        read_file(str(tmp_path / "sparse.png"))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    (tmp_path / "small.png").write_bytes(b"12345")
+    assert read_file(str(tmp_path / "small.png"), largest=5) == b"12345"
+    with pytest.raises(PictureError, match="more than"):
+        read_file(str(tmp_path / "small.png"), largest=4)
+
+
+def test_no_program_is_run_for_a_format_that_is_not_named(monkeypatch):
+    """Pillow hands EPS to Ghostscript, whatever the file is called."""
+    monkeypatch.setattr(subprocess, "Popen", None)
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(PictureError, match="is no picture that can be read"):
+        decode(content, SIZE, 3, 4096)
+
+
+def test_large_pictures_are_decoded_one_after_another(monkeypatch):
+    """Four threads, pictures of 0.6 of what may be decoded at the same time: never two at once."""
+    now, most = [0], [0]
+
+    def counted(image, content, values):
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        now[0] -= 1
+        return image.convert("RGB"), None, ""
+
+    monkeypatch.setattr(pictures, "_decoded", counted)
+    monkeypatch.setattr(pictures, "_pixels", pictures._Budget(2000))
+    content = encoded(Image.fromarray(picture()))  # 1200 pixels
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: decode(content, SIZE, 3, 4096), range(8)))
+        assert most[0] == 1
+        small = encoded(Image.fromarray(picture(size=(10, 10))))
+        list(pool.map(lambda _: decode(small, SIZE, 3, 4096), range(16)))
+    assert most[0] > 1
+    huge = encoded(Image.fromarray(picture(size=(60, 80))))  # more than there is: decoded alone
+    assert decode(huge, SIZE, 3, 4096).size == (60, 80)
