@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from ..engine.base import Structure
-from ..errors import ArgumentError, check_whole_number
+from ..errors import ArgumentError, check_type, check_whole_number
 from ..grids import upsample
 from .coverage import SMALLEST, warn_about_signs
 from .explanation import Explained, Explanation, shortened, warn_about_infinities
@@ -81,6 +82,9 @@ class Explainer:
     ) -> None:
         check_whole_number("batch_size", batch_size, 1)
         check_model(model)
+        for name, number in (("layer_call", layer_call), ("input_index", input_index)):
+            if number is not None:
+                check_type(name, number, Integral, "be a whole number or None")
         self.model = model
         self.target = as_target(target)
         self.methods = method_names(methods)

@@ -17,9 +17,9 @@ from ..drawing import notebook
 from ..drawing.class_names import ClassNames, class_name, names_by_number
 from ..drawing.overlays import overlay
 from ..drawing.panels import Frame, panel
-from ..drawing.pixels import Style, displayed, encoded
+from ..drawing.pixels import StyleLike, as_style, displayed, encoded
 from ..engine.base import Structure
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_path
 from ..files import replace_whole
 from ..grids import Placement, Spans, upsample
 from .methods.names import CAMS, INPUT_MAPS, TITLES
@@ -149,7 +149,7 @@ class Explanation:
         """float32 (N, H, W, C), guided backpropagation times the heatmap of Grad-CAM, or None."""
         return self.maps.get("guided_gradcam")
 
-    def overlay(self, style: Style | None = None) -> np.ndarray:
+    def overlay(self, style: StyleLike = None) -> np.ndarray:
         """Lays the first map on the layer's grid on each picture, uint8 (N, H, W, 3).
 
         Args:
@@ -167,10 +167,10 @@ class Explanation:
                     ", ".join(self.maps),
                     list(CAMS),
                 )
-            drawn.append(overlay(frame.picture, frame.gradcam, frame.vmax, style, frame.spans))
+            drawn.append(overlay(frame.picture, frame.gradcam, frame.vmax, as_style(style), frame.spans))
         return np.stack(drawn).view(notebook.Pictures)
 
-    def figure(self, class_names: ClassNames = None, style: Style | None = None) -> Any:
+    def figure(self, class_names: ClassNames = None, style: StyleLike = None) -> Any:
         """Draws a matplotlib figure: for each sample the picture and all its maps.
 
         Args:
@@ -180,9 +180,9 @@ class Explanation:
         Raises:
             ArgumentError: If the explained input is no picture.
         """
-        return notebook.figure([panel(frame, style) for frame in frames(self, class_names)])
+        return notebook.figure([panel(frame, as_style(style)) for frame in frames(self, class_names)])
 
-    def save(self, directory: str | Path, class_names: ClassNames = None, style: Style | None = None) -> Path:
+    def save(self, directory: str | Path, class_names: ClassNames = None, style: StyleLike = None) -> Path:
         """Writes a picture per sample, the raw maps and, last, a manifest.
 
         Args:
@@ -196,11 +196,11 @@ class Explanation:
         Raises:
             ArgumentError: If the explained input is no picture.
         """
-        folder = Path(directory).expanduser()
+        folder = Path(check_path("directory", directory)).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         files: dict[str, bytes] = {}
         for index, frame in enumerate(frames(self, class_names)):
-            files[f"sample_{index:03d}.png"] = encoded(panel(frame, style))
+            files[f"sample_{index:03d}.png"] = encoded(panel(frame, as_style(style)))
         arrays = {"scores": self.scores, **self.maps}
         for name in ("classes", "probabilities", "completeness_error"):
             if getattr(self, name) is not None:

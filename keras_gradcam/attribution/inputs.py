@@ -169,12 +169,13 @@ def check_model(model: Any) -> None:
     import keras
 
     if not isinstance(model, keras.Layer):
-        origin = type(model).__mro__[-2].__module__.split(".")[0]
-        is_keras_2 = origin == "tf_keras" or type(model).__module__.startswith("tensorflow.python.keras")
+        origin = type(model).__mro__[:-1][-1:] or (object,)
+        package = origin[0].__module__.split(".")[0]
+        is_keras_2 = package == "tf_keras" or type(model).__module__.startswith("tensorflow.python.keras")
         raise ArgumentError(
             "model",
             "be a Keras 3 model",
-            f"{type(model).__name__}, a model of Keras 2 ({origin})" if is_keras_2 else type(model).__name__,
+            f"{type(model).__name__}, a model of Keras 2 ({package})" if is_keras_2 else type(model).__name__,
             ["a model built with `import keras`", "the environment variable TF_USE_LEGACY_KERAS unset, for tf.keras"]
             if is_keras_2
             else ["keras.Model", "keras.Sequential", "a subclass of keras.Model"],

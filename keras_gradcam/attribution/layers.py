@@ -15,7 +15,7 @@ from ..engine.model import declared_inputs, layer_paths
 from ..errors import ArgumentError
 from ..grids import spatial_size
 from .branches import other_branches
-from .inputs import input_shape, input_spec_of, model_input_spec
+from .inputs import check_model, input_shape, input_spec_of, model_input_spec, preprocessed, standardized
 from .tokens import LAYOUTS, is_attention, is_per_sample, token_candidates, token_outputs
 
 #: What a function that takes a layer understands: a name, a path, a layer, or None for the automatic choice.
@@ -61,6 +61,9 @@ def list_layers(model: Any, images: Structure | None = None) -> LayerList:
     """
     import keras
 
+    check_model(model)
+    if images is not None:
+        images = standardized(preprocessed(images, model), model)
     input_spec = model_input_spec(model) if images is None else input_spec_of(images)
     layer_outputs = sampled_calls(model, input_spec, 0 if images is None else len(keras.tree.flatten(images)[0]))
     maps = _feature_maps(layer_outputs, input_shape(input_spec))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
-import numpy as np
-
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_list, described
 from .canvas import printable
 
 #: Class names as users have them: in the order of the classes, by number, or the numbers by name.
 ClassNames = Union[Sequence[str], Mapping[int, str], None]
 
-# Longer names are shortened in captions.
+_REQUIREMENT = "be a list of names or a dict {number: name}"
+
+# Longer names are described in captions.
 _LONGEST = 28
 
 
@@ -29,12 +29,15 @@ def names_by_number(names: ClassNames) -> dict[int, str]:
     """
     if names is None:
         return {}
-    if not isinstance(names, (Mapping, Sequence, np.ndarray)) or isinstance(names, str):
-        raise ArgumentError("class_names", "be a list of names or a dict {number: name}", type(names).__name__)
+    if not isinstance(names, Mapping):
+        names = check_list("class_names", names, _REQUIREMENT)
     items: list[tuple[Any, Any]] = list(names.items()) if isinstance(names, Mapping) else list(enumerate(names))
     if items and all(isinstance(name, str) and not isinstance(number, str) for name, number in items):
         items = [(number, name) for name, number in items]  # {name: number}, as Keras' `class_indices` are
-    return {int(number): printable(str(name)).strip() for number, name in items}
+    try:
+        return {int(number): printable(str(name)).strip() for number, name in items}
+    except (TypeError, ValueError):
+        raise ArgumentError("class_names", _REQUIREMENT, described(dict(items))) from None
 
 
 def class_name(number: float, names: Mapping[int, str], kind: str = "class") -> str:

@@ -6,10 +6,11 @@ Pictures are uint8 (H, W, 3).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import check_choice, check_type
 from .colormaps import color_table
 
 #: Limits of the longer side of a picture in a panel, in pixels.
@@ -52,13 +53,31 @@ class Style:
     scalars: str = "probes"
 
     def __post_init__(self) -> None:
-        if self.images not in _IMAGES:
-            raise ArgumentError("images", "say what is drawn", repr(self.images), [repr(choice) for choice in _IMAGES])
-        if self.scalars not in ("probes", "means"):
-            raise ArgumentError("scalars", "be 'probes' or 'means'", repr(self.scalars))
-        if self.scale not in ("run", "frame"):
-            raise ArgumentError("scale", "be 'run' or 'frame'", repr(self.scale))
+        check_choice("images", self.images, _IMAGES, "say what is drawn")
+        check_choice("scalars", self.scalars, ("probes", "means"))
+        check_choice("scale", self.scale, ("run", "frame"))
+        check_type("colormap", self.colormap, str, "be the name of one of matplotlib's", "'inferno'")
         color_table(self.colormap)
+
+
+#: The `style` argument: a style, the name of a colormap alone, or None for the default.
+StyleLike = Style | str | None
+
+
+def as_style(style: Any) -> Style:
+    """Returns a style; of the name of a colormap, one with that colormap.
+
+    Raises:
+        ArgumentError: If it is neither.
+
+    Example:
+        >>> as_style("jet")
+        Style(colormap='jet', scale='run', images='panels', scalars='probes')
+    """
+    if style is None or isinstance(style, str):
+        return Style() if style is None else Style(colormap=style)
+    check_type("style", style, Style, "be a Style, or the name of a colormap", "Style(colormap='viridis')")
+    return style
 
 
 def displayed(images: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..attribution.data_sets import Selector
-from ..attribution.inputs import model_input_spec
+from ..attribution.inputs import check_model, model_input_spec
 from ..attribution.layers import LayerLike
 from ..drawing.canvas import FAINT, INK, LINE, Canvas, flowed, shortened
 from ..drawing.pixels import resized
 from ..engine import current_engine
 from ..engine.model import declared_inputs, layer_paths
-from ..errors import ArgumentError, check_whole_number
+from ..errors import ArgumentError, check_choice, check_whole_number, described
 
 _GAP, _MARGIN = 6, 8
 
@@ -192,8 +192,8 @@ def filter_kernels(model: Any, layer: LayerLike = None, sort: str | None = "norm
     """
     import keras
 
-    if sort not in ("norm", "similarity", None):
-        raise ArgumentError("sort", "be 'norm', 'similarity' or None", repr(sort))
+    check_model(model)
+    check_choice("sort", sort, ("norm", "similarity", None))
     path, convolution = _convolution(model, layer)
     if not convolution.built:
         raise ArgumentError(
@@ -227,7 +227,7 @@ def _convolution(model: Any, layer: LayerLike) -> tuple[str, Any]:
     if layer is None and convolutions:
         return convolutions[0]
     for is_match in (
-        lambda path, candidate: candidate is layer or path == layer,
+        lambda path, candidate: candidate is layer or (isinstance(layer, str) and path == layer),
         lambda path, candidate: isinstance(layer, str) and path.endswith(f"/{layer}"),
     ):
         # A layer may be called several times.
@@ -240,7 +240,7 @@ def _convolution(model: Any, layer: LayerLike) -> tuple[str, Any]:
     raise ArgumentError(
         "layer",
         "name one Conv2D or DepthwiseConv2D layer",
-        repr(layer if layer is None or isinstance(layer, str) else getattr(layer, "name", layer)),
+        described(layer if layer is None or isinstance(layer, str) else getattr(layer, "name", layer)),
         f"{', '.join(paths[:8])}{' ...' if len(paths) > 8 else ''}" or "none: the model has no such layer",
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..attribution.inputs import (
+    check_model,
     explained_input,
     input_shape,
     input_spec_of,
@@ -18,7 +19,7 @@ from ..attribution.inputs import (
 from ..attribution.layers import LayerLike, choose_layer
 from ..engine import current_engine
 from ..engine.base import InputSpec, ReceptiveBoxes, Request, Structure
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_flag
 
 #: A part of a picture, (x0, y0, x1, y1) in pixels, the ends exclusive.
 Box = tuple[int, int, int, int]
@@ -169,6 +170,8 @@ def receptive_field(
     Source: Araujo et al., Computing Receptive Fields of Convolutional Neural Networks, Distill 2019,
     https://distill.pub/2019/computing-receptive-fields.
     """
+    check_model(model)
+    check_flag("gates", gates)
     if images is None:
         input_spec = model_input_spec(model)
     else:

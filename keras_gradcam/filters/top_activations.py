@@ -16,7 +16,7 @@ from ..attribution.layers import LayerLike
 from ..drawing.canvas import FAINT, INK, LINE, Canvas, flowed, shortened
 from ..drawing.pixels import displayed, resized
 from ..engine.base import Structure
-from ..errors import ArgumentError, check_whole_number
+from ..errors import ArgumentError, check_numbers, check_whole_number
 from .kernels import outlined
 from .receptive_field import Box, ReceptiveField, receptive_field
 
@@ -237,6 +237,8 @@ def top_activations(
     """
     check_whole_number("top", top, 1)
     check_whole_number("batch_size", batch_size, 1)
+    if progress is not None and not callable(progress):
+        raise ArgumentError("progress", "be a function that takes a number of pictures", repr(progress))
     explainer = Explainer(model, layer=layer, methods=("gradcam",), batch_size=batch_size)
     search: _Search | None = None
     for batch in read_batches(images, batch_size, image=image, label=label):
@@ -313,6 +315,7 @@ def _channels(filters: Sequence[int] | int | None, count: int) -> np.ndarray:
     """Returns the filters that are searched for, out of ``count``."""
     if filters is None:
         return np.arange(min(count, _FILTERS))
+    check_numbers("filters", filters, "be channels of the layer", f"0 to {count - 1}")
     chosen = np.atleast_1d(np.asarray(filters))
     is_whole = chosen.ndim == 1 and chosen.size and chosen.dtype.kind in "iu"
     if not is_whole or chosen.min() < 0 or chosen.max() >= count:

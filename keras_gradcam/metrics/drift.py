@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from ..errors import ArgumentError
-from .statistics import flattened, informative, shares, where_present
+from ..errors import ArgumentError, check_number
+from .statistics import check_maps, flattened, informative, shares, where_present
 
 
 def rank_correlation(a: Any, b: Any) -> Any:
@@ -72,8 +72,7 @@ def overlap(a: Any, b: Any, share: float = 0.2) -> Any:
         >>> float(overlap(np.array([[9, 1, 0, 0, 0]]), np.array([[1, 9, 0, 0, 0]]), share=0.4))
         1.0
     """
-    if not 0 < share <= 1:
-        raise ArgumentError("share", "be above 0 and at most 1", repr(share))
+    check_number("share", share, "be above 0 and at most 1", lambda share: 0 < share <= 1)
     a, b = _paired(a, b)
     first, second = (_strongest(_finite_cells(x), share) for x in (a, b))
     either = (first | second).sum(axis=-1)
@@ -141,7 +140,10 @@ def settled_epoch(maps: Any, tolerance: float = 0.1) -> int | None:
         >>> settled_epoch(np.array([[[9.0, 1]], [[1, 9]], [[1.05, 9]], [[1, 9.1]]]))
         1
     """
-    series = np.asarray(maps, np.float64)
+    check_number("tolerance", tolerance, "be a number from 0 to 1", lambda tolerance: 0 <= tolerance <= 1)
+    series = check_maps("maps", maps)
+    if series.ndim != 3:
+        raise ArgumentError("maps", "be maps of one picture, (epochs, h, w)", f"shape {series.shape}")
     if not len(series) or not informative(series[-1]):
         return None
     distances = total_variation(series, np.broadcast_to(series[-1], series.shape))
@@ -151,8 +153,13 @@ def settled_epoch(maps: Any, tolerance: float = 0.1) -> int | None:
 
 def _paired(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns two stacks of maps of one grid as float64."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim < 2 or a.shape[-2:] != b.shape[-2:]:
+    a, b = check_maps("a", a), check_maps("b", b)
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+        is_one_grid = a.shape[-2:] == b.shape[-2:]
+    except ValueError:
+        is_one_grid = False
+    if not is_one_grid:
         raise ArgumentError("b", "be maps (..., h, w) of one grid with `a`", f"shapes {a.shape} and {b.shape}")
     return a, b
 

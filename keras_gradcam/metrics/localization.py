@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..attribution.explanation import Explanation
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_number, check_numbers
 from .regions import bounds
 from .statistics import informative, maps_of, where_present
+
+_BOXES_OR_MASKS = "be boxes (..., 4) or boolean masks (..., H, W)"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,8 +71,7 @@ def localize(maps: Explanation | np.ndarray, threshold: float = 0.15) -> Localiz
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, section 4.1, https://arxiv.org/abs/1610.02391.
     """
-    if isinstance(threshold, bool) or not 0 <= threshold < 1:
-        raise ArgumentError("threshold", "be at least 0 and below 1", repr(threshold))
+    check_number("threshold", threshold, "be at least 0 and below 1", lambda threshold: 0 <= threshold < 1)
     stack, _ = maps_of(maps)
     boxes, masks = np.full((len(stack), 4), np.nan), np.zeros(stack.shape, bool)
     for number in np.flatnonzero(informative(stack) & (stack.max(axis=(1, 2)) > 0)):
@@ -97,7 +98,10 @@ def iou(a: Any, b: Any) -> Any:
         >>> iou((0, 0, 4, 2), (2, 0, 6, 2))
         0.3333333333333333
     """
-    a, b = np.asarray(a), np.asarray(b)
+    a, b = (
+        np.asarray(value) if np.ndim(check_numbers(name, value, _BOXES_OR_MASKS)) else np.zeros(0)
+        for name, value in (("a", a), ("b", b))
+    )
     _check_pairs(a, b)
     if a.dtype == bool:
         common, either = ((a & b).sum(axis=(-2, -1)), (a | b).sum(axis=(-2, -1)))
@@ -144,9 +148,7 @@ def _largest_part(above: np.ndarray) -> np.ndarray:
 def _boxes(name: str, boxes: np.ndarray) -> np.ndarray:
     """Returns boxes as float64, checked; missing boxes are NaN throughout."""
     if boxes.dtype.kind not in "fiu" or boxes.shape[-1] != 4:
-        raise ArgumentError(
-            name, "be boxes (..., 4) or boolean masks (..., H, W)", f"{boxes.dtype} of shape {boxes.shape}", "mask > 0"
-        )
+        raise ArgumentError(name, _BOXES_OR_MASKS, f"{boxes.dtype} of shape {boxes.shape}", "mask > 0")
     boxes = boxes.astype(np.float64)
     present = ~np.isnan(boxes).any(axis=-1)
     if not (boxes[present, :2] < boxes[present, 2:]).all():

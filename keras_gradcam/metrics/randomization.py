@@ -23,7 +23,7 @@ from ..attribution.methods.names import METHODS
 from ..attribution.targets.base import TargetLike
 from ..engine import current_engine
 from ..engine.base import Structure
-from ..errors import ArgumentError, check_whole_number
+from ..errors import check_choice, check_whole_number
 from .drift import rank_correlation
 from .scoring import fixed_target
 from .statistics import mean_of_present
@@ -157,9 +157,8 @@ def explainer_for(model: Explainer | Any, method: str, **options: Any) -> Explai
         ArgumentError: If there is no such method, or the explainer does not compute it.
     """
     methods = model.methods if isinstance(model, Explainer) else METHODS
-    if method not in methods:
-        what = "the explainer computes" if isinstance(model, Explainer) else "is known"
-        raise ArgumentError("method", f"be one that {what}", repr(method), methods)
+    what = "the explainer computes" if isinstance(model, Explainer) else "is known"
+    check_choice("method", method, methods, f"be one that {what}")
     return as_explainer(model, methods=(method,), **options)
 
 
@@ -252,7 +251,6 @@ def _comparable(explanation: Explanation, method: str) -> np.ndarray:
 
 
 def _check_options(order: str, depth: int | None, seed: int) -> None:
-    if order not in _ORDERS:
-        raise ArgumentError("order", "say how layers are randomized", repr(order), _ORDERS)
+    check_choice("order", order, _ORDERS, "say how layers are randomized")
     check_whole_number("depth", 1 if depth is None else depth, 1)
     check_whole_number("seed", seed, 0)

@@ -9,9 +9,9 @@ from typing import Any, Union
 import numpy as np
 
 from ..attribution.explanation import Explanation
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_list, check_number, check_numbers, described
 from ..grids import Spans, cell_edges
-from .statistics import PerSample, flattened, has_mass, informative, maps_of, shares, where_present
+from .statistics import PerSample, check_size, flattened, has_mass, informative, maps_of, shares, where_present
 
 _WHOLE = ((0.0, 1.0), (0.0, 1.0))
 
@@ -55,6 +55,7 @@ def mass_inside(
 
     Source: Wang et al., Score-CAM, CVPR workshops 2020, https://arxiv.org/abs/1910.01279.
     """
+    _check_spans(spans)
     if not _is_single(maps):
         stack, masks, spans = _with_masks(maps, regions, input_size, spans)
         return PerSample(np.array([_share_inside(a, mask, spans) for a, mask in zip(stack, masks, strict=True)]))
@@ -102,8 +103,8 @@ def pointing_game(
     Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016 and IJCV 2018,
     https://arxiv.org/abs/1608.00507.
     """
-    if isinstance(tolerance, bool) or not tolerance >= 0:
-        raise ArgumentError("tolerance", "be a number of pixels >= 0", repr(tolerance))
+    check_number("tolerance", tolerance, "be a number of pixels >= 0", lambda tolerance: tolerance >= 0)
+    _check_spans(spans)
     if not _is_single(maps):
         stack, masks, spans = _with_masks(maps, regions, input_size, spans)
         return PerSample(np.array([_hit(a, mask, tolerance, spans) for a, mask in zip(stack, masks, strict=True)]))
@@ -121,11 +122,11 @@ def region_mask(region: Region, input_size: Sequence[int]) -> np.ndarray:
         >>> region_mask((1, 0, 3, 1), (2, 4)).tolist()
         [[0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
-    array = np.asarray(region)
-    height, width = (int(extent) for extent in input_size)
+    height, width = check_size(input_size)
+    array = check_numbers("regions", region, f"be boxes (x0, y0, x1, y1) or masks of shape {(height, width)}")
     if array.shape == (height, width):
         return (array > 0).astype(np.float64)
-    if array.shape != (4,) or not np.isfinite(array.astype(float)).all() or not (array[:2] < array[2:]).all():
+    if array.shape != (4,) or not np.isfinite(array).all() or not (array[:2] < array[2:]).all():
         raise ArgumentError(
             "regions",
             f"be boxes (x0, y0, x1, y1) with x0 < x1 and y0 < y1, or masks of shape {(height, width)}",
@@ -159,6 +160,7 @@ def region_masks(regions: Sequence[Region] | np.ndarray, samples: int, input_siz
     Raises:
         ArgumentError: If there is not one region per sample, or one is neither box nor mask or lies outside the input.
     """
+    regions = check_list("regions", regions, "hold one box or mask per sample")
     if len(regions) != samples:
         raise ArgumentError("regions", "hold one box or mask per sample", f"{len(regions)} for {samples} samples")
     masks = [region_mask(region, input_size) for region in regions]
@@ -168,7 +170,17 @@ def region_masks(regions: Sequence[Region] | np.ndarray, samples: int, input_siz
 
 
 def _is_single(maps: Explanation | Any) -> bool:
-    return not isinstance(maps, Explanation) and np.ndim(maps) == 2
+    return not isinstance(maps, Explanation) and check_numbers("maps", maps).ndim == 2
+
+
+def _check_spans(spans: Any) -> None:
+    """Raises ArgumentError unless ``spans`` are None or two pairs of shares of the input."""
+    if spans is None:
+        return
+    requirement = "be None or where the maps lie along height and width, as shares of the input"
+    array = check_numbers("spans", spans, requirement)
+    if array.shape != (2, 2) or not np.isfinite(array).all() or not (array[:, 0] < array[:, 1]).all():
+        raise ArgumentError("spans", requirement, described(spans), "((0.0, 1.0), (0.0, 1.0))")
 
 
 def _with_masks(

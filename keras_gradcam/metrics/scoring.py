@@ -14,7 +14,7 @@ from ..attribution.targets.outputs import as_target
 from ..attribution.targets.probabilities import ClassProbability, ExplainedClass
 from ..engine.base import Structure
 from ..engine.model import declared_inputs
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_choice
 from ..grids import upsample
 from .statistics import informative, maps_of
 
@@ -57,8 +57,7 @@ class Scorer:
     ) -> None:
         import keras
 
-        if score not in SCORES:
-            raise ArgumentError("score", "say what is measured", repr(score), SCORES)
+        check_choice("score", score, SCORES, "say what is measured")
         self._explainer, self._structure = as_explainer(explainer, methods="gradcam").prepared(images)
         self._flat = keras.tree.flatten(self._structure)
         self._explained_input = self._explainer.runner.explained_input(self._structure)

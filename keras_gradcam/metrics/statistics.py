@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..attribution.explanation import Explanation
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_numbers, described
 
 
 def focus(a: Any) -> Any:
@@ -29,7 +29,7 @@ def focus(a: Any) -> Any:
         >>> float(focus(np.array([[6.0, 2.0], [1.0, 1.0]])))
         0.25
     """
-    flat = flattened(np.asarray(a, np.float64))
+    flat = flattened(check_maps("a", a))
     cumulated = np.cumsum(-np.sort(-shares(flat), axis=-1), axis=-1)
     cells = (cumulated < 0.5 - 1e-12).sum(axis=-1) + 1
     return where_present(np.minimum(cells / flat.shape[-1], 1.0), has_mass(flat))
@@ -49,7 +49,7 @@ def mass(a: Any) -> Any:
         >>> float(mass(np.ones((2, 3))))
         6.0
     """
-    flat = flattened(np.asarray(a, np.float64))
+    flat = flattened(check_maps("a", a))
     return where_present(flat.sum(axis=-1), np.isfinite(flat).all(axis=-1))
 
 
@@ -60,7 +60,7 @@ def mean_of_present(values: Any) -> tuple[float, int]:
         >>> mean_of_present([1.0, float("nan"), 3.0])
         (2.0, 1)
     """
-    array = np.asarray(values, np.float64).ravel()
+    array = check_numbers("values", values).ravel()
     present = array[~np.isnan(array)]
     return (float(present.mean()) if len(present) else math.nan), len(array) - len(present)
 
@@ -118,16 +118,31 @@ def maps_of(
             )
         size = maps.heatmap.shape[1:]
         maps = maps.cam if coarse else maps.heatmap
-    stack = np.asarray(maps)
-    if stack.ndim != 3 or stack.dtype.kind not in "fiub" or 0 in stack.shape:
+    stack = check_numbers("maps", maps, "be real numbers of shape (N, H, W)")
+    if stack.ndim != 3 or 0 in stack.shape:
         raise ArgumentError(
             "maps",
             "be real numbers of shape (N, H, W)",
-            f"{stack.dtype} of shape {stack.shape}",
+            f"shape {stack.shape}",
             ["maps[None] for one map", "abs(maps).sum(axis=-1) for maps with channels"],
         )
-    height, width = stack.shape[1:] if size is None else size
-    return stack.astype(np.float64), (int(height), int(width))
+    return stack, check_size(stack.shape[1:] if size is None else size)
+
+
+def check_maps(name: str, maps: Any) -> np.ndarray:
+    """Returns maps ``(..., h, w)`` as float64; raises ArgumentError for anything else."""
+    array = check_numbers(name, maps, "be maps (..., h, w) of real numbers")
+    if array.ndim < 2 or 0 in array.shape[-2:]:
+        raise ArgumentError(name, "be maps (..., h, w)", f"shape {array.shape}")
+    return array
+
+
+def check_size(size: Any) -> tuple[int, int]:
+    """Returns height and width of the input; raises ArgumentError for anything else."""
+    array = check_numbers("input_size", size, "be height and width in pixels")
+    if array.shape != (2,) or not (array >= 1).all() or (array % 1 != 0).any():
+        raise ArgumentError("input_size", "be height and width in pixels", described(size), "(224, 224)")
+    return int(array[0]), int(array[1])
 
 
 def informative(maps: np.ndarray) -> np.ndarray:
@@ -139,7 +154,7 @@ def informative(maps: np.ndarray) -> np.ndarray:
 
 def flattened(a: np.ndarray) -> np.ndarray:
     """Returns maps ``(..., h, w)`` as rows of cells, ``(..., h * w)``."""
-    return a.reshape(*a.shape[:-2], -1)
+    return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])
 
 
 def has_mass(flat: np.ndarray) -> np.ndarray:

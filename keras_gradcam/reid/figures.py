@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..drawing.canvas import FAINT, INK, LINE, RIGHT, WRONG, Canvas, shortened
 from ..drawing.panels import Frame, gradcam_cell
-from ..drawing.pixels import Style, cell_size, displayed
-from ..errors import ArgumentError
+from ..drawing.pixels import Style, StyleLike, as_style, cell_size, displayed
+from ..errors import ArgumentError, check_list, check_numbers, check_type, check_whole_number, described
 from ..grids import Spans, cell_edges
 from .ranking import RankList
 from .similarity import SimilarityMaps
@@ -25,11 +26,13 @@ _BETWEEN = 96
 #: How far apart, half way, lines are drawn that would run together.
 _LANE = 9
 
+_LISTS = "be one or several lists that were explained"
+
 #: What the maps of a list are.
 _FORMS = {"exact": "maps: exact shares", "gradient": "maps: gradient"}
 
 
-def rank_figure(lists: RankList | Sequence[RankList], style: Style | None = None) -> np.ndarray:
+def rank_figure(lists: RankList | Sequence[RankList], style: StyleLike = None) -> np.ndarray:
     """Draws queries with the first of their lists: the map on each, right ones framed green, wrong ones red.
 
     The maps of a list share one scale, so that they can be compared; the query's map has its own. Below the query
@@ -45,7 +48,10 @@ def rank_figure(lists: RankList | Sequence[RankList], style: Style | None = None
     Raises:
         ArgumentError: If there is no list.
     """
-    rows = [lists] if isinstance(lists, RankList) else list(lists)
+    style = as_style(style)
+    rows = [lists] if isinstance(lists, RankList) else list(check_list("lists", lists, _LISTS))
+    if not all(isinstance(row, RankList) for row in rows):
+        raise ArgumentError("lists", _LISTS, described(lists), "rank(..., explain=3).explained")
     if not rows:
         raise ArgumentError("lists", "hold at least one", "none", "rank(..., explain=3).explained")
     size = cell_size(*rows[0].query.shape[:2])
@@ -54,7 +60,7 @@ def rank_figure(lists: RankList | Sequence[RankList], style: Style | None = None
     height = LINE + size[0] + 2 * LINE + 4 + _GAP
     canvas = Canvas(2 * _MARGIN + len(rows) * height - _GAP, width)
     for number, row in enumerate(rows):
-        _draw_list(canvas, row, _MARGIN + number * height, size, style or Style())
+        _draw_list(canvas, row, _MARGIN + number * height, size, style)
     return canvas.picture()
 
 
@@ -81,7 +87,7 @@ def _draw_list(canvas: Canvas, row: RankList, y: int, size: tuple[int, int], sty
 
 
 def pair_figure(
-    a: np.ndarray, b: np.ndarray, maps: SimilarityMaps, count: int = 5, style: Style | None = None
+    a: np.ndarray, b: np.ndarray, maps: SimilarityMaps, count: int = 5, style: StyleLike = None
 ) -> np.ndarray:
     """Draws pairs of pictures with their maps and the strongest matches of cells as lines, as wide as their share.
 
@@ -102,7 +108,10 @@ def pair_figure(
     Raises:
         ArgumentError: If there is not a picture for every map.
     """
-    a, b = (np.asarray(picture)[None] if np.ndim(picture) == 3 else np.asarray(picture) for picture in (a, b))
+    style = as_style(style)
+    check_whole_number("count", count, 0)
+    check_type("maps", maps, SimilarityMaps, "be those of similarity_maps", "similarity_maps(model, a, b)")
+    a, b = _pictures("a", a), _pictures("b", b)
     if not len(a) == len(b) == len(maps):
         raise ArgumentError("a", "have, like `b`, one picture per map", f"{len(a)}, {len(b)} and {len(maps)}")
     shown = displayed(a), displayed(b)
@@ -110,8 +119,17 @@ def pair_figure(
     height = max(size[0] for size in sizes) + 2 * LINE + 4 + _GAP
     canvas = Canvas(2 * _MARGIN + len(a) * height - _GAP, 2 * _MARGIN + sizes[0][1] + _BETWEEN + sizes[1][1])
     for number, pictures in enumerate(zip(*shown, strict=True)):
-        _draw_pair(canvas, pictures, maps[number], count, _MARGIN + number * height, sizes, style or Style())
+        _draw_pair(canvas, pictures, maps[number], count, _MARGIN + number * height, sizes, style)
     return canvas.picture()
+
+
+def _pictures(name: str, value: Any) -> np.ndarray:
+    """Returns pictures (N, H, W, C) as they were given, of one picture too."""
+    axes = check_numbers(name, value).ndim
+    pictures = np.asarray(value)[None] if axes == 3 else np.asarray(value)
+    if pictures.ndim != 4 or 0 in pictures.shape:
+        raise ArgumentError(name, "be pictures, (N, H, W, C) or (H, W, C)", f"shape {pictures.shape}")
+    return pictures
 
 
 def _draw_pair(

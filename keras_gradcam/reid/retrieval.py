@@ -12,7 +12,7 @@ import numpy as np
 from ..attribution.data_sets import Selector
 from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.targets.embeddings import SelfSimilarity
-from ..errors import ArgumentError, check_whole_number
+from ..errors import ArgumentError, check_choice, check_flag, check_numbers, check_whole_number
 from .embeddings import LabelledPictures, check_cameras, embed_pictures, embed_set
 from .rank_maps import explained_lists
 from .ranking import Ranking, rank_embeddings
@@ -148,8 +148,8 @@ def rank(
 
     Source: Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015.
     """
-    if metric not in ("cosine", "euclidean"):
-        raise ArgumentError("metric", "be 'cosine' or 'euclidean'", repr(metric))
+    check_choice("metric", metric, ("cosine", "euclidean"))
+    check_flag("progress", progress)
     check_whole_number("top", top, 1)
     explainer = None if model is None else as_explainer(model, target=SelfSimilarity(), methods=("gradcam",))
     sources = _sources(query, gallery, image, label, camera)
@@ -206,6 +206,7 @@ def _ranked(
 
 def _chosen(explain: int | Sequence[int], count: int) -> list[int]:
     """Returns the indices of the queries that are to be explained, out of ``count``."""
+    check_numbers("explain", explain, f"name queries 0 to {count - 1}, or say how many")
     numbers = np.asarray(explain)
     if numbers.size == 0:
         return []

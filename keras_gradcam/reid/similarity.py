@@ -13,7 +13,7 @@ from ..attribution.layers import LayerLike
 from ..attribution.placement import placement_of
 from ..attribution.targets.embeddings import SelfSimilarity, Similarity
 from ..engine.base import Split, Structure
-from ..errors import ArgumentError, check_whole_number
+from ..errors import ArgumentError, check_choice, check_whole_number
 from ..grids import Spans
 
 # The most numbers of masked feature maps that go through the head at a time.
@@ -175,8 +175,7 @@ def similarity_maps(
     """
     import keras
 
-    if form not in ("exact", "gradient"):
-        raise ArgumentError("form", "be 'exact' or 'gradient'", repr(form))
+    check_choice("form", form, ("exact", "gradient"))
     explainer = as_explainer(model, layer=layer, target=SelfSimilarity(), methods=("gradcam",))
     (explainer, a), (_, b) = [explainer.prepared(pictures) for pictures in (a, b)]
     counts = [len(keras.tree.flatten(pictures)[0]) for pictures in (a, b)]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...engine.base import Tensor
-from ...errors import ArgumentError
+from ...errors import ArgumentError, check_numbers
 from ...grids import upsample
 from ..data_sets import as_numpy
 
@@ -56,7 +56,8 @@ def gradcam(conv_activations: Any, conv_gradients: Any, guided_backprop: Any = N
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391.
     """
-    activations, gradients = _as_floating(conv_activations), _as_floating(conv_gradients)
+    activations = _as_floating("conv_activations", conv_activations)
+    gradients = _as_floating("conv_gradients", conv_gradients)
     if activations.ndim not in (3, 4, 5) or activations.shape != gradients.shape:
         raise ArgumentError(
             "conv_activations",
@@ -70,13 +71,13 @@ def gradcam(conv_activations: Any, conv_gradients: Any, guided_backprop: Any = N
     maps = gradcam_map(activations, gradients)
     guided, weighted = None, None
     if guided_backprop is not None:
-        guided = _as_floating(guided_backprop)
+        guided = _as_floating("guided_backprop", guided_backprop)
         batched = guided[None] if single else guided
         if batched.ndim != activations.ndim or len(batched) != len(maps):
             raise ArgumentError(
                 "guided_backprop",
                 "be the gradient for the same pictures, channels last",
-                f"{guided.shape} beside activations {_as_floating(conv_activations).shape}",
+                f"{guided.shape} beside activations {activations.shape[single:]}",
                 "(H, W, C) beside (h, w, channels), (N, H, W, C) beside (N, h, w, channels)",
             )
         weighted = guided_gradcam(batched, upsample(maps, batched.shape[1:-1]))
@@ -285,7 +286,12 @@ def array_namespace(array: Tensor) -> Any:
     return ops
 
 
-def _as_floating(array: Any) -> np.ndarray:
+def _as_floating(name: str, value: Any) -> np.ndarray:
     """Returns an array of any framework as NumPy, floating point."""
-    array = as_numpy(array)
-    return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float32)
+    try:
+        array = as_numpy(value)
+    except ValueError:  # rows of unequal length
+        return check_numbers(name, value)
+    if np.issubdtype(array.dtype, np.floating):
+        return array
+    return check_numbers(name, array).astype(np.float32)

@@ -48,7 +48,8 @@ def method_names(methods: MethodsLike) -> tuple[str, ...]:
         >>> method_names("layercam"), method_names(["gradcam", "saliency", "gradcam"])
         (('layercam',), ('gradcam', 'saliency'))
     """
-    listed = list(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
+    is_one = isinstance(methods, str) or not isinstance(methods, Iterable) or getattr(methods, "shape", None) == ()
+    listed = [methods] if is_one else list(methods)
     names = [method if isinstance(method, str) else getattr(method, "name", None) for method in listed]
     if not names or not all(name in METHODS for name in names) or any(isinstance(method, type) for method in listed):
         raise ArgumentError("methods", "name known methods, at least one", repr(methods), METHODS)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Union
 
 import numpy as np
 
-from ...errors import ArgumentError, check_whole_number
+from ...errors import ArgumentError, check_numbers, check_whole_number
 
 # Steps of integrated gradients by default, at first and at most.
 _FIRST_STEPS, _MOST_STEPS = 32, 512
@@ -150,7 +150,7 @@ class IntegratedGradients:
         Raises:
             ValueError: If it is no picture of that shape.
         """
-        baseline = np.asarray(self.baseline, images.dtype)
+        baseline = check_numbers("baseline", self.baseline, "be a number or a picture").astype(images.dtype)
         if baseline.shape not in ((), images.shape[1:]):
             raise ArgumentError(
                 "baseline", f"be a number or a picture of shape {images.shape[1:]}", f"shape {baseline.shape}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.base import Outputs, Tensor
-from ...errors import ArgumentError
+from ...errors import ArgumentError, check_flag, check_whole_number
 from .base import Target, check_one_output, fewer_rows
 from .probabilities import PROBABILITIES, class_count, class_rows, is_value
 
@@ -44,6 +44,7 @@ class Class(Target):
     num_arguments = 1
 
     def __init__(self, index: int | Sequence[int] | np.ndarray | None = None, *, logits: bool = True) -> None:
+        check_flag("logits", logits)
         self.index = None if index is None else _classes("index", index)
         self.logits = logits
 
@@ -153,7 +154,8 @@ class TopClass(Target):
     num_arguments = 1
 
     def __init__(self, rank: int) -> None:
-        self.rank = int(_whole_numbers("rank", rank))
+        check_whole_number("rank", rank, 0)
+        self.rank = int(rank)
 
     def cache_key(self) -> Hashable:
         return ("TopClass", self.rank)

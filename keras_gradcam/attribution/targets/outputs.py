@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.base import Outputs, Structure, Tensor
-from ...errors import ArgumentError
+from ...errors import ArgumentError, check_flag
 from .base import IdentityKey, Target, TargetLike
 from .classes import CLASS_NUMBERS, Class, class_numbers
 from .probabilities import PROBABILITIES
@@ -147,6 +147,7 @@ class Function(Target):
     def __init__(self, function: Callable[[Structure], Tensor], *, logits: bool = False) -> None:
         if not callable(function):
             raise ArgumentError("function", "be a function `outputs -> (batch,)`", repr(function))
+        check_flag("logits", logits)
         self.function, self.logits = function, logits
 
     def cache_key(self) -> Hashable:
