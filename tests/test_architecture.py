@@ -36,7 +36,7 @@ VERBS = frozenset(
     Adds Advances Answers Applies Asks Assigns Averages Begins Blends Bounds Brings Builds Calls Carries Checks
     Chooses Closes Collects Colors Combines Compares Compiles Completes Computes Concatenates Converts Copies
     Counts Crops Cuts Decides Decodes Deletes Describes Differentiates Divides Draws Embeds Encodes Ends Erases
-    Estimates Evaluates Explains Exports Extends Fills Filters Finds Fits Fixes Flattens Flushes Follows Formats
+    Escapes Estimates Evaluates Explains Exports Extends Fills Filters Finds Fits Fixes Flattens Flushes Follows Formats
     Forwards Frames Gathers Gives Groups Guards Guesses Handles Hides Holds Imports Integrates Intercepts
     Interpolates Iterates Joins Keeps Labels Lays Leaves Lets Lists Loads Localizes Locks Logs Looks Makes Maps
     Marks Masks Matches Measures Merges Moves Multiplies Names Normalizes Notes Notices Opens Orders Pads Paints
@@ -183,7 +183,12 @@ def test_every_module_has_its_test(path):
 
 def test_every_test_file_has_its_module():
     """A module that was renamed or deleted leaves no test file behind."""
-    beside = {"test_architecture.py", "test_package.py", "tensorboard_plugin/test_browser.py"}
+    beside = {
+        "test_architecture.py",
+        "test_package.py",
+        "tensorboard_plugin/test_browser.py",
+        "robustness/test_robustness.py",
+    }
     for path in TESTS.rglob("test_*.py"):
         name = path.relative_to(TESTS)
         module = ROOT / name.parent / name.name.removeprefix("test_")
