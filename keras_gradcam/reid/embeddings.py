@@ -183,15 +183,20 @@ class EmbeddedSet:
 
     def _matches(self, vectors: np.ndarray, indices: Sequence[int]) -> bool:
         """Returns whether these embeddings match the stored rows and no other row is closer."""
-        stored = self.vectors[indices]
-        centre = self.vectors.mean(axis=0)
-        rows, centred = self.vectors - centre, vectors - centre
-        lengths = np.square(rows).sum(axis=1)
-        # Squared distances to all rows, less the squared length of the new embedding, which is the same for all.
-        distances = lengths - 2 * centred @ rows.T
-        own = distances[np.arange(len(indices)), indices]
+        stored = self.vectors[indices].astype(np.float64)
+        # Less one of them, since an untrained network gives all pictures nearly the same embedding.
+        centre = stored[0]
+        centred = vectors - centre
+        nearest, longest = np.full(len(indices), np.inf), 0.0
+        for start in range(0, len(self), _BATCH):
+            rows = self.vectors[start : start + _BATCH] - centre
+            lengths = np.square(rows).sum(axis=1)
+            # Squared distances, less the squared length of the new embedding, which is the same for all rows.
+            nearest = np.minimum(nearest, (lengths - 2 * centred @ rows.T).min(axis=1))
+            longest = max(longest, float(lengths.max()))
+        own = (np.square(stored - centre) - 2 * centred * (stored - centre)).sum(axis=1)
         are_close = np.allclose(vectors, stored, rtol=1e-2, atol=1e-3 * np.abs(stored).max())
-        return are_close and bool((own <= distances.min(axis=1) + 1e-3 * lengths.max()).all())
+        return are_close and bool((own <= nearest + 1e-3 * longest).all())
 
 
 def embed_set(source: LabelledPictures, explainer: Explainer | None, progress: bool) -> EmbeddedSet:
@@ -205,17 +210,21 @@ def embed_set(source: LabelledPictures, explainer: Explainer | None, progress: b
     Raises:
         ArgumentError: If it cannot be embedded.
     """
+    if _are_embeddings(source):
+        given, identities, *rest = source.arrays()
+        _check_finite(source.name, given)
+        return EmbeddedSet(source, given, identities, rest[0] if rest else None)
     import keras
 
     total = source.length()
     size = explainer.batch_size if explainer is not None else _BATCH
     bar = keras.utils.Progbar(total) if progress and (total is None or total > size) else None
-    vectors, cameras = [], []
-    identities: list[Any] = []
-    count = 0
+    labels: list[Any] = []
+    cameras: list[Any] = []
+    rows, count = np.empty((0, 0), np.float32), 0
     for batch in source.batches(size):
-        vectors.append(embed_pictures(source.name, batch.images, explainer))
-        identities.append(batch.labels)
+        rows = _with_rows(rows, count, embed_pictures(source.name, batch.images, explainer))
+        labels.append(batch.labels)
         if batch.extra is not None:
             cameras.append(batch.extra)
         count += len(batch)
@@ -223,10 +232,31 @@ def embed_set(source: LabelledPictures, explainer: Explainer | None, progress: b
             bar.update(count)
     if bar is not None and total is None:
         bar.update(count, finalize=True)
-    rows = np.concatenate(vectors)
-    if not np.isfinite(rows).all():
-        raise ArgumentError(source.name, "have finite embeddings", "some that are not")
-    return EmbeddedSet(source, rows, np.concatenate(identities), np.concatenate(cameras) if cameras else None)
+    vectors = rows[:count]
+    _check_finite(source.name, vectors)
+    return EmbeddedSet(source, vectors, np.concatenate(labels), np.concatenate(cameras) if cameras else None)
+
+
+def _are_embeddings(source: LabelledPictures) -> bool:
+    """Returns whether a set is embeddings that can be taken as they are, which may be a memory map."""
+    images = source.data[0] if source.is_arrays and source.data else None
+    return isinstance(images, np.ndarray) and images.ndim == 2 and images.dtype == np.float32 and len(images) > 0
+
+
+def _with_rows(rows: np.ndarray, count: int, new: np.ndarray) -> np.ndarray:
+    """Returns an array whose first ``count`` rows are followed by new ones; it grows in place by half."""
+    if not count:
+        rows = np.empty((0, new.shape[1]), np.float32)
+    if len(rows) < count + len(new):
+        rows.resize((max(count + len(new), len(rows) * 3 // 2), new.shape[1]), refcheck=False)
+    rows[count : count + len(new)] = new
+    return rows
+
+
+def _check_finite(name: str, vectors: np.ndarray) -> None:
+    for start in range(0, len(vectors), _BATCH):
+        if not np.isfinite(vectors[start : start + _BATCH]).all():
+            raise ArgumentError(name, "have finite embeddings", "some that are not")
 
 
 def embed_pictures(name: str, pictures: Structure, explainer: Explainer | None) -> np.ndarray:

@@ -8,12 +8,7 @@ import numpy as np
 
 from ..grids import Spans
 from .embeddings import EmbeddedSet
-
-# The identity of gallery pictures that are never counted, neither right nor wrong (Market-1501's "-1").
-_JUNK = -1
-
-# The largest part of the matrix of similarities that is in memory at once, in numbers.
-_MAX_NUMBERS = 16_000_000
+from .search import search
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -103,63 +98,25 @@ def rank_embeddings(queries: EmbeddedSet, gallery: EmbeddedSet, metric: str, top
         top: How many of each list are kept.
         is_same: Whether the gallery is the queries, each of which then leaves itself out.
     """
-    count, size = len(queries), len(gallery)
-    indices = np.full((count, min(top, size)), -1)
-    similarities = np.full(indices.shape, np.nan, np.float32)
-    correct = np.zeros(indices.shape, bool)
-    precision = np.full(count, np.nan)
-    first_matches: list[int] = []
-    rows = max(1, _MAX_NUMBERS // size)
-    # In 64 bits: an untrained network gives all pictures nearly the same embedding.
-    query_vectors, gallery_vectors = queries.vectors.astype(np.float64), gallery.vectors.astype(np.float64)
-    if metric == "cosine":
-        query_vectors, gallery_vectors = directions(query_vectors), directions(gallery_vectors)
-    for start in range(0, count, rows):
-        scores = _scores(query_vectors[start : start + rows], gallery_vectors, metric)
-        for number, row in enumerate(scores, start=start):
-            order = _order(row, _counted(queries, number, gallery, is_same))
-            is_right = gallery.identities[order] == queries.identities[number]
-            length = min(top, len(order))
-            indices[number, :length] = order[:length]
-            similarities[number, :length] = row[order[:length]]
-            correct[number, :length] = is_right[:length]
-            ranks = np.flatnonzero(is_right) + 1
-            if len(ranks):
-                first_matches.append(int(ranks[0]))
-                precision[number] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
-    counts = np.bincount(np.array(first_matches, int), minlength=size + 1)[1:]
-    cmc = np.cumsum(counts) / len(first_matches) if first_matches else np.full(size, np.nan)
-    mean = float(np.nanmean(precision)) if first_matches else float("nan")
-    return Ranking(indices, similarities, correct, cmc, precision, mean)
+    lists = search(queries, gallery, metric, top, is_same)
+    is_listed = lists.indices >= 0
+    correct = is_listed & (gallery.identities[lists.indices] == queries.identities[:, None])
+    precision = np.array([_average_precision(ranks) for ranks in lists.match_ranks])
+    first_matches = np.array([ranks[0] for ranks in lists.match_ranks if len(ranks)], np.int64)
+    if not len(first_matches):
+        cmc, mean = np.full(len(gallery), np.nan), float("nan")
+    else:
+        cmc = np.cumsum(np.bincount(first_matches, minlength=len(gallery) + 1)[1:]) / len(first_matches)
+        mean = float(np.nanmean(precision))
+    return Ranking(lists.indices, lists.similarities, correct, cmc, precision, mean)
+
+
+def _average_precision(ranks: np.ndarray) -> float:
+    """Returns the average precision of a list with right matches at these ranks, ascending; NaN without any."""
+    return float(np.mean(np.arange(1, len(ranks) + 1) / ranks)) if len(ranks) else float("nan")
 
 
 def directions(vectors: np.ndarray) -> np.ndarray:
     """Scales vectors (N, D) to length one; vectors of length zero stay zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
-
-
-def _counted(queries: EmbeddedSet, number: int, gallery: EmbeddedSet, is_same: bool) -> np.ndarray:
-    """Returns which of the gallery count for a query, bool (G,): no junk, none of its identity and camera."""
-    counted = gallery.identities != _JUNK
-    if queries.cameras is not None and gallery.cameras is not None:
-        is_own = gallery.identities == queries.identities[number]
-        counted &= ~(is_own & (gallery.cameras == queries.cameras[number]))
-    if is_same:
-        counted[number] = False
-    return counted
-
-
-def _order(scores: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Returns the indices of the gallery that count, the highest score first."""
-    # Equal embeddings may differ in the last bits of a product of matrices; they keep the gallery's order.
-    order = np.argsort(-np.round(scores / (np.abs(scores).max() or 1.0), 12), kind="stable")
-    return order[counted[order]]
-
-
-def _scores(queries: np.ndarray, gallery: np.ndarray, metric: str) -> np.ndarray:
-    """Returns the cosine of directions, or the Euclidean distance with a minus sign, (Q, G)."""
-    if metric == "cosine":
-        return queries @ gallery.T
-    squares = (queries**2).sum(axis=1)[:, None] + (gallery**2).sum(axis=1)[None] - 2 * queries @ gallery.T
-    return 0 - np.sqrt(np.maximum(squares, 0))

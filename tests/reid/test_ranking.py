@@ -16,7 +16,7 @@ from retrieval_sets import (
     ranked,
 )
 
-from keras_gradcam.reid import ranking
+from keras_gradcam.reid import search
 
 
 def test_a_ranking_with_junk_by_hand():
@@ -168,11 +168,12 @@ def test_average_precision_equals_that_of_scikit_learn(degrees, data):
 
 @pytest.mark.filterwarnings(NO_MATCH)
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("numbers", [1, 70, 300])
-def test_the_parts_of_the_matrix_do_not_matter(monkeypatch, metric, numbers):
+@pytest.mark.parametrize("rows", [1, 7, 60])
+def test_the_tiles_do_not_matter(monkeypatch, metric, rows):
     query, gallery = people(0, 23), people(1, 61)
     expected = ranked(query, gallery, metric=metric, top=61)
-    monkeypatch.setattr(ranking, "_MAX_NUMBERS", numbers)
+    monkeypatch.setattr(search, "_TILE", rows)
+    monkeypatch.setattr(search, "_QUERIES", 5)
     result = ranked(query, gallery, metric=metric, top=61)
     np.testing.assert_array_equal(result.indices, expected.indices)
     np.testing.assert_allclose(result.similarities, expected.similarities, atol=1e-5)

@@ -1,0 +1,64 @@
+"""What ranking a large gallery of embeddings costs beside the bare product of queries and gallery.
+
+Embeddings are random, which is the worst case: right matches lie among all others, where most entries are. Compared in
+the same run: the product alone, in tiles, in 32 bits. Printed: both times, their ratio, and the most memory in use.
+
+    python benchmarks/gallery.py --pictures 1000000 --dimensions 512 --queries 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+import numpy as np
+
+from keras_gradcam.reid import rank
+
+
+def embeddings(count: int, dimensions: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    rows = np.empty((count, dimensions), np.float32)
+    for start in range(0, count, 10_000):
+        part = rows[start : start + 10_000]
+        part[:] = rng.standard_normal(part.shape, dtype=np.float32)
+    return rows
+
+
+def peak() -> float:
+    """The most memory that the process has had, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=1_000_000)
+    parser.add_argument("--dimensions", type=int, default=512)
+    parser.add_argument("--queries", type=int, default=1_000)
+    parser.add_argument("--per-identity", type=int, default=10)
+    options = parser.parse_args()
+    gallery = embeddings(options.pictures, options.dimensions, 0)
+    queries = embeddings(options.queries, options.dimensions, 1)
+    rng = np.random.default_rng(2)
+    people = max(1, options.pictures // options.per_identity)
+    identities, cameras = rng.integers(0, people, options.pictures), rng.integers(0, 6, options.pictures)
+    before = peak()
+    start = time.perf_counter()
+    for row in range(0, options.pictures, 16_384):
+        queries @ gallery[row : row + 16_384].T
+    bare = time.perf_counter() - start
+    start = time.perf_counter()
+    rank(
+        (queries, rng.integers(0, people, options.queries), rng.integers(0, 6, options.queries)),
+        (gallery, identities, cameras),
+        progress=False,
+    )
+    whole = time.perf_counter() - start
+    print(f"{options.queries} queries, gallery {options.pictures} x {options.dimensions}")
+    print(f"bare product {bare:.1f} s, ranking {whole:.1f} s: {whole / bare:.2f} times")
+    print(f"memory: {before:.2f} GB with the embeddings, at most {peak():.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
