@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from .errors import CommandError
 
 #: The largest picture, and the largest file of names or configuration of a model, that is read, in bytes.
 LARGEST_PICTURE, LARGEST_TEXT = 256 << 20, 64 << 20
+
+#: The size of a file in bytes, and when it was last changed, in nanoseconds.
+FileStatus = tuple[int, int]
+
+# The coarsest clock of a file system (FAT), in nanoseconds, and some more.
+_TICK = 3_000_000_000
 
 # Counted in bytes, with room for the longest suffix within the 255 that file systems allow.
 _LONGEST = 150
@@ -41,6 +48,20 @@ def check_file(path: str | os.PathLike[str], largest: int | None = None) -> None
 
 def _in_mb(size: int) -> int:
     return -(-size // (1 << 20))
+
+
+def file_status(path: str | os.PathLike[str]) -> FileStatus | None:
+    """Returns the size and the time of the last change of a file.
+
+    While they stay as they are, so does the content. They are None for a file that was changed a moment ago, since it
+    could be changed again within one tick of the file system's clock, and for one that is not there.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    is_settled = time.time_ns() - status.st_mtime_ns > _TICK
+    return (status.st_size, status.st_mtime_ns) if is_settled else None
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:

@@ -17,7 +17,7 @@ from ...drawing.class_names import short_name
 from ...files import replace_whole
 from ..console import Progress, print_message, print_result
 from ..errors import INTERRUPTED, SOME_FAILED, CommandError, PictureError, in_one_line
-from ..files import check_file, check_out, file_digest
+from ..files import FileStatus, check_file, check_out, file_digest, file_status
 from ..inputs.paths import find_pictures, result_names
 from ..inputs.pictures import Picture
 from ..inputs.streams import DepthNotes, one_ahead, read_picture, report_failure, slices, threads
@@ -69,12 +69,14 @@ class _Item:
         path: The file.
         name: The name of its results.
         done: Whether this very content was explained before and its results exist.
+        status: What tells whether the file is changed, taken before it is read.
         picture: The picture, or what is wrong with it; None if its whole batch is done.
     """
 
     path: str
     name: str
     done: bool
+    status: FileStatus | None = None
     picture: Picture | PictureError | None = None
 
 
@@ -91,6 +93,8 @@ class _Run:
     def __init__(self, job: Job, journal: Journal, out: Path, answers: _Answers | None = None) -> None:
         self._job, self._journal, self._out, self._answers = job, journal, out, answers
         self._notes = DepthNotes(job.spec)
+        # One listing is faster than a look at each file.
+        self._existing = frozenset(os.listdir(out))
 
     def explain(self, paths: Sequence[str], names: Sequence[str], progress: Progress) -> int:
         """Explains all pictures; returns the exit code."""
@@ -144,8 +148,7 @@ class _Run:
         largest = FORMATS[self._job.format].largest(max(spec.size))
 
         def load(rows: slice) -> list[_Item]:
-            is_done = pool.map(self._is_done, paths[rows], names[rows])
-            items = [_Item(*item) for item in zip(paths[rows], names[rows], is_done, strict=True)]
+            items = list(pool.map(self._item, paths[rows], names[rows]))
             if all(item.done for item in items):
                 return items
             pictures = pool.map(lambda path: read_picture(path, spec, largest), paths[rows])
@@ -153,12 +156,20 @@ class _Run:
 
         return one_ahead(load, slices(len(paths), self._job.explainer.batch_size))
 
-    def _is_done(self, path: str, name: str) -> bool:
+    def _item(self, path: str, name: str) -> _Item:
+        status = file_status(path)
+        return _Item(path, name, self._is_done(path, name, status), status)
+
+    def _exists(self, file: str) -> bool:
+        # Some file systems list names in another spelling of Unicode.
+        return file in self._existing or (self._out / file).exists()
+
+    def _is_done(self, path: str, name: str, status: FileStatus | None) -> bool:
         record = self._journal.records.get(path)
-        if record is None or record.digest is None:
+        if record is None or record.digest is None or not all(map(self._exists, self._job.files(name))):
             return False
-        if not all((self._out / file).exists() for file in self._job.files(name)):
-            return False
+        if status is not None and status == record.status:
+            return True
         try:
             check_file(path, self._job.spec.most_bytes)
             return record.digest == file_digest(path)
@@ -186,7 +197,8 @@ class _Run:
                 files = job.files(item.name)
                 for file, content in zip(files, next(contents), strict=True):
                     replace_whole(self._out / file, content)
-                journal.add({"path": item.path, "name": item.name, **outcome.entry, "files": files})
+                entry = {"path": item.path, "name": item.name, **outcome.entry, **_status_entry(item.status)}
+                journal.add({**entry, "files": files})
                 if self._answers is not None:
                     self._answers.add(item.path, outcome.entry)
                 yield item, None
@@ -205,6 +217,11 @@ class _Run:
             for file in self._job.files(item.name):
                 (self._out / file).unlink(missing_ok=True)
         self._journal.add({"path": item.path, "name": item.name, "failure": failure})
+
+
+def _status_entry(status: FileStatus | None) -> dict[str, int]:
+    """Describes in the manifest what tells whether a file is changed."""
+    return {} if status is None else {"bytes": status[0], "modified": status[1]}
 
 
 class _Answers:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from ...files import lock_folder, open_regular, remove_unfinished, replace_whole, unlock_folder
 from ..errors import CommandError
-from ..files import as_json, json_parts
+from ..files import FileStatus, as_json, json_parts
 
 MANIFEST, JOURNAL = "manifest.json", "manifest.jsonl.partial"
 
@@ -31,12 +31,15 @@ class PictureRecord:
         digest: SHA-256 of the file that was explained; None if it was not explained.
         failure: Why it was not explained, or None.
         offset: Where its line begins in the journal.
+        status: What tells of a file whether it was changed since, see :func:`keras_gradcam.cli.files.file_status`; None
+            if its content must be compared.
     """
 
     name: str
     digest: str | None = None
     failure: str | None = None
     offset: int = -1
+    status: FileStatus | None = None
 
 
 class Journal:
@@ -143,7 +146,8 @@ class Journal:
         for path, name in entry.get("begun", {}).items():
             self.records.setdefault(path, PictureRecord(name))
         if "path" in entry:
-            record = PictureRecord(entry["name"], entry.get("sha256"), entry.get("failure"), offset)
+            status = (entry["bytes"], entry["modified"]) if "modified" in entry else None
+            record = PictureRecord(entry["name"], entry.get("sha256"), entry.get("failure"), offset, status)
             self.records[entry["path"]] = record
 
     def _remove(self, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -278,6 +282,9 @@ def _is_entry(value: Any) -> bool:
         return False
     texts = [value[key] for key in ("path", "sha256", "failure") if key in value]
     if not all(isinstance(text, str) for text in texts):
+        return False
+    numbers = [value.get("bytes", 0), value.get("modified", 0)]
+    if not all(type(number) is int for number in numbers) or ("bytes" in value) != ("modified" in value):
         return False
     names = [*begun.values(), *lists[0], *lists[1], *([value.get("name")] if "path" in value else [])]
     return all(map(_is_file_name, names))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import keras
@@ -413,3 +414,53 @@ def test_a_line_per_picture_says_what_the_model_answers(workplace, capsys):
         assert row == f"{Path(entry['path']).name}  {said}"
     assert run(*words, "--class", "1", "--overwrite", "--quiet") == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.fixture
+def finished(workplace, tmp_path):
+    """A folder of pictures that were last changed a minute ago, and its results."""
+    png(workplace / "pictures" / "p2.png", 2)
+    for path in (workplace / "pictures").rglob("*.png"):
+        os.utime(path, (time.time() - 60,) * 2)
+    words = workplace, tmp_path / "finished", "--method", "gradcam", "--format", "npz"
+    assert explain(*words) == 0
+    return words
+
+
+def test_a_picture_that_was_not_touched_is_not_read_again(finished, capsys, monkeypatch):
+    def refuse(path, *_):
+        raise AssertionError(f"{path} is read")
+
+    monkeypatch.setattr(command, "file_digest", refuse)
+    monkeypatch.setattr(command, "read_picture", refuse)
+    assert explain(*finished) == 0
+    assert "3 explained before" in capsys.readouterr().out
+
+
+def test_a_touched_picture_is_compared_and_a_changed_one_explained_again(finished, capsys):
+    first, second, _ = sorted((finished[0] / "pictures").rglob("*.png"))
+    first.touch()
+    png(second, 77)
+    os.utime(second, (time.time() - 30,) * 2)
+    assert explain(*finished) == 0
+    assert "1 explained, 2 explained before" in capsys.readouterr().out
+
+
+def test_a_picture_changed_a_moment_ago_is_compared_next_time(finished, capsys):
+    """It could be changed again within one tick of the clock, which its size and time would not tell."""
+    path = min((finished[0] / "pictures").rglob("*.png"))
+    png(path, 78)
+    assert explain(*finished) == 0
+    status = os.stat(path)
+    png(path, 79)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    capsys.readouterr()
+    assert explain(*finished) == 0
+    assert "1 explained, 2 explained before" in capsys.readouterr().out
+
+
+def test_a_result_that_is_gone_is_made_again(finished, capsys):
+    min(finished[1].glob("*.npz")).unlink()
+    capsys.readouterr()
+    assert explain(*finished) == 0
+    assert "1 explained, 2 explained before" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,8 @@ def given(tmp_path_factory):
     for number in range(COUNT):
         png(folder / "pictures" / f"{number % 3}" / f"p{number // 3}.png", number)
     (folder / "pictures" / "1" / "p10.png").write_bytes(b"broken")
+    for path in (folder / "pictures").rglob("*.png"):
+        os.utime(path, (time.time() - 60,) * 2)  # the manifest says nothing of the time of a file changed just now
     assert run("explain", folder / "model.keras", folder / "pictures", "--out", folder / "whole", *WORDS) == 1
     return folder
 
