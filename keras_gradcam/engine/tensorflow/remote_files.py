@@ -38,7 +38,8 @@ class TensorFlowStorage:
         _translated(tf.io.gfile.remove, path)
 
     def modified(self, path: str) -> float:
-        return float(_translated(tf.io.gfile.stat, path).mtime_nsec) / 1e9
+        # Many storages tell whole seconds.
+        return float(_translated(tf.io.gfile.stat, path).mtime_nsec) / 1e9 + 1
 
 
 class _File:

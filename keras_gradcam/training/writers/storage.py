@@ -9,6 +9,10 @@ from typing import Any, Protocol
 from ...errors import ArgumentError
 from .records import BinaryFile
 
+# By how many seconds the time of a file may lag behind the clock: the kernel's own is that coarse, and most remote
+# storages tell whole seconds.
+_TICK, _REMOTE_TICK = 0.01, 1.0
+
 
 class Storage(Protocol):
     """The few operations on files that writing event files takes."""
@@ -33,7 +37,10 @@ class Storage(Protocol):
         """Removes a file."""
 
     def modified(self, path: str) -> float:
-        """Returns when a file was last written to, in seconds since 1970; 0 where that is not known."""
+        """Returns a time when a file is already written, in seconds since 1970, as early as the storage can tell.
+
+        It is 0 where that is not known.
+        """
 
 
 def storage_of(folder: str) -> Storage:
@@ -86,7 +93,7 @@ class LocalStorage:
         os.remove(path)
 
     def modified(self, path: str) -> float:
-        return os.path.getmtime(path)
+        return os.path.getmtime(path) + _TICK
 
 
 class _LocalFile:
@@ -163,7 +170,7 @@ class FsspecStorage:
 
     def modified(self, path: str) -> float:
         try:
-            return float(self._files.modified(path).timestamp())
+            return float(self._files.modified(path).timestamp()) + _REMOTE_TICK
         except (AttributeError, NotImplementedError):
             return 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 import pytest
 
@@ -105,3 +106,13 @@ def test_without_tensorflow_fsspec_is_asked(monkeypatch):
     pytest.importorskip("fsspec")
     monkeypatch.setitem(sys.modules, "keras_gradcam.engine.tensorflow.remote_files", None)
     assert isinstance(storage_of("memory://logs"), FsspecStorage)
+
+
+def test_a_file_is_never_older_than_what_was_written_before(tmp_path):
+    """The kernel's clock, which files are dated by, lags some milliseconds behind that of a process."""
+    storage = storage_of(str(tmp_path))
+    for number in range(50):
+        path = tmp_path / str(number)
+        before = time.time()
+        path.write_bytes(b"1")
+        assert storage.modified(str(path)) >= before
