@@ -245,8 +245,6 @@ def _are_embeddings(source: LabelledPictures) -> bool:
 
 def _with_rows(rows: np.ndarray, count: int, new: np.ndarray) -> np.ndarray:
     """Returns an array whose first ``count`` rows are followed by new ones; it grows in place by half."""
-    if not count:
-        rows = np.empty((0, new.shape[1]), np.float32)
     if len(rows) < count + len(new):
         rows.resize((max(count + len(new), len(rows) * 3 // 2), new.shape[1]), refcheck=False)
     rows[count : count + len(new)] = new
@@ -272,6 +270,12 @@ def embed_pictures(name: str, pictures: Structure, explainer: Explainer | None) 
     if explainer is None:
         raise ArgumentError("model", "be given to embed pictures", f"None, and pictures as `{name}`")
     return explainer.embed(pictures)
+
+
+def directions(vectors: np.ndarray) -> np.ndarray:
+    """Scales vectors (N, D) to length one; vectors of length zero stay zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def check_cameras(has_query: bool, has_gallery: bool) -> None:

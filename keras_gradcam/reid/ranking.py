@@ -89,15 +89,7 @@ class Ranking:
 
 
 def rank_embeddings(queries: EmbeddedSet, gallery: EmbeddedSet, metric: str, top: int, is_same: bool) -> Ranking:
-    """Ranks a gallery for every query; see :func:`keras_gradcam.reid.rank`.
-
-    Args:
-        queries: The queries.
-        gallery: The gallery.
-        metric: "cosine" or "euclidean".
-        top: How many of each list are kept.
-        is_same: Whether the gallery is the queries, each of which then leaves itself out.
-    """
+    """Ranks a gallery for every query; the arguments are those of :func:`~keras_gradcam.reid.search.search`."""
     lists = search(queries, gallery, metric, top, is_same)
     is_listed = lists.indices >= 0
     correct = is_listed & (gallery.identities[lists.indices] == queries.identities[:, None])
@@ -114,9 +106,3 @@ def rank_embeddings(queries: EmbeddedSet, gallery: EmbeddedSet, metric: str, top
 def _average_precision(ranks: np.ndarray) -> float:
     """Returns the average precision of a list with right matches at these ranks, ascending; NaN without any."""
     return float(np.mean(np.arange(1, len(ranks) + 1) / ranks)) if len(ranks) else float("nan")
-
-
-def directions(vectors: np.ndarray) -> np.ndarray:
-    """Scales vectors (N, D) to length one; vectors of length zero stay zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .embeddings import EmbeddedSet
+from .embeddings import EmbeddedSet, directions
 
 # The identity of gallery pictures that are never counted, neither right nor wrong (Market-1501's "-1").
 _JUNK = -1
@@ -31,7 +31,7 @@ _ROUNDOFF = 2.0**-24
 _DIGITS, _TIE = 12, 1e-11
 
 # The least score of an entry that counts.
-_LEAST = np.finfo(np.float32).min
+_LEAST = float(np.finfo(np.float32).min)
 
 # Queries whose scores are sorted by one call.
 _TOGETHER = 16
@@ -71,32 +71,40 @@ def search(queries: EmbeddedSet, gallery: EmbeddedSet, metric: str, top: int, is
     space = _Space(gallery, queries.vectors, metric)
     size = min(top, len(gallery))
     members = _Members(gallery.identities)
-    searches = [_Search(space, size, *_counted(queries, row, gallery, members, is_same), queries.vectors[row])
-                for row in range(len(queries))]  # fmt: skip
-    workers = min(4, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
+    vectors = space.comparable(queries.vectors)
+    searches = [
+        _Search(space, size, *_counted(queries, row, gallery, members, is_same), vector)
+        for row, vector in enumerate(vectors)
+    ]
+    centred = (vectors - space.centre).astype(np.float32)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(gallery), _TILE):
             tile = space.tile(start, pool)
             for first in range(0, len(searches), _QUERIES):
-                batch = searches[first : first + _QUERIES]
-                scores = np.stack([search.centred for search in batch]) @ tile.vectors.T
-                scores += tile.bias
-
-                def prepare(rows: slice, batch: list[_Search] = batch, scores: np.ndarray = scores) -> np.ndarray:
-                    for search, row in zip(batch[rows], scores[rows], strict=True):
-                        search.leave_out(tile, row)  # noqa: B023 - all are done before the next tile
-                    return np.sort(scores[rows], axis=1)
-
-                chunks = [slice(row, row + _TOGETHER) for row in range(0, len(batch), _TOGETHER)]
-                for rows, ascending in zip(chunks, pool.map(prepare, chunks), strict=True):
-                    for search, row, ordered in zip(batch[rows], scores[rows], ascending, strict=True):
-                        search.add(tile, row, ordered)
+                rows = slice(first, first + _QUERIES)
+                _compare(searches[rows], centred[rows], tile, pool)
     indices = np.full((len(queries), size), -1)
     similarities = np.full(indices.shape, np.nan, np.float32)
     for row, found in enumerate(searches):
         best, values = found.first()
         indices[row, : len(best)], similarities[row, : len(best)] = best, values
     return Lists(indices, similarities, [np.sort(found.ranks) for found in searches])
+
+
+def _compare(searches: list[_Search], centred: np.ndarray, tile: _Tile, pool: ThreadPoolExecutor) -> None:
+    """Compares some queries, float32 (Q, D) less the centre of the gallery, with a tile of it."""
+    scores = centred @ tile.vectors.T
+    scores += tile.bias
+
+    def ascending(rows: slice) -> np.ndarray:
+        for search, row in zip(searches[rows], scores[rows], strict=True):
+            search.leave_out(tile, row)
+        return np.sort(scores[rows], axis=1)
+
+    groups = [slice(first, first + _TOGETHER) for first in range(0, len(searches), _TOGETHER)]
+    for rows, ordered in zip(groups, pool.map(ascending, groups), strict=True):
+        for search, row, ordered_row in zip(searches[rows], scores[rows], ordered, strict=True):
+            search.add(tile, row, ordered_row)
 
 
 # --- which entries count --------------------------------------------------------------------------------------------
@@ -192,12 +200,7 @@ class _Space:
     def comparable(self, vectors: np.ndarray) -> np.ndarray:
         """Returns vectors (N, D) in 64 bits, for the cosine of length one; those of length zero stay zero."""
         rows = vectors.astype(np.float64)
-        if self.is_cosine:
-            lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-            rows *= (1 / np.where(lengths > 0, lengths, 1))[:, None]
-        elif self._scale != 1:
-            rows *= self._scale
-        return rows
+        return directions(rows) if self.is_cosine else rows * self._scale
 
     def similarities(self, keys: np.ndarray) -> np.ndarray:
         """Returns the similarities of embeddings that have these keys."""
@@ -251,19 +254,14 @@ class _Search:
         top: How many of the best entries are kept.
         matches: The right matches, ascending.
         left_out: Entries that do not count, besides junk.
-        vector: The query's embedding.
-
-    Attributes:
-        centred: float32 (D,), the query less the centre of the gallery.
+        query: float64 (D,), the query's embedding, comparable with those of the gallery.
     """
 
-    def __init__(self, space: _Space, top: int, matches: np.ndarray, left_out: np.ndarray, vector: np.ndarray) -> None:
+    def __init__(self, space: _Space, top: int, matches: np.ndarray, left_out: np.ndarray, query: np.ndarray) -> None:
         self._space, self._top, self._matches, self._left_out = space, top, matches, left_out
-        self._query = space.comparable(vector[None])[0]
-        centred = self._query - space.centre
-        self.centred = centred.astype(np.float32)
-        self._length = float(np.linalg.norm(centred))
-        self._match_keys = space.keys(self._query, matches)
+        self._query = query
+        self._length = float(np.linalg.norm(query - space.centre))
+        self._match_keys = space.keys(query, matches)
         self._better = np.zeros(len(matches), np.int64)
         # Keys as scores: the cosine of q and g is s + q.c, the square of their distance y.y - 2 s.
         if space.is_cosine:
@@ -303,9 +301,9 @@ class _Search:
         floor = self._floor - error
         if len(ascending) >= self._top:
             floor = max(floor, float(ascending[-self._top]) - 2 * error)
-        if ascending[-1] < floor or ascending[-1] == -np.inf:
+        if not max(floor, _LEAST) <= float(ascending[-1]):
             return
-        new = np.flatnonzero(scores >= max(np.nextafter(np.float32(floor), _LEAST), _LEAST))
+        new = np.flatnonzero(scores >= np.nextafter(np.float32(max(floor, _LEAST)), np.float32(_LEAST)))
         self._best = np.concatenate([self._best, new + tile.start])
         self._least = np.concatenate([self._least, scores[new] - error])
         if len(self._best) > self._top:
@@ -314,17 +312,19 @@ class _Search:
             stays = self._least + 2 * error >= self._floor
             self._best, self._least = self._best[stays], self._least[stays]
         if len(self._best) > 2 * self._top + 256:
-            keep = self._order(self._best)[: self._top]
+            keep, _ = self._order()
             self._best, self._least = self._best[keep], self._least[keep]
 
-    def _order(self, indices: np.ndarray) -> np.ndarray:
-        return np.lexsort((indices, -self._space.keys(self._query, indices)))
+    def _order(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns which of the best entries are kept, best first, and their keys."""
+        keys = self._space.keys(self._query, self._best)
+        order = np.lexsort((self._best, -keys))[: self._top]
+        return order, keys[order]
 
     def first(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the indices of the best entries and their similarities, best first."""
-        keys = self._space.keys(self._query, self._best)
-        order = np.lexsort((self._best, -keys))[: self._top]
-        return self._best[order], self._space.similarities(keys[order])
+        order, keys = self._order()
+        return self._best[order], self._space.similarities(keys)
 
     # --- the ranks of matches ---------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..attribution.targets.base import Target
 from ..engine.base import Structure
 from ..errors import ArgumentError
-from ..reid.ranking import directions
+from ..reid.embeddings import directions
 from .probe import ProbeSamples
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,19 +38,22 @@ def run(options: argparse.Namespace) -> int:
     job = prepare(options)
     with Journal(out, job.header(), options.overwrite) as journal:
         names = result_names(paths, {path: record.name for path, record in journal.records.items()})
-        _check_nothing_else_is_replaced(job, journal, out, paths, names)
+        # One listing is faster than a look at each file.
+        existing = frozenset(os.listdir(out))
+        _check_nothing_else_is_replaced(job, journal, out, existing, paths, names)
         answers = None if options.quiet else _Answers(paths)
-        return _Run(job, journal, out, answers).explain(paths, names, Progress(len(paths), shown=not options.quiet))
+        return _Run(job, journal, out, existing, answers).explain(
+            paths, names, Progress(len(paths), shown=not options.quiet)
+        )
 
 
 def _check_nothing_else_is_replaced(
-    job: Job, journal: Journal, out: Path, paths: Sequence[str], names: Sequence[str]
+    job: Job, journal: Journal, out: Path, existing: Set[str], paths: Sequence[str], names: Sequence[str]
 ) -> None:
     """Raises CommandError if results would replace files of somebody else."""
-    existing = set(os.listdir(out))
     for path, name in zip(paths, names, strict=True):
         if path not in journal.records:
-            replaced = existing.intersection(job.files(name))
+            replaced = existing & {*job.files(name)}
             if replaced:
                 raise CommandError(
                     f"--out {str(out)!r} holds {min(replaced)!r}, which keras-gradcam did not write and would replace. "
@@ -87,14 +90,15 @@ class _Run:
         job: What is done to every picture.
         journal: What earlier runs have done.
         out: The folder of results.
+        existing: The files in it.
         answers: Prints what the model says of each picture, or None.
     """
 
-    def __init__(self, job: Job, journal: Journal, out: Path, answers: _Answers | None = None) -> None:
-        self._job, self._journal, self._out, self._answers = job, journal, out, answers
+    def __init__(
+        self, job: Job, journal: Journal, out: Path, existing: Set[str], answers: _Answers | None = None
+    ) -> None:
+        self._job, self._journal, self._out, self._existing, self._answers = job, journal, out, existing, answers
         self._notes = DepthNotes(job.spec)
-        # One listing is faster than a look at each file.
-        self._existing = frozenset(os.listdir(out))
 
     def explain(self, paths: Sequence[str], names: Sequence[str], progress: Progress) -> int:
         """Explains all pictures; returns the exit code."""
