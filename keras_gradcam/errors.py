@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+# Messages are cut after this number of characters.
+_LONGEST = 600
+
+
 def printable(text: str) -> str:
     r"""Escapes what would steer a terminal: names of layers and classes come from files that anybody may have written.
 
@@ -24,6 +28,21 @@ def printable(text: str) -> str:
         letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
         for letter in text
     )
+
+
+def in_one_line(error: BaseException | str) -> str:
+    r"""Returns a message without line breaks, cut where it becomes an essay.
+
+    Example:
+        >>> in_one_line("No such\n  file")
+        'No such file'
+    """
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+class PictureError(ValueError):
+    """One picture cannot be explained; the others can."""
 
 
 class ArgumentError(ValueError):

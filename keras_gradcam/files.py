@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 # The name of a file while it is written: random, so that nobody can have put a link there.
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}\.unfinished")
+
+#: The size of a file in bytes, and when it was last changed, in nanoseconds.
+FileStatus = tuple[int, int]
+
+# The coarsest clock of a file system (FAT), in nanoseconds, and some more.
+_TICK = 3_000_000_000
 
 # Number to handle of each locked folder. A forked process must not hold on to them when this one is gone.
 _locks: dict[int, int] = {}
@@ -72,6 +80,50 @@ def open_regular(path: Path, mode: str = "rb") -> Any:
         return handle
 
     return open(path, mode, opener=opener)
+
+
+def check_file(path: str | os.PathLike[str], largest: int | None = None) -> None:
+    """Checks that a path leads to a regular file that is not too large, without opening it.
+
+    Args:
+        path: The file; links are followed.
+        largest: The number of bytes that it may have, or None for any number.
+
+    Raises:
+        OSError: If there is no such file, or if it is a folder, a pipe or a device, which might never end.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    if largest is not None and status.st_size > largest:
+        raise OSError(errno.EFBIG, f"has {_in_mb(status.st_size)} MB, more than {_in_mb(largest)}", str(path))
+
+
+def _in_mb(size: int) -> int:
+    return -(-size // (1 << 20))
+
+
+def file_status(path: str | os.PathLike[str]) -> FileStatus | None:
+    """Returns the size and the time of the last change of a file.
+
+    While they stay as they are, so does the content. They are None for a file that was changed a moment ago, since it
+    could be changed again within one tick of the file system's clock, and for one that is not there.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    is_settled = time.time_ns() - status.st_mtime_ns > _TICK
+    return (status.st_size, status.st_mtime_ns) if is_settled else None
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file, which is read bit by bit."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def check_writable(folder: Path) -> None:

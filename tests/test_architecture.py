@@ -16,7 +16,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 LEVELS = (
     ("errors", "files", "grids", "version", "tensorboard_plugin"),
     ("engine", "drawing"),
-    ("attribution",),
+    ("attribution", "pictures"),
     ("metrics", "filters", "reid"),
     ("training",),
     ("cli", "__init__"),

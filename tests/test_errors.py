@@ -19,6 +19,7 @@ from keras_gradcam.errors import (
     check_path,
     check_whole_number,
     described,
+    in_one_line,
     printable,
 )
 
@@ -128,3 +129,7 @@ def test_what_cannot_be_shown_is_still_described():
     assert described(Odd()) == "Odd"
     assert described(np.zeros((2, 3))) == "ndarray of shape (2, 3)"
     assert len(described("x" * 1000)) < 220
+
+
+def test_long_messages_are_cut():
+    assert in_one_line("x" * 1000) == "x" * 600 + "…"

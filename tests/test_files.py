@@ -11,6 +11,7 @@ import pytest
 
 from keras_gradcam.files import (
     check_writable,
+    file_status,
     is_used_by_another_process,
     lock_folder,
     open_regular,
@@ -124,3 +125,12 @@ def test_a_file_is_no_folder(tmp_path, below):
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match=r"Not a folder: .*file"):
         check_writable((tmp_path / "file").joinpath(*below))
+
+
+def test_size_and_time_tell_of_settled_files_alone(tmp_path):
+    path = tmp_path / "picture"
+    path.write_bytes(b"123")
+    assert file_status(path) is None, "it may be changed again within one tick of the clock"
+    os.utime(path, ns=(5_000_000_000, 5_000_000_000))
+    assert file_status(path) == (3, 5_000_000_000)
+    assert file_status(tmp_path / "missing") is None

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from ..engine import quiet_log
+from ..errors import in_one_line
 from .arguments import COMMANDS, parse
 from .console import print_message, results_alone, warnings_as_lines
-from .errors import FAILED, INTERRUPTED, CommandError, describe, in_one_line
+from .errors import FAILED, INTERRUPTED, CommandError, describe
 
 __all__ = ["main"]
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, in_one_line
 
 #: Exit codes.
 SOME_FAILED, FAILED, INTERRUPTED = 1, 2, 130
-
-# Messages are cut after this number of characters.
-_LONGEST = 600
 
 #: Arguments of the package, and what they are called on the command line.
 OPTIONS = {
@@ -21,15 +18,20 @@ OPTIONS = {
     "gallery": "--gallery",
     "images": "the pictures",
     "layer": "--layer",
+    "max_file_size": "--max-file-size",
     "method": "--method",
     "methods": "--method",
     "metric": "--metric",
     "model": "the model",
+    "out": "--out",
     "output": "--output",
+    "preprocess": "--preprocess",
     "query": "--query",
+    "size": "--size",
     "sort": "--sort",
     "target": "--class",
     "top": "--top",
+    "value_range": "--range",
     "which": "--output",
 }
 
@@ -38,21 +40,6 @@ _ARGUMENT = re.compile(r"`(\w+)`")
 
 class CommandError(Exception):
     """A command cannot be carried out; the message is one line for the person who typed it."""
-
-
-class PictureError(Exception):
-    """One picture cannot be explained; the others can."""
-
-
-def in_one_line(error: BaseException | str) -> str:
-    r"""Returns a message without line breaks, cut where it becomes an essay.
-
-    Example:
-        >>> in_one_line("No such\n  file")
-        'No such file'
-    """
-    text = " ".join(str(error).split())
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def in_options(text: str) -> str:

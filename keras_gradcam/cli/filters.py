@@ -13,12 +13,11 @@ from ..drawing.pixels import encoded
 from ..files import replace_whole
 from ..filters.kernels import filter_kernels
 from ..filters.top_activations import TopActivations, top_activations
+from ..pictures.folders import find_pictures
 from .console import Progress, print_result
 from .errors import SOME_FAILED, CommandError
 from .files import as_json, check_out, json_parts
-from .inputs.input_spec import picture_spec
-from .inputs.models import load
-from .inputs.paths import find_pictures
+from .inputs.models import load, spec_of
 from .inputs.streams import PictureStream
 
 # Without --filters the first ones are searched for, up to this number.
@@ -45,7 +44,7 @@ def _top(options: argparse.Namespace) -> int:
     out = _drawing_file(options.out)
     paths = find_pictures(options.images)
     network = load(options.model, options.imports)
-    spec = picture_spec(network, options.preprocess, options.size, options.range, options.max_file_size << 20)
+    spec = spec_of(network, options)
     progress = Progress(len(paths), shown=not options.quiet)
     stream = PictureStream(paths, spec, options.batch_size, progress)
     if filters is None:

@@ -12,9 +12,9 @@ from ..attribution.explainer import Explainer
 from ..attribution.layers import list_layers
 from ..engine.base import LayerCall
 from ..engine.model import declared_inputs
+from ..pictures.spec import SIZE, input_shapes, read_size
 from .console import print_result
 from .errors import CommandError, describe
-from .inputs.input_spec import SIZE, input_shapes, read_size
 from .inputs.models import load
 
 

@@ -15,17 +15,19 @@ import numpy as np
 
 from ..attribution.explainer import Explainer
 from ..drawing.pixels import Style, encoded
+from ..errors import PictureError
 from ..files import replace_whole
+from ..pictures.folders import find_pictures
+from ..pictures.reading import read_picture
+from ..pictures.spec import PictureSpec
 from ..reid import Ranking, RankList, rank, rank_figure
 from ..reid.retrieval import of_different_identities
 from ..version import __version__
 from .console import Progress, print_result
-from .errors import SOME_FAILED, CommandError, PictureError
+from .errors import SOME_FAILED, CommandError
 from .files import as_json, check_out, json_parts
-from .inputs.input_spec import PictureSpec, picture_spec
-from .inputs.models import Network, load
-from .inputs.paths import find_pictures
-from .inputs.streams import PictureStream, read_picture
+from .inputs.models import Network, load, spec_of
+from .inputs.streams import PictureStream
 
 # The ranks of the cumulative matching characteristic that are reported.
 _CMC_RANKS = (1, 5, 10, 20)
@@ -63,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     check_out(out)
     style = Style(colormap=options.colormap)
     network = load(options.model, options.imports)
-    spec = picture_spec(network, options.preprocess, options.size, options.range, options.max_file_size << 20)
+    spec = spec_of(network, options)
     explainer = Explainer(network.keras_model, layer=options.layer, methods=["gradcam"], batch_size=options.batch_size)
     failures: dict[str, str] = {}
     query = _embed("query", files["query"], explainer, spec, options, failures)
@@ -112,7 +114,7 @@ def _identified(side: str, folder: str, pattern: re.Pattern[str]) -> _Identified
     if not Path(folder).is_dir():
         raise CommandError(f"--{side} must be a folder. Received: {folder!r}.")
     files: _Identified = []
-    for path in find_pictures([folder]):
+    for path in find_pictures([folder], name=side):
         name = Path(path).name
         match = pattern.search(name) or pattern.search(Path(path).relative_to(os.path.abspath(folder)).as_posix())
         if match is None:

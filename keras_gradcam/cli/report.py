@@ -6,10 +6,11 @@ import argparse
 import os
 
 from ..engine import quiet_start
+from ..errors import in_one_line
 from ..training.event_files import find_event_files, read_events
 from ..training.report import logged_report
 from .console import print_message, print_result
-from .errors import SOME_FAILED, CommandError, in_one_line
+from .errors import SOME_FAILED, CommandError
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,10 +7,10 @@ import argparse
 import numpy as np
 
 from ..metrics.trust import trust_report
+from ..pictures.folders import find_pictures
 from .console import Progress, print_result
 from .errors import SOME_FAILED, CommandError
 from .explain.job import prepare
-from .inputs.paths import find_pictures
 from .inputs.streams import PictureStream
 
 

@@ -11,7 +11,7 @@ from cli_models import (
 )
 
 from keras_gradcam import Explainer
-from keras_gradcam.cli.errors import FAILED, INTERRUPTED, CommandError, describe, in_one_line
+from keras_gradcam.cli.errors import FAILED, INTERRUPTED, CommandError, describe
 from keras_gradcam.errors import ArgumentError
 
 REWORDED = ArgumentError(
@@ -66,10 +66,6 @@ def test_other_errors():
     assert describe(OSError(28, "No space left on device", "x.png")) == "No space left on device: 'x.png'"
     assert describe(OSError(28, "No space left on device")) == "No space left on device"
     assert describe(OSError("just words")) == "just words"
-
-
-def test_long_messages_are_cut():
-    assert in_one_line("x" * 1000) == "x" * 600 + "…"
 
 
 @pytest.mark.parametrize(

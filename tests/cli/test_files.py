@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
 from keras_gradcam.cli.errors import CommandError
-from keras_gradcam.cli.files import as_json, check_out, file_status, json_parts, safe_name
+from keras_gradcam.cli.files import as_json, check_out, json_parts, safe_name
 
 
 @pytest.mark.parametrize(
@@ -53,12 +52,3 @@ def test_a_file_is_no_folder_of_results(tmp_path):
         check_out(tmp_path / "file", "typed")
     check_out(tmp_path / "new" / "newer")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_size_and_time_tell_of_settled_files_alone(tmp_path):
-    path = tmp_path / "picture"
-    path.write_bytes(b"123")
-    assert file_status(path) is None, "it may be changed again within one tick of the clock"
-    os.utime(path, ns=(5_000_000_000, 5_000_000_000))
-    assert file_status(path) == (3, 5_000_000_000)
-    assert file_status(tmp_path / "missing") is None

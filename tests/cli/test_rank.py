@@ -23,7 +23,7 @@ from models import randomised
 from PIL import Image
 
 from keras_gradcam import Explainer
-from keras_gradcam.cli.inputs.preprocessing import read_preprocessing
+from keras_gradcam.pictures.preprocessing import read_preprocessing
 from keras_gradcam.reid import rank, rank_figure
 
 
@@ -151,7 +151,7 @@ def test_a_folder_ranked_in_itself(people, tmp_path):
             "Received: cameras of the gallery alone",
         ),
         (["--query", "nowhere"], "--query must be a folder"),
-        (["--query", "empty"], "holds no pictures"),
+        (["--query", "empty"], "--query must hold pictures. Received: 'empty', which holds none"),
         (["--query", "broken"], "--query must hold pictures. Received: none that could be read"),
         (["--top", "-3"], "whole number >= 0, not '-3'|expected one argument"),
         (["--layer", "gone"], "--layer must name a layer"),

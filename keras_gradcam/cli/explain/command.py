@@ -14,17 +14,20 @@ from typing import Any
 import numpy as np
 
 from ...drawing.class_names import short_name
-from ...files import replace_whole
+from ...errors import PictureError, in_one_line
+from ...files import FileStatus, check_file, file_digest, file_status, replace_whole
+from ...pictures.decoding import Picture
+from ...pictures.folders import find_pictures
+from ...pictures.reading import one_ahead, read_picture, slices, threads
 from ..console import Progress, print_message, print_result
-from ..errors import INTERRUPTED, SOME_FAILED, CommandError, PictureError, in_one_line
-from ..files import FileStatus, check_file, check_out, file_digest, file_status
-from ..inputs.paths import find_pictures, result_names
-from ..inputs.pictures import Picture
-from ..inputs.streams import DepthNotes, one_ahead, read_picture, report_failure, slices, threads
+from ..errors import INTERRUPTED, SOME_FAILED, CommandError, in_options
+from ..files import check_out
+from ..inputs.streams import DepthNotes, report_failure
 from .formats import FORMATS, Result
 from .job import Job, prepare
 from .journal import MANIFEST, Journal
 from .question import explained_classes
+from .result_names import result_names
 
 # The number of most likely classes that are stored.
 _TOP_CLASSES = 5
@@ -207,7 +210,7 @@ class _Run:
                     self._answers.add(item.path, outcome.entry)
                 yield item, None
             else:
-                failure = str(outcome or item.picture)
+                failure = in_options(str(outcome or item.picture))
                 self._note_failure(item, failure)
                 yield item, failure
 

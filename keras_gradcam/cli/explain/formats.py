@@ -14,7 +14,7 @@ from ...attribution.methods.names import CAMS
 from ...drawing.panels import Frame, gradcam_cell, panel
 from ...drawing.pixels import Style, encoded, relief
 from ...grids import Spans
-from ..inputs.pictures import LARGEST
+from ...pictures.decoding import LARGEST
 
 # The longer side of a panel's cell is between these.
 _CELL_MIN, _CELL_MAX = 192, 256

@@ -18,12 +18,12 @@ from ...attribution.targets.classes import Class
 from ...drawing.pixels import Style
 from ...engine import current_engine
 from ...errors import ArgumentError
+from ...pictures.spec import PictureSpec
 from ...version import __version__
 from ..console import print_message
 from ..errors import CommandError
-from ..inputs.input_spec import PictureSpec, picture_spec
 from ..inputs.labels import Labels, imagenet_labels, read_labels
-from ..inputs.models import Network, load
+from ..inputs.models import Network, load, spec_of
 from .formats import FORMATS
 from .question import Question, read_output, read_question
 
@@ -93,7 +93,7 @@ def prepare(options: argparse.Namespace, default_methods: Sequence[str] = DEFAUL
     style = Style(colormap=options.colormap)
     labels = Labels() if options.labels in (None, "imagenet") else read_labels(options.labels)
     network = load(options.model, options.imports)
-    spec = picture_spec(network, options.preprocess, options.size, options.range, options.max_file_size << 20)
+    spec = spec_of(network, options)
     explainer = Explainer(
         network.keras_model,
         layer=options.layer,

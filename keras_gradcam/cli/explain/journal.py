@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...files import lock_folder, open_regular, remove_unfinished, replace_whole, unlock_folder
+from ...files import FileStatus, lock_folder, open_regular, remove_unfinished, replace_whole, unlock_folder
 from ..errors import CommandError
-from ..files import FileStatus, as_json, json_parts
+from ..files import as_json, json_parts
 
 MANIFEST, JOURNAL = "manifest.json", "manifest.jsonl.partial"
 
@@ -31,7 +31,7 @@ class PictureRecord:
         digest: SHA-256 of the file that was explained; None if it was not explained.
         failure: Why it was not explained, or None.
         offset: Where its line begins in the journal.
-        status: What tells of a file whether it was changed since, see :func:`keras_gradcam.cli.files.file_status`; None
+        status: What tells of a file whether it was changed since, see :func:`keras_gradcam.files.file_status`; None
             if its content must be compared.
     """
 

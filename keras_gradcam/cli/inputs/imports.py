@@ -16,7 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import CommandError, in_one_line
+from ...errors import in_one_line
+from ..errors import CommandError
 
 _WANTED = "--import must be a .py file or the name of a module, such as package.layers."
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ...drawing.class_names import class_name
-from ..errors import CommandError, in_one_line
-from ..files import LARGEST_TEXT, check_file
+from ...errors import in_one_line
+from ...files import check_file
+from ..errors import CommandError
+from ..files import LARGEST_TEXT
 
 
 @dataclass(frozen=True)

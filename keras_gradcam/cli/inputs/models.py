@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import hashlib
 import json
@@ -16,10 +17,13 @@ from typing import Any
 import numpy as np
 
 from ...engine import quiet_start
-from ..errors import CommandError, in_one_line
-from ..files import LARGEST_TEXT, check_file, file_digest
+from ...errors import in_one_line
+from ...files import check_file, file_digest
+from ...pictures.preprocessing import Preprocessing, modules, read_preprocessing
+from ...pictures.spec import PictureSpec, picture_spec, warn_about_pixels
+from ..errors import CommandError
+from ..files import LARGEST_TEXT
 from .imports import check_files, import_all
-from .preprocessing import Preprocessing, modules, read_preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +72,18 @@ def load(source: str, imports: Sequence[str] = ()) -> Network:
         return replace(_from_applications(source), imports=own.digests)
     loaded = _from_file(source, own.objects, imports)
     return Network(loaded, str(Path(source).absolute()), file_digest(source), imports=own.digests)
+
+
+def spec_of(network: Network, options: argparse.Namespace) -> PictureSpec:
+    """Finds out which pictures a model takes, with the options of the command line about them.
+
+    Raises:
+        ValueError: If the options do not fit the model.
+    """
+    preprocess = network.preprocessing if options.preprocess is None else options.preprocess
+    spec = picture_spec(network.keras_model, preprocess, options.size, options.range, options.max_file_size << 20)
+    warn_about_pixels(network.keras_model, preprocess)
+    return spec
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -4,54 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ...errors import PictureError
+from ...pictures.decoding import Picture
+from ...pictures.reading import one_ahead, read_picture, slices, threads
+from ...pictures.spec import PictureSpec
 from ..console import Progress, print_message
-from ..errors import PictureError
-from .input_spec import PictureSpec
-from .pictures import Picture, decode, read_file
-
-Item = TypeVar("Item")
-
-Read = TypeVar("Read")
-
-
-def one_ahead(read: Callable[[Item], Read], items: Sequence[Item]) -> Iterator[Read]:
-    """Yields what ``read`` returns for each item, in order; it reads the next one while the caller uses the last."""
-    with ThreadPoolExecutor(1) as ahead:
-        waiting: list[Future[Read]] = []
-        try:
-            for item in items:
-                waiting.append(ahead.submit(read, item))
-                if len(waiting) > 1:
-                    yield waiting.pop(0).result()
-            for future in waiting:
-                yield future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def slices(count: int, size: int) -> list[slice]:
-    """Returns slices of ``size`` that together cover ``count`` items."""
-    return [slice(start, start + size) for start in range(0, count, size)]
-
-
-def threads() -> ThreadPoolExecutor:
-    """Returns a pool of threads to read, decode, draw and encode with."""
-    return ThreadPoolExecutor(min(4, os.cpu_count() or 1))
-
-
-def read_picture(path: str, spec: PictureSpec, largest: int = 1) -> Picture | PictureError:
-    """Reads a picture; returns what is wrong with it where it cannot be read."""
-    try:
-        return decode(read_file(path, spec.most_bytes), spec.size, spec.channels, largest, spec.values)
-    except PictureError as error:
-        return error
+from ..errors import in_options
 
 
 class PictureStream:
@@ -85,8 +47,8 @@ class PictureStream:
                 good = []
                 for path, picture in zip(self._paths[rows], pictures, strict=True):
                     if isinstance(picture, PictureError):
-                        report_failure(path, str(picture))
-                        self.failures[path] = str(picture)
+                        self.failures[path] = in_options(str(picture))
+                        report_failure(path, self.failures[path])
                     else:
                         self._notes.add(path, picture)
                         good.append(picture.pixels)

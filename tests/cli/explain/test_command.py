@@ -225,7 +225,7 @@ def test_names_of_results_are_told_apart(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model.keras", "gone.jpg"], "no such file or folder: 'gone.jpg'"),
+        (["model.keras", "gone.jpg"], "'gone.jpg', no such file or folder"),
         (["gone.keras", "pictures"], "no such model: 'gone.keras'"),
         (["model.keras", "pictures", "--out", "names.txt"], "Not a folder: 'names.txt'"),
         (["model.keras", "pictures", "--out", "pictures"], "--out must not be"),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 from cli_models import (
     SIZE,
     png,
@@ -15,38 +13,9 @@ from cli_models import (
 
 from keras_gradcam.cli import console
 from keras_gradcam.cli.inputs import streams
-from keras_gradcam.cli.inputs.input_spec import PictureSpec
-from keras_gradcam.cli.inputs.preprocessing import NONE, read_preprocessing
 from keras_gradcam.cli.inputs.streams import PictureStream
-
-
-def test_only_a_few_batches_are_read_ahead():
-    read = []
-
-    def reading(number):
-        read.append(number)
-        return number
-
-    for number in streams.one_ahead(reading, range(20)):
-        time.sleep(0.001)
-        assert max(read) <= number + 2
-    assert read == list(range(20))
-
-
-def test_reading_ahead_ends_with_the_reader():
-    ahead = streams.one_ahead(lambda number: number, range(1000))
-    next(ahead)
-    ahead.close()
-
-
-def test_an_error_while_reading_arrives():
-    def reading(number):
-        if number == 3:
-            raise OSError(5, "Input/output error")
-        return number
-
-    with pytest.raises(OSError, match="Input/output"):
-        list(streams.one_ahead(reading, range(9)))
+from keras_gradcam.pictures.preprocessing import NONE, read_preprocessing
+from keras_gradcam.pictures.spec import PictureSpec
 
 
 def test_broken_pictures_are_left_out_of_their_batch(tmp_path, capsys):
@@ -68,11 +37,6 @@ def test_a_stream_is_prepared_as_the_model_takes_it(tmp_path):
     spec = PictureSpec(SIZE, 3, read_preprocessing("1/127.5,-1"))
     (batch,) = PictureStream([path], spec, 2, console.Progress(1, shown=False))
     np.testing.assert_allclose(batch, taken(path) / 127.5 - 1, atol=1e-6)
-
-
-def test_slices():
-    assert streams.slices(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 6)]
-    assert streams.slices(0, 2) == []
 
 
 def test_a_path_is_shown_from_here_on_one_line(tmp_path, monkeypatch):

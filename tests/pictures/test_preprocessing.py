@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
-from keras_gradcam.cli.errors import CommandError
-from keras_gradcam.cli.inputs.preprocessing import NONE, modules, read_preprocessing
+from keras_gradcam.errors import ArgumentError
+from keras_gradcam.pictures.preprocessing import NONE, modules, read_preprocessing
 
 
 @pytest.mark.parametrize(
@@ -56,8 +58,24 @@ def test_preparation_leaves_its_argument_alone(rng):
         ("1,", "two numbers"),
         ("nan,0", "two numbers"),
         ("", "must be none"),
+        (7, "Candidates: a function"),
     ],
 )
 def test_preparations_that_are_none(text, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         read_preprocessing(text)
+
+
+def test_a_function_is_a_preparation(rng):
+    pixels = rng.uniform(0, 255, (2, 5, 4, 3)).astype("float32")
+    prepared = read_preprocessing(np.negative)
+    np.testing.assert_array_equal(prepared(pixels), -pixels)
+    assert read_preprocessing(prepared) is prepared
+    assert read_preprocessing(None) is NONE
+
+
+@pytest.mark.parametrize("text", ["none", "1/255,0", "mobilenet_v2"])
+def test_preparations_can_be_sent_to_another_process(text, rng):
+    pixels = rng.uniform(0, 255, (2, 5, 4, 3)).astype("float32")
+    prepared = read_preprocessing(text)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(prepared))(pixels), prepared(pixels))

@@ -1,10 +1,12 @@
-"""Grey pictures of more than 8 bits: which of their values are black and white, ``--range``."""
+"""Grey pictures of more than 8 bits: which of their values are black and white."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ..errors import CommandError, PictureError
+from ..errors import ArgumentError, PictureError, described
 
 #: The values that become 0 and 255. They may be given for pictures of more than 8 bits.
 Range = tuple[float, float]
@@ -13,28 +15,31 @@ Range = tuple[float, float]
 _RAW: Range = (0.0, 255.0)
 
 
-def read_range(text: str | None) -> Range | None:
-    """Reads ``raw`` or ``LOW,HIGH``; None where nothing was given.
+def read_range(value_range: str | Sequence[float] | None) -> Range | None:
+    """Reads two numbers, ``(LOW, HIGH)`` or as text ``"LOW,HIGH"``, or ``"raw"``; None where nothing was given.
 
     Raises:
-        CommandError: If it is neither.
+        ArgumentError: If it is none of these.
 
     Example:
-        >>> read_range("0,4095"), read_range("raw")
-        ((0.0, 4095.0), (0.0, 255.0))
+        >>> read_range("0,4095"), read_range((-1000, 3000)), read_range("raw")
+        ((0.0, 4095.0), (-1000.0, 3000.0), (0.0, 255.0))
     """
-    if text is None:
+    if value_range is None:
         return None
-    if text.lower() == "raw":
+    if isinstance(value_range, str) and value_range.lower() == "raw":
         return _RAW
+    parts = value_range.split(",") if isinstance(value_range, str) else value_range
     try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
+        low, high = (float(part) for part in parts)
+    except (TypeError, ValueError):
         low = high = float("nan")
     if not (np.isfinite([low, high]).all() and low < high):
-        raise CommandError(
-            f"--range must have two numbers, LOW,HIGH, or be raw. Received: {text!r}. "
-            "Candidates: 0,4095; -1000,3000; raw."
+        raise ArgumentError(
+            "value_range",
+            "have two numbers, LOW,HIGH, or be raw",
+            described(value_range),
+            ["0,4095", "-1000,3000", "raw"],
         )
     return low, high
 
@@ -66,8 +71,8 @@ def _usual_range(values: np.ndarray, low: float, high: float) -> Range:
     most = 255 if values.dtype.kind == "f" else 65535
     if not (low >= 0 and high <= most):  # not a number is neither
         raise PictureError(
-            f"has grey values from {low:g} to {high:g}, of which it is not known what is white. Candidates: --range "
-            "LOW,HIGH; --range raw"
+            f"has grey values from {low:g} to {high:g}, of which it is not known what is white. Candidates: "
+            "`value_range` LOW,HIGH; `value_range` raw"
         )
     if values.dtype.kind == "f":
         return (0.0, 1.0) if high <= 1 else _RAW

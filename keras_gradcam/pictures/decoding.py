@@ -1,9 +1,8 @@
-"""Pictures from files: decoded as people see them, and as a model takes them."""
+"""Encoded pictures: decoded as people see them, and as a model takes them."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import threading
@@ -14,7 +13,6 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import PictureError, in_one_line
-from ..files import LARGEST_PICTURE, check_file
 from .depth import Range, scaled, stretched
 
 # What a PNG file begins with; its bit depth is byte 24.
@@ -77,21 +75,6 @@ class _Budget:
 _pixels = _Budget(_PIXELS_AT_ONCE)
 
 
-def read_file(path: str, largest: int = LARGEST_PICTURE) -> bytes:
-    """Reads a file of up to ``largest`` bytes.
-
-    Raises:
-        PictureError: If it cannot be read.
-    """
-    try:
-        check_file(path, largest)
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        hint = ". Candidates: --max-file-size" if error.errno == errno.EFBIG else ""
-        raise PictureError(f"cannot be read: {error.strerror or error}{hint}") from error
-
-
 def decode(content: bytes, size: tuple[int, int], channels: int, largest: int, values: Range | None = None) -> Picture:
     """Decodes a picture: turned as its camera says, in red, green and blue, transparent parts on white.
 
@@ -105,7 +88,7 @@ def decode(content: bytes, size: tuple[int, int], channels: int, largest: int, v
         channels: 3, or 1 for grey.
         largest: The longer side of the picture to draw on, at most.
         values: What is black and white in a picture of more than 8 bits, see
-            :func:`keras_gradcam.cli.inputs.depth.scaled`.
+            :func:`keras_gradcam.pictures.depth.scaled`.
 
     Raises:
         PictureError: If the content is no picture, or a broken one.

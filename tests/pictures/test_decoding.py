@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import subprocess
-import sys
-import tempfile
 import time
-import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_models import jpeg_bytes, picture
 from PIL import Image
 
-from keras_gradcam.cli.errors import PictureError
-from keras_gradcam.cli.inputs import pictures
-from keras_gradcam.cli.inputs.pictures import decode, read_file
+from keras_gradcam.errors import PictureError
+from keras_gradcam.pictures import decoding
+from keras_gradcam.pictures.decoding import decode
 
 SIZE = (30, 40)
 
@@ -256,76 +251,6 @@ def test_what_unfolds_to_too_much_is_refused_not_warned_of(monkeypatch, times):
             decode(WHOLE_PNG, SIZE, 3, 256)
 
 
-def test_what_is_no_file_is_not_read(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
-    (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
-    for name, message in (
-        ("pipe.jpg", "is no regular file"),
-        ("loop.jpg", "Too many levels"),
-        ("nowhere.jpg", "No such file"),
-        ("missing.jpg", "No such file"),
-        (".", "is no regular file"),
-    ):
-        with pytest.raises(PictureError, match=message):
-            read_file(str(tmp_path / name))
-
-
-def test_a_file_that_must_not_be_read(tmp_path, monkeypatch):
-    (tmp_path / "secret.jpg").write_bytes(jpeg_bytes())
-
-    def refused(*_args, **_options):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", refused)
-    with pytest.raises(PictureError, match="cannot be read: Permission denied"):
-        read_file(str(tmp_path / "secret.jpg"))
-
-
-def test_permissions():
-    """As a user who is not root: root may read and write everything."""
-    if os.name != "posix":
-        pytest.skip("POSIX permissions")
-    script = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from keras_gradcam.cli.inputs.pictures import read_file\n"
-        "from keras_gradcam.files import check_writable\n"
-        "if os.getuid() == 0:\n    os.setgid(65534)\n    os.setuid(65534)\n"
-        "for action in (lambda: read_file(sys.argv[1]), lambda: check_writable(Path(sys.argv[2])),\n"
-        "               lambda: check_writable(Path(sys.argv[2]) / 'new')):\n"
-        "    try:\n        print('no error', action())\n"
-        "    except Exception as error:\n        print(type(error).__name__, error)\n"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        secret, closed = Path(folder) / "secret.png", Path(folder) / "closed"
-        secret.write_bytes(jpeg_bytes())
-        secret.chmod(0)
-        closed.mkdir(mode=0o555)
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(secret), str(closed)], capture_output=True, text=True, timeout=60
-        )
-    lines = done.stdout.splitlines()
-    assert lines[0] == "PictureError cannot be read: Permission denied", done
-    assert lines[1].startswith("PermissionError")
-    assert lines[2].startswith("PermissionError")
-
-
-def test_a_file_that_is_too_large_is_not_read(tmp_path):
-    with (tmp_path / "sparse.png").open("wb") as file:
-        file.truncate(3 << 30)
-    tracemalloc.start()
-    with pytest.raises(PictureError, match=r"has 3072 MB, more than 256\. Candidates: --max-file-size"):
-        read_file(str(tmp_path / "sparse.png"))
-    assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    tracemalloc.stop()
-    (tmp_path / "small.png").write_bytes(b"12345")
-    assert read_file(str(tmp_path / "small.png"), largest=5) == b"12345"
-    with pytest.raises(PictureError, match="more than"):
-        read_file(str(tmp_path / "small.png"), largest=4)
-
-
 def test_no_program_is_run_for_a_format_that_is_not_named(monkeypatch):
     """Pillow hands EPS to Ghostscript, whatever the file is called."""
     monkeypatch.setattr(subprocess, "Popen", None)
@@ -345,8 +270,8 @@ def test_large_pictures_are_decoded_one_after_another(monkeypatch):
         now[0] -= 1
         return image.convert("RGB"), None, ""
 
-    monkeypatch.setattr(pictures, "_decoded", counted)
-    monkeypatch.setattr(pictures, "_pixels", pictures._Budget(2000))
+    monkeypatch.setattr(decoding, "_decoded", counted)
+    monkeypatch.setattr(decoding, "_pixels", decoding._Budget(2000))
     content = encoded(Image.fromarray(picture()))  # 1200 pixels
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: decode(content, SIZE, 3, 4096), range(8)))

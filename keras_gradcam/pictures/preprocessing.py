@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CommandError
+from ..errors import ArgumentError, check_type
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Preprocessing:
     """What is done to pixels before the model sees them.
 
     Attributes:
-        name: How it is written on the command line.
+        name: How it is written as text.
         function: (N, H, W, C) float32 from 0 to 255 to what the model takes; may change its argument.
     """
 
@@ -45,32 +45,51 @@ class Preprocessing:
         return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
 
 
-NONE = Preprocessing("none", lambda pictures: pictures)
-
-
-def read_preprocessing(text: str) -> Preprocessing:
-    """Reads ``none``, ``SCALE,OFFSET`` or the name of a module of keras.applications.
+def read_preprocessing(preprocess: Any) -> Preprocessing:
+    """Reads ``none``, ``SCALE,OFFSET`` or the name of a module of keras.applications; or takes a function.
 
     Raises:
-        CommandError: If it is none of these.
+        ArgumentError: If it is none of these.
 
     Example:
         >>> read_preprocessing("1/127.5,-1")(np.array([0.0, 255.0])).tolist()
         [-1.0, 1.0]
     """
-    if text.lower() == "none":
+    if preprocess is None or isinstance(preprocess, Preprocessing):
+        return preprocess or NONE
+    if callable(preprocess):
+        return Preprocessing(getattr(preprocess, "__qualname__", type(preprocess).__name__), preprocess)
+    requirement = "be none, SCALE,OFFSET or a module of keras.applications"
+    check_type("preprocess", preprocess, str, requirement, "a function of pixels")
+    if preprocess.lower() == "none":
         return NONE
-    if "," in text:
-        scale, offset = _numbers(text)
-        return Preprocessing(text, lambda pictures: pictures.astype(np.float64) * scale + offset)
+    if "," in preprocess:
+        scale, offset = _numbers(preprocess)
+        return Preprocessing(preprocess, _Affine(scale, offset))
     by_name = modules()
-    if text not in by_name:
-        near = difflib.get_close_matches(text.lower(), by_name, 3, 0.5)
-        raise CommandError(
-            f"--preprocess must be none, SCALE,OFFSET or a module of keras.applications. Received: {text!r}. "
-            f"Candidates: {', '.join(near or sorted(by_name))}."
-        )
-    return Preprocessing(text, by_name[text].preprocess_input)
+    if preprocess not in by_name:
+        near = difflib.get_close_matches(preprocess.lower(), by_name, 3, 0.5)
+        raise ArgumentError("preprocess", requirement, repr(preprocess), near or sorted(by_name))
+    return Preprocessing(preprocess, by_name[preprocess].preprocess_input)
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """Multiplies pixels and adds to them; other than a lambda it can be sent to another process."""
+
+    scale: float
+    offset: float
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        return pictures.astype(np.float64) * self.scale + self.offset
+
+
+def _unchanged(pictures: np.ndarray) -> np.ndarray:
+    """Returns pictures as they are."""
+    return pictures
+
+
+NONE = Preprocessing("none", _unchanged)
 
 
 def modules() -> dict[str, Any]:
@@ -90,9 +109,7 @@ def _numbers(text: str) -> tuple[float, float]:
     except (ValueError, ZeroDivisionError):
         scale = offset = float("nan")
     if not np.isfinite([scale, offset]).all():
-        raise CommandError(
-            f"--preprocess must have two numbers, SCALE,OFFSET. Received: {text!r}. Candidates: 1/255,0; 1/127.5,-1."
-        )
+        raise ArgumentError("preprocess", "have two numbers, SCALE,OFFSET", repr(text), ["1/255,0", "1/127.5,-1"])
     return scale, offset
 
 

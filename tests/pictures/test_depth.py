@@ -5,20 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_gradcam.cli.errors import CommandError, PictureError
-from keras_gradcam.cli.inputs.depth import read_range, scaled, stretched
+from keras_gradcam.errors import ArgumentError, PictureError
+from keras_gradcam.pictures.depth import read_range, scaled, stretched
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [(None, None), ("raw", (0, 255)), ("0,4095", (0, 4095)), ("-1000, 3e3", (-1000, 3000))]
+    ("text", "expected"),
+    [(None, None), ("raw", (0, 255)), ("0,4095", (0, 4095)), ("-1000, 3e3", (-1000, 3000)), ((0, 4095), (0, 4095))],
 )
 def test_ranges_that_are_understood(text, expected):
     assert read_range(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "4095", "1,2,3", "a,b", "5,5", "9,1", "0,inf", "nan,1", "auto"])
+@pytest.mark.parametrize(
+    "text", ["", "4095", "1,2,3", "a,b", "5,5", "9,1", "0,inf", "nan,1", "auto", 7, (1, 2, 3), (5, 5), [None, 1]]
+)
 def test_ranges_that_are_not(text):
-    with pytest.raises(CommandError, match=r"--range must .*Candidates: 0,4095"):
+    with pytest.raises(ArgumentError, match=r"`value_range` must .*Candidates: 0,4095"):
         read_range(text)
 
 
@@ -32,7 +35,7 @@ def test_ranges_that_are_not(text):
     ],
 )
 def test_values_of_unknown_white_are_refused_with_the_option_that_says_it(values, message):
-    with pytest.raises(PictureError, match=rf"{message}.*--range LOW,HIGH; --range raw"):
+    with pytest.raises(PictureError, match=rf"{message}.*`value_range` LOW,HIGH; `value_range` raw"):
         scaled(values, None)
     if np.isfinite(values).all():
         low, high = float(values.min()), float(values.max())

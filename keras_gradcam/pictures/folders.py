@@ -1,16 +1,14 @@
-"""Which pictures are meant, and what their results are called."""
+"""Which picture files are meant by files, folders and patterns."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..console import print_message
-from ..errors import CommandError
-from ..files import safe_name
+from ..errors import ArgumentError, printable
 
 #: Endings of the files that are pictures in a folder; a file that is named itself may have any ending.
 EXTENSIONS = frozenset(
@@ -22,15 +20,16 @@ EXTENSIONS = frozenset(
 )
 
 
-def find_pictures(words: Sequence[str], without: str | Path | None = None) -> list[str]:
+def find_pictures(words: Sequence[str], without: str | Path | None = None, name: str = "images") -> list[str]:
     """Finds the absolute paths of all pictures that files, folders and patterns name, each once, in a fixed order.
 
     Args:
-        words: Files, folders and patterns as typed.
+        words: Files, folders and patterns.
         without: A folder whose pictures are results, not inputs.
+        name: The argument that errors are about.
 
     Raises:
-        CommandError: If a word names nothing.
+        ArgumentError: If a word names nothing.
     """
     results = None if without is None else os.path.realpath(without)
     paths: dict[str, None] = {}
@@ -39,23 +38,22 @@ def find_pictures(words: Sequence[str], without: str | Path | None = None) -> li
         if not os.path.lexists(word) and glob.has_magic(word):
             matches = sorted(glob.glob(word, recursive=True))
             if not matches:
-                raise CommandError(f"no file matches {word!r}.")
+                raise ArgumentError(name, "be there", f"{word!r}, which no file matches")
         of_word: list[str] = []
         for match in matches:
             if os.path.isdir(match):
                 if results == os.path.realpath(match):
-                    raise CommandError(
-                        f"--out must not be a folder of pictures to explain. Received: {match!r} as both."
-                    )
+                    raise ArgumentError("out", "not be a folder of pictures to explain", f"{match!r} as both")
                 of_word += _in_folder(match, results)
             elif match != word and Path(match).suffix.lower() not in EXTENSIONS:
                 continue  # a pattern such as photos/* matches other things too
             elif not os.path.lexists(match):
-                raise CommandError(f"no such file or folder: {match!r}.")
+                raise ArgumentError(name, "be there", f"{match!r}, no such file or folder")
             else:
                 of_word.append(match)
         if not of_word:
-            raise CommandError(f"{word!r} holds no pictures ({', '.join(sorted(EXTENSIONS))}).")
+            kinds = ", ".join(sorted(EXTENSIONS))
+            raise ArgumentError(name, "hold pictures", f"{word!r}, which holds none ({kinds})")
         paths.update(dict.fromkeys(os.path.abspath(path) for path in of_word))
     return list(paths)
 
@@ -65,7 +63,9 @@ def _in_folder(folder: str, without: str | None) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
 
     def unreadable(error: OSError) -> None:
-        print_message(f"warning: {error.strerror}: {error.filename!r}; what is in it is left out")
+        warnings.warn(
+            printable(f"{error.strerror}: {error.filename!r}; what is in it is left out"), UserWarning, stacklevel=2
+        )
 
     for here, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         status = os.stat(here)
@@ -78,35 +78,3 @@ def _in_folder(folder: str, without: str | None) -> Iterator[str]:
             # macOS leaves files such as ._cat.jpg, which are no pictures, beside pictures.
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
                 yield os.path.join(here, name)
-
-
-def result_names(paths: Sequence[str], earlier: Mapping[str, str]) -> list[str]:
-    """Names the results of each picture: as the picture, with its folder's name where several are called alike.
-
-    Args:
-        paths: Absolute, each once.
-        earlier: Path to the name that an earlier run has given.
-
-    Example:
-        >>> result_names(["/a/x.jpg", "/b/x.jpg", "/b/y.jpg", "/b/y.png"], {})
-        ['a_x', 'b_x', 'b_y', 'b_y-2']
-    """
-    stems = [safe_name(Path(path).stem) for path in paths]
-    # File systems may not tell upper from lower case.
-    counts = Counter(stem.casefold() for stem in stems)
-    used = {name.casefold() for name in earlier.values()}
-    names = []
-    for path, stem in zip(paths, stems, strict=True):
-        if path in earlier:
-            names.append(earlier[path])
-            continue
-        name = stem
-        if counts[stem.casefold()] > 1 or stem.casefold() in used:
-            name = safe_name(f"{Path(path).parent.name}_{stem}")
-        candidate, number = name, 1
-        while candidate.casefold() in used:
-            number += 1
-            candidate = f"{name}-{number}"
-        used.add(candidate.casefold())
-        names.append(candidate)
-    return names

@@ -1,0 +1,1 @@
+"""Picture files: found, read, decoded, and made into what a model takes."""
