@@ -14,11 +14,11 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 #: A room imports rooms of the lines above and itself, never upward, never sideways.
 LEVELS = (
-    ("errors", "files", "grids", "version", "tensorboard_plugin"),
+    ("errors", "extras", "files", "grids", "version", "tensorboard_plugin"),
     ("engine", "drawing"),
     ("attribution", "pictures"),
     ("metrics", "filters", "reid"),
-    ("training",),
+    ("training", "datasets"),
     ("cli", "__init__"),
     ("__main__",),
 )

@@ -5,11 +5,14 @@ The only module that touches Keras' private attributes. Whatever is set on a mod
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from .base import LayerCall, LayerOutput, Structure
 
@@ -65,6 +68,14 @@ def _single_tensor(result: Any) -> Any:
     if isinstance(result, (list, tuple)):
         result = result[0] if result else None
     return result if hasattr(result, "shape") and hasattr(result, "dtype") else None
+
+
+def weights_digest(model: Any) -> str:
+    """Returns the SHA-256 of a model's weights."""
+    digest = hashlib.sha256()
+    for variable in model.variables:
+        digest.update(np.ascontiguousarray(np.asarray(variable)).tobytes())
+    return digest.hexdigest()
 
 
 def loss_says_classes(model: Any, names: Sequence[str], count: int) -> list[bool]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .localization import Localization, iou, localize
     from .randomization import Randomization, randomization_check
     from .regions import Region, mass_inside, pointing_game, region_mask
-    from .statistics import PerSample, focus, mass, mean_of_present
+    from .statistics import PerSample, center_of_mass, focus, mass, mean_of_present
     from .trust import Check, TrustReport, trust_report
 
 # Public name -> module, imported when the name is first used: some need SciPy and a model, most only NumPy.
@@ -33,6 +33,7 @@ _MODULES = {
     "Region": "regions",
     "TrustReport": "trust",
     "average_drop": "faithfulness",
+    "center_of_mass": "statistics",
     "center_shift": "drift",
     "deletion": "faithfulness",
     "focus": "statistics",
@@ -64,6 +65,7 @@ __all__ = [
     "Region",
     "TrustReport",
     "average_drop",
+    "center_of_mass",
     "center_shift",
     "deletion",
     "focus",

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ..errors import ArgumentError, check_number
-from .statistics import check_maps, flattened, informative, shares, where_present
+from .statistics import center_of_mass, check_maps, flattened, informative, shares, where_present
 
 
 def rank_correlation(a: Any, b: Any) -> Any:
@@ -97,8 +97,8 @@ def center_shift(a: Any, b: Any) -> Any:
     """
     a, b = _paired(a, b)
     height, width = a.shape[-2:]
-    (y0, x0), (y1, x1) = _center(a), _center(b)
-    value = np.hypot(y0 - y1, x0 - x1) / math.hypot(height, width)
+    apart = (center_of_mass(a) - center_of_mass(b)) * (height, width)
+    value = np.hypot(apart[..., 0], apart[..., 1]) / math.hypot(height, width)
     return where_present(value, informative(a) & informative(b))
 
 
@@ -179,10 +179,3 @@ def _strongest(flat: np.ndarray, share: float) -> np.ndarray:
     count = max(1, math.ceil(share * flat.shape[-1] - 1e-9))
     threshold = -np.sort(-flat, axis=-1)[..., count - 1 : count]
     return (flat >= threshold) & (flat > flat.min(axis=-1, keepdims=True))
-
-
-def _center(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the centre of mass of each map, rows and columns, in cells."""
-    weights = shares(flattened(a)).reshape(a.shape)
-    y, x = (np.arange(extent) + 0.5 for extent in a.shape[-2:])
-    return (weights.sum(axis=-1) * y).sum(axis=-1), (weights.sum(axis=-2) * x).sum(axis=-1)

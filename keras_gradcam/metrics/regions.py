@@ -126,20 +126,25 @@ def region_mask(region: Region, input_size: Sequence[int]) -> np.ndarray:
     array = check_numbers("regions", region, f"be boxes (x0, y0, x1, y1) or masks of shape {(height, width)}")
     if array.shape == (height, width):
         return (array > 0).astype(np.float64)
+    check_box(array, (height, width))
+    x0, y0, x1, y1 = (float(value) for value in array)
+    mask = np.zeros((height, width))
+    mask[max(math.floor(y0), 0) : max(math.ceil(y1), 0), max(math.floor(x0), 0) : max(math.ceil(x1), 0)] = 1
+    return mask
+
+
+def check_box(array: np.ndarray, size: tuple[int, int]) -> None:
+    """Raises ArgumentError unless an array is a box (x0, y0, x1, y1) in pixels of an input of this size."""
     if array.shape != (4,) or not np.isfinite(array).all() or not (array[:2] < array[2:]).all():
         raise ArgumentError(
             "regions",
-            f"be boxes (x0, y0, x1, y1) with x0 < x1 and y0 < y1, or masks of shape {(height, width)}",
+            f"be boxes (x0, y0, x1, y1) with x0 < x1 and y0 < y1, or masks of shape {size}",
             f"shape {array.shape}" if array.ndim != 1 else str(array.tolist()),
         )
     if array.max() <= 1 and (array % 1 != 0).any():
         raise ArgumentError(
             "regions", "be boxes (x0, y0, x1, y1) in pixels of the input, not in fractions of it", str(array.tolist())
         )
-    x0, y0, x1, y1 = (float(value) for value in array)
-    mask = np.zeros((height, width))
-    mask[max(math.floor(y0), 0) : max(math.ceil(y1), 0), max(math.floor(x0), 0) : max(math.ceil(x1), 0)] = 1
-    return mask
 
 
 def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:

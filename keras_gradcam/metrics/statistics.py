@@ -35,6 +35,28 @@ def focus(a: Any) -> Any:
     return where_present(np.minimum(cells / flat.shape[-1], 1.0), has_mass(flat))
 
 
+def center_of_mass(a: Any) -> np.ndarray:
+    """Returns the centre of mass of the map: where on the average its evidence lies.
+
+    Args:
+        a: Maps >= 0, ``(..., h, w)``.
+
+    Returns:
+        float64 ``(..., 2)``: the distance from the top and from the left, as shares of the map's height and width; NaN
+        where a map is zero everywhere or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> center_of_mass(np.array([[0.0, 0.0], [0.0, 5.0]])).tolist()
+        [0.75, 0.75]
+    """
+    maps = check_maps("a", a)
+    weights = shares(flattened(maps)).reshape(maps.shape)
+    y, x = ((np.arange(extent) + 0.5) / extent for extent in maps.shape[-2:])
+    center = np.stack([(weights.sum(axis=-1) * y).sum(axis=-1), (weights.sum(axis=-2) * x).sum(axis=-1)], axis=-1)
+    return np.where(has_mass(flattened(maps))[..., None], center, np.nan)
+
+
 def mass(a: Any) -> Any:
     """Returns the sum of the map: how much evidence there is, in units of the explained score.
 

@@ -36,7 +36,7 @@ from tapes import check_gradcam, mean, predictions
 from threads import Count, Gate, Worker, gated_model, held_while_tracing
 
 from keras_gradcam import Class, Explainer, Output, explain, list_layers
-from keras_gradcam.engine.model import loss_says_classes
+from keras_gradcam.engine.model import loss_says_classes, weights_digest
 
 # ------------------------------------------------------------------------------------------------------- nested, frozen
 
@@ -898,3 +898,11 @@ def test_quantized_layers_are_seen(mode):
     result = explain(model, images(2, (16, 16)), target=1, layer="tokens", methods="gradcam")
     assert [set(vars(layer)) for layer in model.layers] == attributes
     assert np.corrcoef(result.gradcam.ravel(), expected.gradcam.ravel())[0, 1] > 0.8
+
+
+def test_the_digest_of_weights_tells_models_apart():
+    first, second = (keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]) for _ in range(2))
+    second.set_weights(first.get_weights())
+    assert weights_digest(first) == weights_digest(second)
+    second.layers[-1].bias.assign([0.0, 1.0])
+    assert weights_digest(first) != weights_digest(second)

@@ -12,7 +12,15 @@ from hypothesis.extra.numpy import arrays
 from models import convnet_in_sequence, images
 
 from keras_gradcam import Explainer
-from keras_gradcam.metrics.statistics import PerSample, focus, informative, maps_of, mass, mean_of_present
+from keras_gradcam.metrics.statistics import (
+    PerSample,
+    center_of_mass,
+    focus,
+    informative,
+    maps_of,
+    mass,
+    mean_of_present,
+)
 
 maps = arrays(np.float64, (3, 4), elements=st.integers(0, 6).map(float))
 
@@ -26,11 +34,23 @@ def test_focus_is_the_smallest_area_with_half_the_mass(a):
     np.testing.assert_allclose(focus(a), expected)
 
 
+@given(maps)
+def test_the_centre_of_mass_is_the_weighted_mean_of_the_cells(a):
+    expected = [math.nan, math.nan]
+    if a.sum() > 0:
+        sums = [0.0, 0.0]
+        for (y, x), value in np.ndenumerate(a):
+            sums = [sums[0] + value * (y + 0.5) / 3, sums[1] + value * (x + 0.5) / 4]
+        expected = [part / a.sum() for part in sums]
+    np.testing.assert_allclose(center_of_mass(a), expected)
+
+
 def test_single_maps_that_are_zero_constant_or_not_finite():
     zero, constant, broken = np.zeros((2, 2)), np.full((2, 2), 3.0), np.array([[1, np.nan], [0, 2]])
     stack = np.stack([zero, constant, broken])
     np.testing.assert_allclose(focus(stack), [np.nan, 0.5, np.nan])
     np.testing.assert_allclose(mass(stack), [0, 12, np.nan])
+    np.testing.assert_allclose(center_of_mass(stack), [[np.nan] * 2, [0.5, 0.5], [np.nan] * 2])
     assert informative(np.stack([*stack, np.eye(2)])).tolist() == [False, False, False, True]
 
 

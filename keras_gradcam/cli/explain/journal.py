@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ...datasets.description import describe_differences, shortened
 from ...files import FileStatus, lock_folder, open_regular, remove_unfinished, replace_whole, unlock_folder
 from ..errors import CommandError
 from ..files import as_json, json_parts
@@ -310,26 +311,16 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     old_code, new_code = _code(before), _code(now)
     old_names, new_names = ([name for name, _ in code] for code in (old_code, new_code))
     if old_names != new_names:
-        differences.append(f"import: {_short(old_names or None)}, not {_short(new_names or None)}")
+        differences.append(f"import: {shortened(old_names or None)}, not {shortened(new_names or None)}")
     elif old_code != new_code:
         changed = sorted({name for name, _ in {*old_code} ^ {*new_code}})
         differences.append(f"import: {', '.join(changed)} of another content")
-    for part in ("settings", "made_with"):
-        for key in sorted({*before[part], *now[part]}):
-            old, new = before[part].get(key), now[part].get(key)
-            if old != new:
-                differences.append(f"{key.replace('_', ' ')}: {_short(old)}, not {_short(new)}")
-    return differences
+    return differences + describe_differences(before, now, ("settings", "made_with"))
 
 
 def _code(header: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns names and digests of the files of the user's own code."""
     return sorted((Path(path).name, digest) for path, digest in header["model"].get("imports", {}).items())
-
-
-def _short(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else f"{text[:12]}…"
 
 
 def _lock(folder: Path) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import hashlib
 import json
 import re
 import urllib.parse
@@ -14,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...engine import quiet_start
+from ...engine.model import weights_digest
 from ...errors import in_one_line
 from ...files import check_file, file_digest
 from ...pictures.preprocessing import Preprocessing, modules, read_preprocessing
@@ -255,11 +253,4 @@ def _from_applications(source: str) -> Network:
             f"the weights of {name} could not be downloaded: {in_one_line(error)}. "
             f"Candidates: a file of your own, app:{name}?weights=none."
         ) from error
-    return Network(network, source, _weights_digest(network), read_preprocessing(module), weights == "imagenet")
-
-
-def _weights_digest(network: Any) -> str:
-    digest = hashlib.sha256()
-    for variable in network.variables:
-        digest.update(np.ascontiguousarray(np.asarray(variable)).tobytes())
-    return digest.hexdigest()
+    return Network(network, source, weights_digest(network), read_preprocessing(module), weights == "imagenet")
