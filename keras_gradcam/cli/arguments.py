@@ -9,6 +9,18 @@ from typing import NoReturn
 from ..attribution.methods.names import CAMS, DEFAULT_METHODS, INPUT_MAPS
 from ..version import __version__
 from .errors import CommandError
+from .options import (
+    add_images,
+    add_layer,
+    add_model,
+    add_output,
+    add_preparation,
+    add_running,
+    add_sharing,
+    add_size,
+    non_negative,
+    positive,
+)
 
 #: Name of each command to the module that runs it.
 COMMANDS = {
@@ -18,6 +30,7 @@ COMMANDS = {
     "top": "filters",
     "trust": "trust",
     "rank": "rank",
+    "show": "show",
     "report": "report",
     "tensorboard": "tensorboard",
 }
@@ -68,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_top,
         _add_trust,
         _add_rank,
+        _add_show,
         _add_report,
         _add_tensorboard,
     ):
@@ -114,10 +128,11 @@ def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
             "model.keras photos/ --labels names.txt --class cat --contrast dog --preprocess 1/127.5,-1",
             "model.h5 'photos/**/*.png' --method gradcam,layercam --layer block5_conv3 --format separate",
             "model.keras photos/ --import my_layers.py",
+            "model.keras photos/ --format parquet --shard 3/16 --out rows",
         ],
     )
-    _add_model(parser)
-    _add_images(parser)
+    add_model(parser)
+    add_images(parser)
     question = parser.add_argument_group("what is explained")
     question.add_argument(
         "--class",
@@ -129,8 +144,8 @@ def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     question.add_argument("--contrast", metavar="CLASS", help="what speaks for --class rather than for this one")
     question.add_argument("--counterfactual", action="store_true", help="what speaks against --class")
-    _add_output(question)
-    _add_layer(question)
+    add_output(question)
+    add_layer(question)
     question.add_argument(
         "--method",
         action="append",
@@ -138,19 +153,21 @@ def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
         help=f"one or several with commas; may be repeated. On the layer's grid: {', '.join(CAMS)}. At the size of the "
         f"picture: {', '.join(INPUT_MAPS)}. Default: {','.join(DEFAULT_METHODS)}",
     )
-    _add_preparation(parser)
+    add_preparation(parser)
     result = parser.add_argument_group("what comes out")
     result.add_argument("--out", default="gradcam_out", metavar="DIR", help="folder of the results (gradcam_out)")
     result.add_argument(
         "--format",
-        choices=("panel", "separate", "npz"),
+        choices=("panel", "separate", "npz", "parquet"),
         default="panel",
         help="panel (default): NAME.png, the picture and its maps side by side. separate: NAME.METHOD.png, each map "
-        "alone, in the picture's own size up to 2048 pixels. npz: NAME.npz: raw maps, scores, classes, probabilities",
+        "alone, in the picture's own size up to 2048 pixels. npz: NAME.npz: raw maps, scores, classes, probabilities. "
+        "parquet: a row for each picture, in files that pandas, DuckDB and Spark read, for any number of pictures "
+        "(needs pip install 'keras_gradcam[parquet]'); see: show",
     )
     result.add_argument("--colormap", default="inferno", metavar="NAME", help="any of matplotlib's (inferno)")
     result.add_argument("--overwrite", action="store_true", help="replace results that were made with other settings")
-    _add_running(parser)
+    add_sharing(add_running(parser))
 
 
 def _add_layers(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -161,8 +178,8 @@ def _add_layers(commands: argparse._SubParsersAction[_Parser]) -> None:
         f"{_MODEL}\n\nThe layer that is explained unless --layer names another is marked with *.",
         ["model.keras", "app:ResNet50?weights=none", "model.keras --import my_layers.py"],
     )
-    _add_model(parser)
-    _add_size(parser)
+    add_model(parser)
+    add_size(parser)
 
 
 def _add_filters(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -173,8 +190,8 @@ def _add_filters(commands: argparse._SubParsersAction[_Parser]) -> None:
         _MODEL,
         ["model.keras", "model.keras --layer conv1 --out filters.png"],
     )
-    _add_model(parser)
-    _add_layer(parser, "the convolution: a name or a path; by default the first one")
+    add_model(parser)
+    add_layer(parser, "the convolution: a name or a path; by default the first one")
     parser.add_argument(
         "--sort",
         choices=("norm", "similarity", "none"),
@@ -199,19 +216,19 @@ def _add_top(commands: argparse._SubParsersAction[_Parser]) -> None:
         f"{_MODEL}\n\n{_PICTURES}",
         ["model.keras photos/ --layer conv5 --filters 0,3,7", "app:VGG16 photos/ --top 4 --out excited.png"],
     )
-    _add_model(parser)
-    _add_images(parser)
-    _add_layer(parser)
+    add_model(parser)
+    add_images(parser)
+    add_layer(parser)
     parser.add_argument("--filters", metavar="N,N,...", help="which ones, counted from 0; by default the first 8")
-    parser.add_argument("--top", type=_positive, default=9, metavar="N", help="how many pictures of each filter (9)")
+    parser.add_argument("--top", type=positive, default=9, metavar="N", help="how many pictures of each filter (9)")
     parser.add_argument(
         "--out",
         default="top.png",
         metavar="FILE",
         help="the drawing, with a .json beside it; replaced if they are there (top.png)",
     )
-    _add_preparation(parser, labels=False)
-    _add_running(parser)
+    add_preparation(parser, labels=False)
+    add_running(parser)
 
 
 def _add_trust(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -223,19 +240,19 @@ def _add_trust(commands: argparse._SubParsersAction[_Parser]) -> None:
         "what the model has learned,\neach beside what random maps get. Some dozens of pictures give steady numbers.",
         ["model.keras photos/", "app:ResNet50 photos/ --class cat --method layercam --limit 32"],
     )
-    _add_model(parser)
-    _add_images(parser)
+    add_model(parser)
+    add_images(parser)
     parser.add_argument(
         "--class", dest="of_class", default="predicted", metavar="CLASS", help="predicted (default), a number or a name"
     )
-    _add_output(parser)
-    _add_layer(parser)
+    add_output(parser)
+    add_layer(parser)
     parser.add_argument("--method", action="append", metavar="NAME", help="which maps, see explain (gradcam)")
     parser.add_argument(
-        "--limit", type=_positive, default=64, metavar="N", help="how many pictures, evenly spaced among IMAGES (64)"
+        "--limit", type=positive, default=64, metavar="N", help="how many pictures, evenly spaced among IMAGES (64)"
     )
-    _add_preparation(parser)
-    _add_running(parser)
+    add_preparation(parser)
+    add_running(parser)
     # What `explain` asks beyond this.
     parser.set_defaults(contrast=None, counterfactual=False, colormap="inferno", format="panel")
 
@@ -247,33 +264,34 @@ def _add_rank(commands: argparse._SubParsersAction[_Parser]) -> None:
         "rank a gallery for queries and show what makes pictures match",
         f"{_MODEL}\nThe model returns embeddings.\n\nIdentity and camera are read from the names of files as in "
         "Market-1501: 0002_c1s1_000451_03.jpg is\nidentity 2, camera 1; identity -1 is junk and never counted. "
-        "Pictures of the query's identity and camera\nare left out, as there.",
+        "Pictures of the query's identity and camera\nare left out, as there. A folder may also hold rows with "
+        "embeddings, as\nexplain_dataset(..., embedding=True) writes them in Python.",
         [
             "reid.keras --query market/query --gallery market/bounding_box_test",
             r"reid.keras --query q --gallery g --pattern '(?P<id>\d+)_cam(?P<camera>\d+)' --top 5 --show 10",
             r"reid.keras --query q --gallery g --pattern '(?P<id>\d+)/'",
         ],
     )
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument("--query", required=True, metavar="DIR", help="folder of the queries")
     parser.add_argument("--gallery", required=True, metavar="DIR", help="folder of the gallery")
     parser.add_argument(
         "--pattern",
-        default=r"(?P<id>-?\d+)_c(?P<camera>\d+)",
+        default=r"(?P<id>-?\d+)_c(?P<camera>\d+)",  # reid.folders.MARKET_1501, which imports more than help may
         metavar="REGEX",
         help="finds the groups 'id' and 'camera' (which may be missing) in names of files, or else in their paths "
         "within the folder; by default Market-1501's",
     )
     parser.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="cosine by default")
-    parser.add_argument("--top", type=_positive, default=10, metavar="N", help="how many of each list are kept (10)")
+    parser.add_argument("--top", type=positive, default=10, metavar="N", help="how many of each list are kept (10)")
     parser.add_argument(
         "--show",
-        type=_non_negative,
+        type=non_negative,
         default=5,
         metavar="N",
         help="how many queries are drawn with maps (5), of different identities as far as there are",
     )
-    _add_layer(parser)
+    add_layer(parser)
     parser.add_argument(
         "--out",
         default="gradcam_rank",
@@ -281,8 +299,41 @@ def _add_rank(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="folder of rank_list.png and ranking.json, replaced if they are there (gradcam_rank)",
     )
     parser.add_argument("--colormap", default="inferno", metavar="NAME", help="any of matplotlib's (inferno)")
-    _add_preparation(parser, labels=False)
-    _add_running(parser)
+    add_preparation(parser, labels=False)
+    add_running(parser)
+
+
+def _add_show(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add_command(
+        commands,
+        "show",
+        "draw a contact sheet of results in Parquet files",
+        "RESULTS is a folder that explain --format parquet wrote to, or explain_dataset in Python. Prints the paths of "
+        "the\npictures that are drawn.",
+        [
+            "rows --query wrong-and-confident",
+            "rows --sort mass_inside --limit 12 --out outside.png",
+            "rows --ids chosen.txt",
+        ],
+    )
+    parser.add_argument("results", metavar="RESULTS", help="a folder of results")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--query",
+        default="unsure",
+        metavar="NAME",
+        help="wrong-and-confident, unsure (default), lowest-mass-inside, right-but-outside, narrowest-focus, "
+        "widest-focus, weakest-map, lowest-score, highest-score",
+    )
+    chosen.add_argument("--sort", metavar="COLUMN", help="the smallest of any column of numbers")
+    chosen.add_argument("--ids", metavar="FILE", help="the pictures whose paths stand in a text file, or - for stdin")
+    parser.add_argument("--descending", action="store_true", help="the largest of --sort")
+    parser.add_argument("--limit", type=positive, default=24, metavar="N", help="how many are drawn (24)")
+    parser.add_argument("--pictures", metavar="DIR", help="where the pictures lie, if they were moved since")
+    parser.add_argument("--colormap", default="inferno", metavar="NAME", help="any of matplotlib's (inferno)")
+    parser.add_argument(
+        "--out", default="sheet.png", metavar="FILE", help="the drawing, replaced if it is there (sheet.png)"
+    )
 
 
 def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -307,86 +358,3 @@ def _add_tensorboard(commands: argparse._SubParsersAction[_Parser]) -> None:
         ["logs", "logs --port 6007 --bind_all"],
     )
     parser.add_argument("logdir", metavar="LOGDIR", help="a folder of event files")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or app:NAME")
-    parser.add_argument(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="Python code that defines layers, models and functions of your own which MODEL is made of: a .py file, or "
-        "a module such as package.layers that is found from the current folder; it is run; may be repeated",
-    )
-
-
-def _add_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="pictures, folders, patterns")
-
-
-def _add_output(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--output", metavar="NAME", help="which output, by name or position, of a model with several")
-
-
-def _add_layer(
-    parser: argparse._ActionsContainer,
-    text: str = "the feature map: a name or a path; by default the last one with spatial extent (see: layers)",
-) -> None:
-    parser.add_argument("--layer", metavar="PATH", help=text)
-
-
-def _add_size(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--size",
-        metavar="HxW",
-        help="size of the pictures for a model that takes any, such as 320 or 240x320 (224)",
-    )
-
-
-def _add_preparation(parser: argparse.ArgumentParser, labels: bool = True) -> None:
-    group = parser.add_argument_group("what goes in")
-    group.add_argument(
-        "--preprocess",
-        metavar="HOW",
-        help="what is done to pixels from 0 to 255: none; SCALE,OFFSET (such as 1/127.5,-1); or the name of a module "
-        "of keras.applications, such as mobilenet_v2 (densenet stands for the mean and deviation of ImageNet). By "
-        "default app: models take their own and other models none",
-    )
-    group.add_argument(
-        "--range",
-        metavar="LOW,HIGH",
-        help="what is black and white in pictures of more than 8 bits, such as 0,4095, scaled to 0 and 255; or raw: "
-        "values as they are. By default 0,65535 for 16 bits",
-    )
-    _add_size(group)
-    group.add_argument(
-        "--max-file-size", type=_positive, default=256, metavar="MB", help="the largest picture file that is read (256)"
-    )
-    if labels:
-        group.add_argument(
-            "--labels",
-            metavar="FILE",
-            help="names of the classes: a text file with one on each line; JSON: a list, {name: number} or "
-            "{number: name}; imagenet (downloaded once; the default for app: models with their weights)",
-        )
-
-
-def _add_running(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how it runs")
-    group.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="pictures at once (16)")
-    group.add_argument("--quiet", action="store_true", help="no progress, and no line per picture")
-
-
-def _positive(text: str) -> int:
-    number = _non_negative(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, not {text!r}")
-    return number
-
-
-def _non_negative(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, not {text!r}")
-    return int(text)

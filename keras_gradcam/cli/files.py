@@ -82,3 +82,18 @@ def check_out(folder: Path, typed: str | None = None) -> None:
         check_writable(folder)
     except OSError as error:
         raise CommandError(f"--out cannot be written to: {error.strerror}: {(typed or error.filename)!r}.") from error
+
+
+def check_png(text: str) -> Path:
+    """Returns the file that --out names for a drawing.
+
+    Raises:
+        CommandError: If it is no .png file in a folder that is there.
+    """
+    path = Path(text).expanduser()
+    if path.suffix.lower() != ".png":
+        raise CommandError(f"--out must be a .png file. Received: {text!r}.")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise CommandError(f"--out must be a file in a folder that is there. Received: {text!r}.")
+    check_out(path.absolute().parent, text)
+    return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ..attribution.explainer import Explainer
@@ -16,7 +15,7 @@ from ..filters.top_activations import TopActivations, top_activations
 from ..pictures.folders import find_pictures
 from .console import Progress, print_result
 from .errors import SOME_FAILED, CommandError
-from .files import as_json, check_out, json_parts
+from .files import as_json, check_png, json_parts
 from .inputs.models import load, spec_of
 from .inputs.streams import PictureStream
 
@@ -30,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _filters(options: argparse.Namespace) -> int:
-    out = _drawing_file(options.out)
+    out = check_png(options.out)
     model = load(options.model, options.imports).keras_model
     sort = None if options.sort == "none" else options.sort
     kernels = filter_kernels(model, options.layer, sort)
@@ -41,7 +40,7 @@ def _filters(options: argparse.Namespace) -> int:
 
 def _top(options: argparse.Namespace) -> int:
     filters = None if options.filters is None else _read_numbers(options.filters)
-    out = _drawing_file(options.out)
+    out = check_png(options.out)
     paths = find_pictures(options.images)
     network = load(options.model, options.imports)
     spec = spec_of(network, options)
@@ -90,17 +89,6 @@ def _json(activations: TopActivations, stream: PictureStream) -> Iterator[bytes]
     failures = (as_json({"path": path, "failure": failure}) for path, failure in stream.failures.items())
     header = {"layer": activations.layer, "pictures": activations.samples}
     return json_parts(header, {"activations": entries, "failures": failures})
-
-
-def _drawing_file(text: str) -> Path:
-    """Returns the file to draw to, whose folder must exist."""
-    path = Path(text).expanduser()
-    if path.suffix.lower() != ".png":
-        raise CommandError(f"--out must be a .png file. Received: {text!r}.")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise CommandError(f"--out must be a file in a folder that is there. Received: {text!r}.")
-    check_out(path.absolute().parent, text)
-    return path
 
 
 def _read_numbers(text: str) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +16,14 @@ from ..attribution.explainer import Explainer
 from ..drawing.pixels import Style, encoded
 from ..errors import PictureError
 from ..files import replace_whole
-from ..pictures.folders import find_pictures
 from ..pictures.reading import read_picture
 from ..pictures.spec import PictureSpec
 from ..reid import Ranking, RankList, rank, rank_figure
+from ..reid.folders import holds_rows, labelled_pictures, read_rows
 from ..reid.retrieval import of_different_identities
 from ..version import __version__
 from .console import Progress, print_result
-from .errors import SOME_FAILED, CommandError
+from .errors import SOME_FAILED, CommandError, in_options
 from .files import as_json, check_out, json_parts
 from .inputs.models import Network, load, spec_of
 from .inputs.streams import PictureStream
@@ -59,8 +58,7 @@ class EmbeddedPictures:
 
 def run(options: argparse.Namespace) -> int:
     """Ranks a gallery; returns the exit code."""
-    pattern = _read_pattern(options.pattern)
-    files = {side: _identified(side, getattr(options, side), pattern) for side in ("query", "gallery")}
+    sides = {side: _Side(side, getattr(options, side), options.pattern) for side in ("query", "gallery")}
     out = Path(options.out).expanduser()
     check_out(out)
     style = Style(colormap=options.colormap)
@@ -68,10 +66,10 @@ def run(options: argparse.Namespace) -> int:
     spec = spec_of(network, options)
     explainer = Explainer(network.keras_model, layer=options.layer, methods=["gradcam"], batch_size=options.batch_size)
     failures: dict[str, str] = {}
-    query = _embed("query", files["query"], explainer, spec, options, failures)
+    query = sides["query"].embedded(explainer, spec, options, failures)
     gallery = query
     if not os.path.samefile(options.query, options.gallery):
-        gallery = _embed("gallery", files["gallery"], explainer, spec, options, failures)
+        gallery = sides["gallery"].embedded(explainer, spec, options, failures)
     if (query.cameras is None) != (gallery.cameras is None):
         raise CommandError(
             "--pattern must find cameras in all names of both folders, or none. "
@@ -92,68 +90,39 @@ def run(options: argparse.Namespace) -> int:
 
 # --- pictures with identities and cameras ---------------------------------------------------------------------------
 
-# Path, identity and camera.
-_Identified = list[tuple[str, int, int | None]]
 
+class _Side:
+    """The queries or the gallery: a folder of pictures, or of rows with embeddings, found before the model is loaded.
 
-def _read_pattern(text: str) -> re.Pattern[str]:
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        raise CommandError(f"--pattern is no regular expression: {error}. Received: {text!r}.") from error
-    if "id" not in pattern.groupindex:
-        raise CommandError(
-            f"--pattern must have a group 'id', and may have one 'camera'. Received: {text!r}. "
-            r"Candidates: '(?P<id>\d+)_cam(?P<camera>\d+)'."
-        )
-    return pattern
+    Args:
+        name: "query" or "gallery".
+        folder: As it was typed.
+        pattern: Finds identities and cameras.
+    """
 
+    def __init__(self, name: str, folder: str, pattern: str) -> None:
+        self._name, self._folder, self._pattern = name, folder, pattern
+        self._has_rows = holds_rows(folder)
+        if not self._has_rows:
+            self._paths, self._identities, self._cameras = labelled_pictures(name, folder, pattern)
 
-def _identified(side: str, folder: str, pattern: re.Pattern[str]) -> _Identified:
-    """Finds the pictures of a folder, with the identity and camera that their names tell."""
-    if not Path(folder).is_dir():
-        raise CommandError(f"--{side} must be a folder. Received: {folder!r}.")
-    files: _Identified = []
-    for path in find_pictures([folder], name=side):
-        name = Path(path).name
-        match = pattern.search(name) or pattern.search(Path(path).relative_to(os.path.abspath(folder)).as_posix())
-        if match is None:
-            raise CommandError(
-                f"--{side} holds {name!r}, in whose name --pattern finds no identity. "
-                r"Candidates: --pattern '(?P<id>\d+)_cam(?P<camera>\d+)', a folder of pictures of people alone."
-            )
-        camera = match.groupdict().get("camera")
-        try:
-            files.append((path, int(match["id"]), None if camera is None else int(camera)))
-        except ValueError as error:
-            raise CommandError(f"--pattern must find numbers. Received: {match.groupdict()} in {name!r}.") from error
-    return files
-
-
-def _embed(
-    side: str,
-    files: _Identified,
-    explainer: Explainer,
-    spec: PictureSpec,
-    options: argparse.Namespace,
-    failures: dict[str, str],
-) -> EmbeddedPictures:
-    """Embeds the pictures of one side; adds those that cannot be read to ``failures``."""
-    progress = Progress(len(files), shown=not options.quiet)
-    stream = PictureStream([path for path, _, _ in files], spec, options.batch_size, progress)
-    embeddings = [explainer.embed(batch) for batch in stream]
-    progress.clear()
-    failures |= stream.failures
-    if not embeddings:
-        raise CommandError(f"--{side} must hold pictures. Received: none that could be read.")
-    readable = [file for file in files if file[0] not in stream.failures]
-    cameras = [camera for _, _, camera in readable if camera is not None]
-    return EmbeddedPictures(
-        paths=stream.read,
-        identities=np.array([identity for _, identity, _ in readable]),
-        cameras=np.array(cameras) if len(cameras) == len(readable) else None,
-        embeddings=np.concatenate(embeddings),
-    )
+    def embedded(
+        self, explainer: Explainer, spec: PictureSpec, options: argparse.Namespace, failures: dict[str, str]
+    ) -> EmbeddedPictures:
+        """Embeds the pictures; adds those that cannot be read to ``failures``."""
+        if self._has_rows:
+            paths, embeddings, identities, cameras = read_rows(self._name, self._folder, self._pattern)
+            return EmbeddedPictures(paths, identities, cameras, embeddings)
+        progress = Progress(len(self._paths), shown=not options.quiet)
+        stream = PictureStream(self._paths, spec, options.batch_size, progress)
+        parts = [explainer.embed(batch) for batch in stream]
+        progress.clear()
+        failures |= stream.failures
+        if not parts:
+            raise CommandError(f"--{self._name} must hold pictures. Received: none that could be read.")
+        readable = [index for index, path in enumerate(self._paths) if path not in stream.failures]
+        cameras = None if self._cameras is None else self._cameras[readable]
+        return EmbeddedPictures(stream.read, self._identities[readable], cameras, np.concatenate(parts))
 
 
 # --- lists with maps ------------------------------------------------------------------------------------------------
@@ -202,7 +171,9 @@ def _read_again(embedded: EmbeddedPictures, indices: Sequence[int], spec: Pictur
     for path in (embedded.paths[index] for index in indices):
         picture = read_picture(path, spec)
         if isinstance(picture, PictureError):
-            raise CommandError(f"{path!r} could be read a moment ago, but not any more.")
+            raise CommandError(
+                f"{path!r} {in_options(str(picture))}. Candidates: --show 0, a ranking without pictures."
+            )
         pixels.append(picture.pixels)
     return embedded.with_identities(spec.preprocessing(np.stack(pixels).astype(np.float32)), indices)
 

@@ -22,7 +22,8 @@ from keras import layers as L  # noqa: N812
 from models import randomised
 from PIL import Image
 
-from keras_gradcam import Explainer
+from keras_gradcam import Explainer, SelfSimilarity
+from keras_gradcam.datasets import explain_dataset
 from keras_gradcam.pictures.preprocessing import read_preprocessing
 from keras_gradcam.reid import rank, rank_figure
 
@@ -142,10 +143,10 @@ def test_a_folder_ranked_in_itself(people, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--pattern", "("], "no regular expression"),
+        (["--pattern", "("], "--pattern must be a regular expression"),
         (["--pattern", r"(\d+)"], "must have a group 'id'"),
         (["--pattern", r"(?P<id>[a-z]+)"], "must find numbers"),
-        (["--pattern", r"person(?P<id>\d+)"], "in whose name --pattern finds no identity"),
+        (["--pattern", r"person(?P<id>\d+)"], "whose names tell an identity by the pattern"),
         (
             ["--query", "other", "--pattern", r"(?P<id>\d+)(_c(?P<camera>\d+))?"],
             "Received: cameras of the gallery alone",
@@ -185,3 +186,24 @@ def test_broken_pictures_of_people_are_left_out(people, tmp_path, capsys):
     written = json.loads((tmp_path / "out" / "ranking.json").read_bytes())
     assert (written["gallery"], len(written["failures"])) == (8, 1)
     assert not (tmp_path / "out" / "rank_list.png").exists()
+
+
+def test_rows_with_embeddings_are_ranked_as_their_pictures(people, tmp_path):
+    folder, *_ = people
+    for side in ("query", "gallery"):
+        explain_dataset(
+            str(folder / side), str(folder / "reid.keras"), tmp_path / side,
+            target=SelfSimilarity(), embedding=True, preprocess="1/127.5,-1", progress=False,
+        )  # fmt: skip
+    words = "rank", folder / "reid.keras", "--preprocess", "1/127.5,-1", "--top", "4", "--show", "2"
+    assert run(*words, "--query", folder / "query", "--gallery", folder / "gallery", "--out", tmp_path / "a") == 0
+    assert run(*words, "--query", tmp_path / "query", "--gallery", tmp_path / "gallery", "--out", tmp_path / "b") == 0
+    first, second = (json.loads((tmp_path / name / "ranking.json").read_bytes()) for name in "ab")
+    assert [entry["path"] for entry in second["rankings"]] != []
+    by_path = {entry["path"]: entry for entry in second["rankings"]}
+    for entry in first["rankings"]:
+        other = by_path[entry["path"]]
+        assert [found["path"] for found in entry["top"]] == [found["path"] for found in other["top"]]
+        assert entry["average_precision"] == other["average_precision"]
+    assert second["mean_ap"] == pytest.approx(first["mean_ap"])
+    assert (tmp_path / "b" / "rank_list.png").exists()

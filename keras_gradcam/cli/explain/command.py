@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...datasets.sources import read_part
 from ...drawing.class_names import short_name
 from ...errors import PictureError, in_one_line
 from ...files import FileStatus, check_file, file_digest, file_status, replace_whole
@@ -26,6 +27,7 @@ from ..inputs.streams import DepthNotes, report_failure
 from .formats import FORMATS, Result
 from .job import Job, prepare
 from .journal import MANIFEST, Journal
+from .parquet import run_parquet
 from .question import explained_classes
 from .result_names import result_names
 
@@ -37,7 +39,17 @@ def run(options: argparse.Namespace) -> int:
     """Explains pictures; returns the exit code."""
     out = Path(options.out).expanduser()
     paths = find_pictures(options.images, without=out)
+    part = read_part(options.shard)
     check_out(out)
+    if options.format == "parquet":
+        return run_parquet(options, paths, part)
+    if options.engine != "local":
+        raise CommandError(f"--engine {options.engine} must be with --format parquet. Received: {options.format}.")
+    if part.count > 1:
+        # Manifests name files, so that each part needs a folder of its own.
+        out /= f"shard-{part.number:04d}-of-{part.count:04d}"
+        owned = part.owns(paths)
+        paths = [path for path, is_owned in zip(paths, owned, strict=True) if is_owned]
     job = prepare(options)
     with Journal(out, job.header(), options.overwrite) as journal:
         names = result_names(paths, {path: record.name for path, record in journal.records.items()})
