@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.targets.embeddings import SelfSimilarity
 from ..errors import ArgumentError, check_choice, check_flag, check_numbers, check_whole_number
 from .embeddings import LabelledPictures, check_cameras, embed_pictures, embed_set
+from .folders import read_folder
 from .rank_maps import explained_lists
 from .ranking import Ranking, rank_embeddings
 
@@ -123,7 +125,9 @@ def rank(
 
     Args:
         query: ``(pictures, identities, cameras)`` or ``(pictures, identities)``, embeddings (N, D) as pictures,
-            or a data set of either: a tf.data.Dataset, a PyDataset, a DataLoader, any iterable of batches.
+            or a data set of either: a tf.data.Dataset, a PyDataset, a DataLoader, any iterable of batches. Or a
+            folder: of pictures named as in Market-1501, of pictures with other names as :func:`read_folder` reads
+            them, of rows with embeddings that :func:`keras_gradcam.datasets.explain_dataset` wrote.
         gallery: The same.
         model: A Keras model that returns embeddings, or an :class:`keras_gradcam.Explainer` of it; None for embeddings.
         metric: "cosine" or "euclidean".
@@ -152,6 +156,7 @@ def rank(
     check_flag("progress", progress)
     check_whole_number("top", top, 1)
     explainer = None if model is None else as_explainer(model, target=SelfSimilarity(), methods=("gradcam",))
+    query, gallery = _read_folders(query, gallery, explainer)
     sources = _sources(query, gallery, image, label, camera)
     ranking = _ranked(*sources, explainer, metric, top, lambda identities: _chosen(explain, len(identities)), progress)
     _warn_of_unmatched(ranking)
@@ -163,6 +168,17 @@ def of_different_identities(identities: np.ndarray, count: int) -> list[int]:
     firsts = np.sort(np.unique(identities, return_index=True)[1])
     others = np.setdiff1d(np.arange(len(identities)), firsts)
     return sorted(np.concatenate([firsts, others])[:count].tolist())
+
+
+def _read_folders(query: Any, gallery: Any, explainer: Explainer | None) -> tuple[Any, Any]:
+    """Reads the folders among query and gallery; one object for both where they are one folder."""
+    model = None if explainer is None else explainer.model
+    are_folders = [isinstance(side, (str, os.PathLike)) for side in (query, gallery)]
+    is_same = all(are_folders) and os.path.realpath(query) == os.path.realpath(gallery)
+    query = read_folder(query, model) if are_folders[0] else query
+    if is_same:
+        return query, query
+    return query, read_folder(gallery, model) if are_folders[1] else gallery
 
 
 def _sources(
