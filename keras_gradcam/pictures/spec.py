@@ -161,7 +161,10 @@ def read_size(size: str | int | Sequence[int]) -> tuple[int, int]:
         >>> read_size("240x320"), read_size((240, 320)), read_size(320)
         ((240, 320), (240, 320), (320, 320))
     """
-    parts = str(size).lower().split("x") if isinstance(size, (str, int)) else list(map(str, size))
+    if isinstance(size, (str, int)):
+        parts = str(size).lower().split("x")
+    else:
+        parts = list(map(str, size)) if isinstance(size, (list, tuple)) else []
     if not (len(parts) in (1, 2) and all(part.isdecimal() and 0 < int(part) <= 4096 for part in parts)):
         raise ArgumentError("size", "be HEIGHTxWIDTH, up to 4096", described(size), ["320", "240x320"])
     return int(parts[0]), int(parts[-1])

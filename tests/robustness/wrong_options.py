@@ -18,7 +18,7 @@ import numpy as np
 from robustness.outcomes import Outcomes
 
 import keras_gradcam as kg
-from keras_gradcam import filters, metrics, reid
+from keras_gradcam import datasets, filters, metrics, reid
 
 #: Name to value; each takes the place of one good argument.
 WRONG: dict[str, Any] = {
@@ -134,6 +134,23 @@ def cases() -> list[Case]:
     def ranked(**options):
         return trained(gallery=reid.Gallery(**options))
 
+    def batch_explained(**options):
+        return datasets.ExplainBatch(**options)({"image": images, "id": list("abcd"), "label": labels})
+
+    def read_back(path="rows", pictures=None, query="unsure", limit=2, column="score", descending=False, columns=None):
+        datasets.explain_dataset(
+            {"image": images, "id": list("abcd")}, model, "rows", preprocess="none", progress=False
+        )
+        results = datasets.open_results(path, pictures)
+        results.table(columns)
+        return results.find(query, limit), results.sort(column, descending, limit)
+
+    def folder_read(**options):
+        os.makedirs("people", exist_ok=True)
+        for number in range(2):
+            keras.utils.save_img(f"people/{number}_c{number}.png", images[number])
+        return reid.read_folder(**options)
+
     probe, scored = (images, labels), {"explainer": explainer, "images": images, "maps": maps, "target": 0}
     located = {"maps": maps, "regions": box, "input_size": (8, 8), "spans": None}
     selectors = {"image": None, "label": None}
@@ -180,6 +197,7 @@ def cases() -> list[Case]:
         ),
         case("metrics.overlap", metrics.overlap, a=maps, b=maps, share=0.2),
         case("metrics.focus", metrics.focus, a=maps),
+        case("metrics.center_of_mass", metrics.center_of_mass, a=maps),
         case("metrics.mass", metrics.mass, a=maps),
         case("metrics.localize", metrics.localize, maps=maps, threshold=0.15),
         case("metrics.mass_inside", metrics.mass_inside, **located),
@@ -207,6 +225,23 @@ def cases() -> list[Case]:
             "reid.rank", reid.rank, query=probe, gallery=probe, model=embedding, metric="cosine", top=2, explain=1,
             progress=False, camera=None, **selectors,
         ),
+        case(
+            "reid.read_folder", folder_read, folder="people", model=embedding, pattern=r"(?P<id>\d+)_c(?P<camera>\d+)",
+            preprocess="none", size=None,
+        ),
+        case("reid.nearest", reid.nearest, queries=images[:, 0, 0], gallery=images[:, 0, 0], top=2, metric="cosine",
+             index="exact"),
+        case(
+            "datasets.ExplainBatch", batch_explained, model=model, target=None, layer="conv", methods=["gradcam"],
+            columns=None, preprocess="none", size=None, value_range=None, embedding=False, batch_size=2,
+        ),
+        case(
+            "datasets.explain_dataset", partial(datasets.explain_dataset, preprocess="none"),
+            source={"image": images, "id": list("abcd")}, model=model, out="rows", engine="local", shard=None,
+            class_names=None, overwrite=False, progress=False, actors=None,
+        ),
+        case("datasets.open_results", read_back, path="rows", pictures=None, query="unsure", limit=2, column="score",
+             descending=False, columns=None),
         case("reid.similarity_maps", reid.similarity_maps, model=embedding, a=images[:1], b=images[1:2], layer="conv",
              form="exact"),
         case("reid.pair_figure", reid.pair_figure, a=images[:1], b=images[1:2], maps=similarity, count=2, style=None),
@@ -276,5 +311,5 @@ def _elsewhere():
 def functions_without_case() -> list[str]:
     """Public functions that are not tried."""
     tried = {case.name.split(".")[-1] for case in cases()}
-    public = [(package, name) for package in (kg, metrics, filters, reid) for name in package.__all__]
+    public = [(package, name) for package in (kg, metrics, filters, reid, datasets) for name in package.__all__]
     return [name for package, name in public if name not in tried and inspect.isfunction(getattr(package, name))]
