@@ -9,12 +9,14 @@ Every line is a process of its own, so that its memory can be told; all read the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -69,10 +71,28 @@ def explain(model: str, folder: str, out: str, how: str) -> tuple[int, float]:
 
     explain_batch = ExplainBatch(model, preprocess="mobilenet_v2", batch_size=BATCH)
     options = {"engine": "ray", "actors": 2} if how == "ray" else {"shard": None if how == "local" else how}
-    if how != "ray":
+    if how == "ray":
+        threading.Thread(target=watch_actors, daemon=True).start()
+    else:
         explain_batch.session  # noqa: B018  # loading and compiling is not what is timed
     summary = explain_dataset(folder, explain_batch, out, progress=False, **options)
     return summary.explained, summary.seconds
+
+
+def watch_actors() -> None:
+    """Keeps in ``actors`` the most memory that an actor of Ray has had."""
+    global actors
+    while True:
+        time.sleep(1)
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if b"_Explainer" in (process / "cmdline").read_bytes():
+                    lines = (process / "status").read_text().splitlines()
+                    used = next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+                    actors = max(actors, used >> 10)
+
+
+actors = 0
 
 
 def resume(model: str, folder: str, out: str, count: str) -> tuple[int, float]:
@@ -109,6 +129,21 @@ def _shrunk(path: Path) -> bytes:
     buffer = io.BytesIO()
     Image.open(path).resize((16, 16)).save(buffer, "jpeg")
     return buffer.getvalue()
+
+
+def check_same_rows(first: str, second: str) -> int:
+    """Returns the number of rows in two folders of results; fails unless they are the same to the last bit."""
+    import pyarrow.dataset
+
+    tables = []
+    for folder in (first, second):
+        files = sorted(map(str, Path(folder).glob("*.parquet")))
+        tables.append(pyarrow.dataset.dataset(files).to_table().sort_by("id").replace_schema_metadata())
+    for name in tables[0].column_names:
+        for one, other in zip(*(table[name].to_pylist() for table in tables), strict=True):
+            if one != other:
+                raise AssertionError(f"{name}: {one} and {other}")
+    return len(tables[0])
 
 
 def run_alone(name: str, *words: str) -> dict:
@@ -148,7 +183,10 @@ def main() -> None:
             rate = count / sum(part["seconds"] for part in parts)
             limit = limit or rate
             peak = max(part["peak"] for part in parts)
-            print(f"{title:24}{count:9}{rate:10.1f}{rate / limit:7.2f}{peak:9}", flush=True)
+            rows = check_same_rows(f"{place}/out1", f"{place}/out{index}") if index > 1 else 0
+            notes = [f"the same {rows} rows"] if rows else []
+            notes += [f"an actor {part['actors']} MB" for part in parts if part["actors"]]
+            print(f"{title:24}{count:9}{rate:10.1f}{rate / limit:7.2f}{peak:9}  {', '.join(notes)}", flush=True)
         if options.resume:
             done = run_alone("resume", model, str(folder), f"{place}/resumed", str(options.resume))
             print(f"going on with {done['count']} finished pictures: {done['seconds']:.1f} s, {done['peak']} MB")
@@ -161,6 +199,6 @@ if __name__ == "__main__":
         number, seconds = globals()[sys.argv[2]](*sys.argv[3:])
         # Of the process itself: a cluster of Ray has others.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        print(json.dumps({"count": number, "seconds": seconds, "peak": peak}))
+        print(json.dumps({"count": number, "seconds": seconds, "peak": peak, "actors": actors}))
     else:
         main()

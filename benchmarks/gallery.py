@@ -4,6 +4,7 @@ Embeddings are random, which is the worst case: right matches lie among all othe
 the same run: the product alone, in tiles, in 32 bits. Printed: both times, their ratio, and the most memory in use.
 
     python benchmarks/gallery.py --pictures 1000000 --dimensions 512 --queries 1000
+    python benchmarks/gallery.py --pictures 200000 --dimensions 256 --index faiss
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 
 import numpy as np
 
-from keras_gradcam.reid import rank
+from keras_gradcam.reid import nearest, rank
 
 
 def embeddings(count: int, dimensions: int, seed: int) -> np.ndarray:
@@ -31,18 +32,40 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
+def compare_index(index: str, gallery: np.ndarray, identities: np.ndarray, per_identity: int) -> None:
+    """Prints what share of the ten nearest an index finds, and how long it takes, beside the exact search.
+
+    Embeddings of one identity lie around a centre, as those of a trained network do: among random ones in so many
+    dimensions nothing is near.
+    """
+    centres = embeddings(int(identities.max()) + 1, gallery.shape[1], 3)
+    gallery = gallery + 1.5 * centres[identities]
+    queries = gallery[:: len(gallery) // 1000][:1000] + 0.5 * embeddings(1000, gallery.shape[1], 4)[: len(gallery)]
+    found = {}
+    for kind in ("exact", index):
+        start = time.perf_counter()
+        found[kind], _ = nearest(queries, gallery, 10, index=kind)
+        print(f"{kind}: {time.perf_counter() - start:.1f} s, at most {peak():.2f} GB")
+    shares = [np.isin(row, wanted).mean() for row, wanted in zip(found[index], found["exact"], strict=True)]
+    print(f"{index} finds {100 * np.mean(shares):.2f} % of the ten nearest ({per_identity} pictures of an identity)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=1_000_000)
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--queries", type=int, default=1_000)
     parser.add_argument("--per-identity", type=int, default=10)
+    parser.add_argument("--index", choices=("faiss", "usearch"), help="what an approximate index finds, instead")
     options = parser.parse_args()
     gallery = embeddings(options.pictures, options.dimensions, 0)
     queries = embeddings(options.queries, options.dimensions, 1)
     rng = np.random.default_rng(2)
     people = max(1, options.pictures // options.per_identity)
     identities, cameras = rng.integers(0, people, options.pictures), rng.integers(0, 6, options.pictures)
+    if options.index:
+        compare_index(options.index, gallery, identities, per_identity=options.per_identity)
+        return
     before = peak()
     start = time.perf_counter()
     for row in range(0, options.pictures, 16_384):

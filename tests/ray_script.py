@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import tarfile
@@ -79,7 +80,25 @@ def sources(place: Path, model: str) -> dict:
         explained(pictures, model, place / "refused", layer="conv9")
     except ArgumentError as error:
         counts["refused"] = str(error)
+    counts["lost folder"] = lost_folder(place, model)
     return counts
+
+
+def lost_folder(place: Path, model: str) -> str:
+    """Removes the folder of the results while rows are written to it."""
+    out = place / "lost"
+
+    def remove():
+        while not list(out.glob("*.parquet")):
+            time.sleep(0.05)
+        shutil.rmtree(out)
+
+    threading.Thread(target=remove, daemon=True).start()
+    try:
+        explained(str(place / "pictures"), model, out, preprocess=slowly)
+    except OSError as error:
+        return f"{type(error).__name__}: {error.strerror}"
+    return "no error"
 
 
 def killed_worker(place: Path, model: str) -> dict:

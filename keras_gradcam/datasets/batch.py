@@ -125,7 +125,7 @@ class ExplainBatch:
         check_type("embedding", embedding, (bool, str, int), "be True, False, or the name or position of an output")
         if isinstance(target, str) and target != OF_LABEL:
             raise ArgumentError("target", "be a target, or 'label'", repr(target), ["Class(3)", "'label'"])
-        self.model = model if not isinstance(model, os.PathLike) else os.fspath(model)
+        self.model = _absolute(model) if isinstance(model, (str, os.PathLike)) else model
         self.target = target
         self.columns = read_columns(columns)
         self.batch_size = int(batch_size)
@@ -280,6 +280,12 @@ class ExplainBatch:
     def __repr__(self) -> str:
         model = repr(self.model) if isinstance(self.model, str) else getattr(self.model, "name", described(self.model))
         return f"ExplainBatch({model}, target={self.target!r}, methods={self.methods!r})"
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    """Returns a path that leads to the same file from every folder; addresses such as hf:// stay as they are."""
+    text = os.fspath(path)
+    return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 
 def load_model(model: Any) -> Any:

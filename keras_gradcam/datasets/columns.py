@@ -94,13 +94,14 @@ def count_rows(argument: str, rows: Mapping[str, np.ndarray]) -> int:
 
 
 def as_ids(values: Iterable[Any]) -> list[str]:
-    """Returns ids as text; TFRecords hold bytes.
+    r"""Returns ids as text that is valid in any file: TFRecords hold bytes, names of files perhaps no text at all.
 
     Example:
-        >>> as_ids(["a", b"b", 3])
-        ['a', 'b', '3']
+        >>> as_ids(["a", b"b", 3, "\udcff"])
+        ['a', 'b', '3', '\\udcff']
     """
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
+    texts = (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values)
+    return [text.encode("utf-8", "backslashreplace").decode() for text in texts]
 
 
 def as_column(values: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..attribution.methods.sampling import samplers
+from ..attribution.targets.base import Target
 from ..engine import current_engine
 from ..engine.model import weights_digest
 from ..errors import ArgumentError
@@ -73,17 +76,22 @@ def _described(explain_batch: ExplainBatch, parts: int, class_names: Mapping[int
     """
     session, model = explain_batch.session, explain_batch.model
     plan, spec = session.plan, session.spec
+    if isinstance(model, str) and os.path.isfile(model):
+        digest = file_digest(model)
+    else:
+        digest = weights_digest(session.explainer.model)
     return {
         "made_with": {"keras_gradcam": __version__, **current_engine().versions()},
         "model": {
             "source": model if isinstance(model, str) else session.explainer.model.name,
-            "sha256": file_digest(model) if isinstance(model, str) else weights_digest(session.explainer.model),
+            "sha256": digest,
         },
         "settings": {
             "target": explain_batch.target if isinstance(explain_batch.target, str) else plan.target,
-            "target_sha256": _target_digest(explain_batch.target),
+            "target_sha256": _target_digest(session.explainer.target),
             "layer": plan.layer,
-            "methods": repr(explain_batch.methods),
+            "methods": list(session.explainer.methods),
+            "sampling": {name: repr(sampler) for name, sampler in samplers(explain_batch.methods).items()},
             "preprocess": spec.preprocessing.name,
             "size": list(spec.size),
             "value_range": None if spec.values is None else list(spec.values),
@@ -97,21 +105,23 @@ def _described(explain_batch: ExplainBatch, parts: int, class_names: Mapping[int
     }
 
 
-def _target_digest(target: Any) -> str | None:
-    """Returns the SHA-256 of a target: what it is compared with does not show in its text."""
-    try:
-        return None if target is None else hashlib.sha256(pickle.dumps(target)).hexdigest()
-    except Exception:  # a function of the caller
-        return None
+def _target_digest(target: Target) -> str | None:
+    """Returns the SHA-256 of a target for embeddings: what it compares them with does not show in its text."""
+    return hashlib.sha256(pickle.dumps(target)).hexdigest() if target.is_embedding else None
 
 
-def agree_on(folder: Path, description: Mapping[str, Any]) -> None:
+def agree_on(folder: Path, description: Mapping[str, Any], overwrite: bool = False) -> None:
     """Writes the description of a run to its folder, or compares it with the one that is there.
+
+    Args:
+        folder: The folder.
+        description: The description.
+        overwrite: Whether it takes the place of another one.
 
     Raises:
         ArgumentError: If the folder holds results of something else.
     """
-    if not (folder / RUN).exists():
+    if overwrite or not (folder / RUN).exists():
         content = json.dumps(description, ensure_ascii=True, allow_nan=False, indent=1).encode()
         replace_whole(folder / RUN, content)
     # Another process of the same run may have been faster.

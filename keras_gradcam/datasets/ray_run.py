@@ -69,12 +69,14 @@ def run_on_ray(
     ray = import_ray()
     size, spec = explain_batch.batch_size, prepared.spec
     block = _BATCHES_OF_BLOCK * size
-    opened = _open(ray, source, explain_batch, written, block)
+    mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+    opened = _open(ray, source, explain_batch, written, block, mailbox)
     # Outdated rows are removed at once: later nobody knows which of two is the new one.
     shards.remove(opened.outdated)
     if opened.rows is None:
         return opened.before
-    rows = opened.rows.map_batches(_Decoder(spec, opened.columns, explain_batch.named), batch_size=block)
+    decoder = _Decoder(mailbox, spec, opened.columns, explain_batch.named)
+    rows = opened.rows.map_batches(decoder, batch_size=block)
     resources = ray.cluster_resources()
     gpus, cpus = resources.get("GPU", 0), resources.get("CPU", 1)
     count = actors or max(int(gpus or cpus // 2), 1)
@@ -82,15 +84,19 @@ def run_on_ray(
     share = {"num_gpus": 1} if gpus else {"num_cpus": min(1.0, cpus / 2 / count)}
     rows = rows.map_batches(
         _Explainer,
-        fn_constructor_args=(explain_batch, max(int(cpus // count), 1)),
+        fn_constructor_args=(mailbox, explain_batch, max(int(cpus // count), 1)),
         batch_size=size,
         compute=ray.data.ActorPoolStrategy(size=count),
         **share,
     )
-    done = rows.map_batches(_Writer(shards), batch_size=_rows_of_file(prepared))
-    with _without_bars(ray):
-        for finished in done.iter_batches(batch_size=None, batch_format="numpy"):
-            notify(opened.total, opened.before, finished)
+    done = rows.map_batches(_Writer(mailbox, shards), batch_size=_rows_of_file(prepared))
+    try:
+        with _without_bars(ray):
+            for finished in done.iter_batches(batch_size=None, batch_format="numpy"):
+                notify(opened.total, opened.before, finished)
+    except ray.exceptions.RayTaskError as error:
+        # Ray tells what was raised in words alone.
+        raise ray.get(mailbox.first.remote()) or error from error
     return opened.before
 
 
@@ -110,48 +116,87 @@ def _without_bars(ray: Any) -> Iterator[None]:
         context.enable_progress_bars = before
 
 
-class _Decoder:
-    """Reads and decodes pictures, in a task of Ray."""
+class _Mailbox:
+    """Keeps errors that stages have raised, in an actor of Ray."""
 
-    def __init__(self, spec: PictureSpec, columns: Mapping[str, str], named: Sequence[str]) -> None:
-        self._spec, self._columns, self._named = spec, columns, named
+    def __init__(self) -> None:
+        self._errors: list[Exception] = []
+
+    def put(self, error: Exception) -> None:
+        self._errors.append(error)
+
+    def first(self) -> Exception | None:
+        return self._errors[0] if self._errors else None
+
+
+class _Stage:
+    """A step that all rows go through; what it raises about arguments and files reaches the driver as it is.
+
+    Args:
+        mailbox: The actor that keeps errors.
+    """
+
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
 
     def __call__(self, rows: Rows) -> Rows:
+        try:
+            return self.step(rows)
+        except (ArgumentError, OSError) as error:
+            import_ray().get(self._mailbox.put.remote(error))
+            raise
+
+    def step(self, rows: Rows) -> Rows:
+        """Returns what becomes of a batch of rows."""
+        raise NotImplementedError
+
+
+class _Decoder(_Stage):
+    """Reads and decodes pictures, in a task of Ray."""
+
+    def __init__(self, mailbox: Any, spec: PictureSpec, columns: Mapping[str, str], named: Sequence[str]) -> None:
+        super().__init__(mailbox)
+        self._spec, self._columns, self._named = spec, columns, named
+
+    def step(self, rows: Rows) -> Rows:
         with threads() as pool:
             return decode_rows(select(rows, self._columns, self._named), self._spec, pool)
 
 
-class _Explainer:
+class _Explainer(_Stage):
     """Explains, in an actor of Ray that keeps the model."""
 
-    def __init__(self, explain_batch: ExplainBatch, cpus: int) -> None:
+    def __init__(self, mailbox: Any, explain_batch: ExplainBatch, cpus: int) -> None:
+        super().__init__(mailbox)
         # Each TensorFlow would start as many threads as the machine has processors.
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cpus))
         self._explain_batch = explain_batch
         explain_batch.session  # noqa: B018  # loaded and compiled while the first pictures are read
 
-    def __call__(self, rows: Rows) -> Rows:
+    def step(self, rows: Rows) -> Rows:
         return self._explain_batch.explain(rows)
 
 
-class _Writer:
+class _Writer(_Stage):
     """Writes rows, in a task of Ray; repeated it writes the same file."""
 
-    def __init__(self, shards: ShardFolder) -> None:
+    def __init__(self, mailbox: Any, shards: ShardFolder) -> None:
+        super().__init__(mailbox)
         self._shards = shards
 
-    def __call__(self, rows: Rows) -> Rows:
+    def step(self, rows: Rows) -> Rows:
         self._shards.write(rows)
         return {name: rows[name] for name in (ID, FAILURE)}
 
 
-class _Pending:
+class _Pending(_Stage):
     """Leaves out rows that are done, in a task of Ray."""
 
-    def __init__(self, column: str, written: WrittenRows) -> None:
+    def __init__(self, mailbox: Any, column: str, written: WrittenRows) -> None:
+        super().__init__(mailbox)
         self._column, self._written = column, written
 
-    def __call__(self, rows: Rows) -> Rows:
+    def step(self, rows: Rows) -> Rows:
         if self._column not in rows:
             raise ArgumentError("columns", "name a column of ids", repr(self._column), [repr(name) for name in rows])
         ids = np.array(as_ids(rows[self._column]), object)
@@ -181,19 +226,22 @@ class _Opened:
     before: int
 
 
-def _open(ray: Any, source: Any, explain_batch: ExplainBatch, written: WrittenRows, block: int) -> _Opened:
+def _open(
+    ray: Any, source: Any, explain_batch: ExplainBatch, written: WrittenRows, block: int, mailbox: Any
+) -> _Opened:
     """Opens a data set of any kind."""
     columns = explain_batch.columns
     if isinstance(source, ray.data.Dataset):
-        return _streamed(source, columns, written)
+        return _streamed(source, columns, written, mailbox)
     paths = paths_of(source)
     if paths and (any("://" in path for path in paths) or paths[0].endswith(_FORMATS)):
-        return _streamed(*_read(ray, paths, columns), written)
+        return _streamed(*_read(ray, paths, columns), written, mailbox)
     files = parquet_files(source)
     if files:
         groups = [{"file": file, "group": group, "start": start} for file, group, start in parquet_groups(files)]
         items = ray.data.from_items(groups, override_num_blocks=len(groups))
-        return _streamed(items.map_batches(_GroupReader(columns, block), batch_size=1), columns, written)
+        rows = items.map_batches(_GroupReader(columns, block), batch_size=1)
+        return _streamed(rows, columns, written, mailbox)
     with threads() as pool:
         opened = open_source(source, columns, Part(), written, pool, block)
     if not isinstance(opened, TableSource):
@@ -207,10 +255,10 @@ def _open(ray: Any, source: Any, explain_batch: ExplainBatch, written: WrittenRo
     return _Opened(_of_blocks(ray, blocks) if blocks else None, columns, opened.outdated, opened.total, opened.before)
 
 
-def _streamed(rows: Any, columns: Mapping[str, str], written: WrittenRows) -> _Opened:
+def _streamed(rows: Any, columns: Mapping[str, str], written: WrittenRows, mailbox: Any) -> _Opened:
     """Leaves out of a data set the rows that are done, while it is read."""
     failed = list(written.failures)
-    pending = rows.map_batches(_Pending(columns[ID], written))
+    pending = rows.map_batches(_Pending(mailbox, columns[ID], written))
     return _Opened(pending, columns, failed, None, len(written) - len(failed))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from ..extras import import_pyarrow
 from ..files import check_writable, lock_folder, unlock_folder
 from .batch import ExplainBatch
 from .columns import FAILURE, ID
-from .description import RUN, agree_on, prepare
+from .description import agree_on, prepare
 from .local_run import run_locally
 from .ray_run import on_worker, run_on_ray
 from .shards import ShardFolder, WrittenRows
@@ -111,11 +112,12 @@ def explain_dataset(
     if explain_batch is model and options:
         raise ArgumentError("model", "carry its options itself", f"an ExplainBatch and {', '.join(options)}")
     part = read_part(shard)
-    failures: list[str] = []
+    first: list[str] = []
     shown = _Progress() if progress else None
 
     def notify(total: int | None, before: int, rows: Rows) -> None:
-        failures.extend(f"{name}: {text}" for name, text in zip(rows[ID], rows[FAILURE], strict=True) if text)
+        failures = (f"{name}: {text}" for name, text in zip(rows[ID], rows[FAILURE], strict=True) if text)
+        first.extend(itertools.islice(failures, 1 - len(first)))
         if shown is not None:
             shown.add(total, before, len(rows[FAILURE]))
 
@@ -130,10 +132,10 @@ def explain_dataset(
         notify,
         actors,
     )
-    if failures:
+    if first:
         warnings.warn(
             f"{summary.failed} of {summary.failed + summary.explained} pictures could not be explained; `failure` in "
-            f"their rows says why, such as {failures[0]}.",
+            f"their rows says why, such as {first[0]}.",
             UserWarning,
             stacklevel=2,
         )
@@ -178,7 +180,7 @@ def run_dataset(
     with _locked(folder, part):
         if overwrite:
             _remove_all(shards, part)
-        agree_on(folder, prepared.description)
+        agree_on(folder, prepared.description, overwrite)
         shards.remove_unfinished()
         written = WrittenRows(shards)
         start = time.monotonic()
@@ -210,7 +212,7 @@ def check_sharing(engine: str, part: Part) -> None:
 def _output_folder(out: str) -> Path:
     if "://" in out:
         raise ArgumentError("out", "be a folder (of a network file system, or a mounted bucket)", repr(out))
-    folder = Path(out).expanduser()
+    folder = Path(out).expanduser().absolute()
     try:
         check_writable(folder)
     except OSError as error:
@@ -236,9 +238,9 @@ def _locked(folder: Path, part: Part) -> Iterator[None]:
 
 
 def _remove_all(shards: ShardFolder, part: Part) -> None:
-    """Removes the results of this part, and those of a run with another number of parts."""
+    """Removes the rows of this part, and those of a run with another number of parts."""
     own = f"-of-{part.count:04d}-"
-    for path in [*shards.folder.glob("part-*.parquet"), shards.folder / RUN]:
+    for path in shards.folder.glob("part-*.parquet"):
         is_of_others = part.count > 1 and own in path.name and not path.name.startswith(shards.prefix)
         if not is_of_others:
             path.unlink(missing_ok=True)

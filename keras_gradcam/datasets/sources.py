@@ -230,9 +230,9 @@ def parquet_files(source: Any) -> list[str]:
     files: list[str] = []
     for path in paths_of(source):
         if os.path.isdir(path):
-            files += sorted(map(str, Path(path).glob("*.parquet")))
+            files += sorted(map(str, Path(path).absolute().glob("*.parquet")))
         elif path.endswith(".parquet"):
-            files.append(path)
+            files.append(os.path.abspath(path))
     return files
 
 

@@ -16,8 +16,7 @@ INDICES = ("exact", "faiss", "usearch")
 # Rows that are added to an index at once.
 _TILE = 32_768
 
-# Neighbours of each node of a graph, and nodes that are looked at: for a recall of about 0.99 of a million rows of
-# re-identification embeddings.
+# Neighbours of each node of a graph, and nodes that are looked at; benchmarks/gallery.py says what they find.
 _NEIGHBOURS, _WIDTH = 32, 256
 
 

@@ -56,6 +56,7 @@ def test_every_kind_of_data_set_gives_the_same_rows(place, model_file):
             assert row["score"] == by_name[name]["score"], (kind, name)
             assert row["gradcam"] == by_name[name]["gradcam"], (kind, name)
     assert counts["refused"].startswith("`layer` must")
+    assert counts["lost folder"] == "FileNotFoundError: No such file or directory"
 
 
 def test_a_killed_worker_costs_nothing(place, model_file):

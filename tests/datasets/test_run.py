@@ -15,7 +15,7 @@ from cli_models import jpeg_bytes, network
 from data_set_folders import LONG_AGO, assert_same_rows, rows_of, write_pictures
 
 from keras_gradcam import Class
-from keras_gradcam.datasets import ExplainBatch, batch, explain_dataset
+from keras_gradcam.datasets import ExplainBatch, batch, explain_dataset, open_results
 from keras_gradcam.errors import ArgumentError
 from keras_gradcam.files import lock_folder, unlock_folder
 
@@ -198,3 +198,38 @@ def test_a_folder_that_cannot_be_written_to(pictures, model_file, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ArgumentError, match="`out` must be a folder that can be written to"):
         run(str(pictures), model_file, tmp_path / "file")
+
+
+def test_names_that_are_no_text(model_file, tmp_path):
+    pictures = write_pictures(tmp_path / "in", 1)
+    odd = os.fsencode(str(pictures)) + b"/\xff.jpg"
+    with open(odd, "wb") as file:
+        file.write(jpeg_bytes(1))
+    assert run(str(pictures), model_file, tmp_path / "out").explained == 2
+    assert any(name.endswith("\\udcff.jpg") for name in rows_of(tmp_path / "out"))
+    os.utime(odd, (LONG_AGO, LONG_AGO))
+    run(str(pictures), model_file, tmp_path / "out")
+    assert run(str(pictures), model_file, tmp_path / "out").before == 2
+
+
+def test_paths_lead_to_the_same_files_from_other_folders(model_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(os.path.dirname(model_file))
+    explain_batch = ExplainBatch(os.path.basename(model_file))
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "in", 1)
+    assert run("in", explain_batch, "out").out == str(tmp_path / "out")
+    assert ExplainBatch("hf://user/model").model == "hf://user/model"
+
+
+def test_a_model_without_classes(tmp_path):
+    model = network(classes=1, activation="linear")
+    run(str(write_pictures(tmp_path / "in", 3)), model, tmp_path / "out")
+    for row in rows_of(tmp_path / "out").values():
+        assert row["score"] is not None
+        assert "class" not in row
+    results = open_results(tmp_path / "out")
+    assert results.plan.quantity == "value"
+    assert results.find("lowest score").sheet().shape[2] == 3
+    assert results.explanation().classes is None
+    with pytest.raises(ArgumentError, match=r"'confidence'.*Candidates: a model with classes"):
+        results.find("unsure")

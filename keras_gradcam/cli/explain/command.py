@@ -50,6 +50,9 @@ def run(options: argparse.Namespace) -> int:
         out /= f"shard-{part.number:04d}-of-{part.count:04d}"
         owned = part.owns(paths)
         paths = [path for path, is_owned in zip(paths, owned, strict=True) if is_owned]
+        if not paths:
+            print_result(f"0 explained: none of the {len(owned)} pictures falls to share {options.shard}")
+            return 0
     job = prepare(options)
     with Journal(out, job.header(), options.overwrite) as journal:
         names = result_names(paths, {path: record.name for path, record in journal.records.items()})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ def run_parquet(options: argparse.Namespace, paths: Sequence[str], part: Part) -
     check_sharing(options.engine, part)
     if options.engine == "ray":
         explain_batch, layer, names = on_worker(_read_options, options)
-        explain_batch.model = functools.partial(_load_model, options.model, tuple(options.imports))
+        explain_batch.model = functools.partial(
+            _load_model, _from_anywhere(options.model), tuple(map(_from_anywhere, options.imports))
+        )
     else:
         explain_batch, layer, names = _read_options(options)
     progress: list[Progress] = []
@@ -57,7 +61,7 @@ def run_parquet(options: argparse.Namespace, paths: Sequence[str], part: Part) -
             "goes on from there."
         ) from error
     _clear(progress)
-    print_result(_summary(summary, layer))
+    print_result(_summary(summary, options.out, layer))
     return SOME_FAILED if summary.failed else 0
 
 
@@ -87,6 +91,11 @@ def _read_options(options: argparse.Namespace) -> tuple[ExplainBatch, str | None
     return explain_batch, job.layer, dict(job.labels.names)
 
 
+def _from_anywhere(text: str) -> str:
+    """Returns the full path of a file; what names none (app:NAME, a module) stays as it is."""
+    return os.path.abspath(os.path.expanduser(text)) if os.path.isfile(os.path.expanduser(text)) else text
+
+
 def _load_model(source: str, imports: Sequence[str]) -> Any:
     """Loads the model of a command line, on a worker."""
     return load(source, imports).keras_model
@@ -97,11 +106,11 @@ def _clear(progress: Sequence[Progress]) -> None:
         bar.clear()
 
 
-def _summary(summary: RunSummary, layer: str | None) -> str:
+def _summary(summary: RunSummary, out: str, layer: str | None) -> str:
     parts = [f"{summary.explained} explained"] if summary.explained or not summary.before else []
     if summary.before:
         parts.append(f"{summary.before} explained before")
     if summary.failed:
         parts.append(f"{summary.failed} failed")
     at = f" at layer {layer}" if layer else ""
-    return f"{', '.join(parts)}{at}. See {summary.out}; keras-gradcam show {summary.out} draws some of them"
+    return f"{', '.join(parts)}{at}. See {out}; keras-gradcam show {shlex.quote(out)} draws some of them"

@@ -10,6 +10,7 @@ from cli_models import FAST, check_refusal, error_line, png, run
 from data_set_folders import LONG_AGO, assert_same_rows, rows_of
 
 from keras_gradcam.datasets import local_run, open_results
+from keras_gradcam.datasets.sources import Part
 
 PARQUET = ("explain", "model.keras", "pictures", "--method", "gradcam", "--format", "parquet", "--out", "rows")
 
@@ -71,6 +72,15 @@ def test_shares_of_drawings_have_folders_of_their_own(many, capsys):
     assert files == [f"p{number}.npz" for number in range(9)]
     assert sorted(path.name for path in (many / "npz").iterdir()) == ["shard-0001-of-0002", "shard-0002-of-0002"]
     assert "2/2" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["panel", "parquet"])
+def test_a_share_may_be_empty(many, capsys, kind):
+    paths = [str(path) for path in (many / "pictures").iterdir()]
+    number = next(number for number in range(1, 500) if not Part(number, 500).owns(paths).any())
+    words = ["explain", "model.keras", "pictures", "--format", kind, "--out", "out", "--shard", f"{number}/500"]
+    assert run(*words) == 0
+    assert capsys.readouterr().out.startswith("0 explained")
 
 
 def test_ctrl_c_says_how_far_it_came(many, monkeypatch, capsys):
