@@ -320,10 +320,9 @@ def _add_show(commands: argparse._SubParsersAction[_Parser]) -> None:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument(
         "--query",
-        default="unsure",
         metavar="NAME",
-        help="wrong-and-confident, unsure (default), lowest-mass-inside, right-but-outside, narrowest-focus, "
-        "widest-focus, weakest-map, lowest-score, highest-score",
+        help="wrong-and-confident, unsure (default; lowest-score without classes), lowest-mass-inside, "
+        "right-but-outside, narrowest-focus, widest-focus, weakest-map, lowest-score, highest-score",
     )
     chosen.add_argument("--sort", metavar="COLUMN", help="the smallest of any column of numbers")
     chosen.add_argument("--ids", metavar="FILE", help="the pictures whose paths stand in a text file, or - for stdin")

@@ -32,10 +32,11 @@ def run(options: argparse.Namespace) -> int:
 def _chosen(results: Results, options: argparse.Namespace) -> tuple[Results, str]:
     """Returns the rows that the options ask for, and a title."""
     if options.ids is not None:
-        lines = (sys.stdin if options.ids == "-" else Path(options.ids).expanduser().open(encoding="utf-8")).readlines()
-        ids = [line.strip().strip('"') for line in lines if line.strip()]
+        text = sys.stdin.read() if options.ids == "-" else Path(options.ids).expanduser().read_text("utf-8")
+        ids = [line.strip().strip('"') for line in text.splitlines() if line.strip()]
         return results[ids][: options.limit], f"{len(ids)} chosen"
     if options.sort is not None:
         order = "largest" if options.descending else "smallest"
         return results.sort(options.sort, options.descending, options.limit), f"{order} {options.sort}"
-    return results.find(options.query, options.limit), options.query.replace("-", " ")
+    query = options.query or ("unsure" if "confidence" in results.columns else "lowest score")
+    return results.find(query, options.limit), query.replace("-", " ")

@@ -17,7 +17,7 @@ from ..attribution.targets.base import Target
 from ..engine import current_engine
 from ..engine.model import weights_digest
 from ..errors import ArgumentError
-from ..files import file_digest, open_regular, replace_whole
+from ..files import check_file, file_digest, open_regular, replace_whole
 from ..pictures.spec import PictureSpec, warn_about_pixels
 from ..version import __version__
 from .batch import ExplainBatch
@@ -25,6 +25,9 @@ from .plan import Plan
 
 #: The file that describes a run. Programs that read a folder of Parquet leave files out that begin like this.
 RUN = "_run.json"
+
+# The largest description that is read, in bytes.
+_LARGEST = 64 << 20
 
 # What is compared, in this order.
 _KEYS = ("model", "settings", "made_with")
@@ -143,6 +146,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     cause: Exception | None = None
     try:
+        check_file(folder / RUN, _LARGEST)
         with open_regular(folder / RUN) as file:
             value = json.loads(file.read())
         Plan.from_json(value["plan"])
@@ -150,7 +154,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         received = f"{str(folder)!r}, without {RUN}"
         raise ArgumentError("path", "be a folder that explain_dataset wrote to", received) from error
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         complete, cause = False, error
     if not complete:
         raise ArgumentError("path", f"have a {RUN} that can be read", repr(str(folder))) from cause

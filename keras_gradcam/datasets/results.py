@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +34,7 @@ from .columns import FAILURE, ID, SCALE
 from .description import read_description
 from .plan import Plan
 from .queries import Query, answer, read_query
-from .shards import read_table
+from .shards import open_shard, read_table
 
 #: A folder, or id of a row to its picture: a path, encoded bytes, or pixels, uint8 (H, W, C).
 Pictures = str | os.PathLike[str] | Callable[[str], Any] | Mapping[str, Any]
@@ -59,9 +60,9 @@ def open_results(path: str | os.PathLike[str], pictures: Pictures | None = None)
     """
     folder = Path(check_path("path", path)).expanduser()
     description = read_description(folder)
-    pyarrow = import_pyarrow()
+    import_pyarrow()
     files = sorted(folder.glob("part-*.parquet"))
-    lengths = [pyarrow.parquet.read_metadata(file).num_rows for file in files]
+    lengths = [open_shard(file).metadata.num_rows for file in files]
     return Results(description, files, np.cumsum([0, *lengths]), np.arange(sum(lengths)), pictures)
 
 
@@ -105,7 +106,7 @@ class Results:
         """Names of the columns."""
         if not self._files:
             return []
-        return list(import_pyarrow().parquet.read_schema(self._files[0]).names)
+        return list(open_shard(self._files[0]).schema_arrow.names)
 
     @property
     def ids(self) -> list[str]:
@@ -367,4 +368,6 @@ def _as_numbers(name: str, column: Any) -> np.ndarray:
 def _as_maps(column: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a column of lists as arrays, float32 (N, *shape)."""
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    if len(flat) != len(column) * math.prod(shape) or flat.dtype.kind != "f":
+        raise ArgumentError("path", f"hold maps of shape {shape}, as its description says", "files with others")
     return flat.reshape(-1, *shape).astype(np.float32)

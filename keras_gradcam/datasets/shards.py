@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import in_one_line
 from ..extras import import_pyarrow
-from ..files import FileStatus, replace_whole
+from ..files import FileStatus, check_file, replace_whole
 from .columns import BYTES, FAILURE, ID, MODIFIED
 
 # Keeps bit for bit what 16 bits held: zstd finds the zeros of the other half.
@@ -184,25 +185,45 @@ class WrittenRows:
         return present, done
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
-    """Reads a file of results, or the columns of it that there are.
+def open_shard(path: Path) -> Any:
+    """Opens a file of results as a ``pyarrow.parquet.ParquetFile``.
 
     Raises:
         OSError: If it is no such file, or a damaged one.
     """
     pyarrow = import_pyarrow()
+    check_file(path)  # a pipe would never end
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        names = file.schema_arrow.names
+        return pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowException as error:
+        raise _damaged(path, error) from error
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """Reads a file of results, or some of its columns; those that it does not have are null.
+
+    Raises:
+        OSError: If it is no such file, or a damaged one.
+    """
+    pyarrow = import_pyarrow()
+    kinds = {ID: pyarrow.string(), FAILURE: pyarrow.string(), BYTES: pyarrow.int64(), MODIFIED: pyarrow.int64()}
+    file = open_shard(path)
+    names = file.schema_arrow.names
+    try:
         table = file.read(None if columns is None else [name for name in columns if name in names])
-    except pyarrow.ArrowInvalid as error:
-        raise OSError(f"{str(path)!r} is no Parquet file, or a damaged one: {error}") from error
-    if columns is not None:
-        for name in columns:
-            if name not in names:
-                kind = pyarrow.int64() if name in (BYTES, MODIFIED) else pyarrow.string()
-                table = table.append_column(name, pyarrow.nulls(len(table), kind))
+        for index, name in enumerate(table.column_names):
+            if name in kinds:
+                table = table.set_column(index, name, table[name].cast(kinds[name]))
+    except pyarrow.ArrowException as error:
+        raise _damaged(path, error) from error
+    for name in columns or ():
+        if name not in names:
+            table = table.append_column(name, pyarrow.nulls(len(table), kinds.get(name, pyarrow.null())))
     return table
+
+
+def _damaged(path: Path, error: Exception) -> OSError:
+    return OSError(f"{str(path)!r} is no file of results, or a damaged one: {in_one_line(error)}")
 
 
 def _status_columns(table: Any) -> np.ndarray:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..attribution.inputs import check_model
-from ..errors import ArgumentError, PictureError, check_path, check_type
+from ..errors import ArgumentError, PictureError, check_path, check_type, in_one_line
 from ..extras import import_pyarrow
+from ..files import check_file
 from ..pictures.folders import find_pictures
 from ..pictures.reading import one_ahead, read_picture, slices, threads
 from ..pictures.spec import PictureSpec, picture_spec, warn_about_pixels
@@ -141,32 +142,49 @@ def read_rows(
     Raises:
         ArgumentError: If there are no embeddings, or nothing tells identities.
     """
-    pyarrow = import_pyarrow()
     ids: list[str] = []
     vectors: list[np.ndarray] = []
     columns: dict[str, list[np.ndarray]] = {"label": [], "camera": []}
     for path in sorted(Path(folder).glob("part-*.parquet")):
-        known = pyarrow.parquet.read_schema(path).names
-        if "embedding" not in known:
-            raise ArgumentError(
-                name, "hold embeddings", f"{str(path)!r}, without any", "embedding=True in explain_dataset"
-            )
-        present = [column for column in columns if column in known]
-        table = pyarrow.parquet.read_table(path, columns=["id", "embedding", *present])
-        table = table.filter(pyarrow.compute.is_valid(table["embedding"])).combine_chunks()
+        table = _embedded_rows(name, path)
+        if not len(table):
+            continue
         ids += table["id"].to_pylist()
         flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        vectors.append(flat.astype(np.float32).reshape(len(table), -1))
-        for column in present:
-            columns[column].append(table[column].to_numpy())
-    embeddings = np.concatenate([rows for rows in vectors if len(rows)] or [np.empty((0, 0), np.float32)])
-    if not len(embeddings):
+        length = vectors[0].shape[1] if vectors else len(flat) // len(table)
+        if flat.dtype.kind != "f" or len(flat) != len(table) * length:
+            raise ArgumentError(name, "hold embeddings of one length", repr(str(path)))
+        vectors.append(flat.astype(np.float32).reshape(len(table), length))
+        for column in columns:
+            if column in table.column_names:
+                columns[column].append(table[column].to_numpy())
+    if not vectors:
         raise ArgumentError(name, "hold embeddings", f"{os.fspath(folder)!r}, where every picture failed")
     if columns["label"]:
         cameras = np.concatenate(columns["camera"]) if columns["camera"] else None
-        return ids, embeddings, np.concatenate(columns["label"]), cameras
+        return ids, np.concatenate(vectors), np.concatenate(columns["label"]), cameras
     root = os.path.dirname(os.path.commonpath(ids)) if len(ids) > 1 else ""
-    return (ids, embeddings, *_labels(name, ids, root, pattern))
+    return (ids, np.concatenate(vectors), *_labels(name, ids, root, pattern))
+
+
+def _embedded_rows(name: str, path: Path) -> Any:
+    """Reads ids, embeddings, identities and cameras of a file of results, without the rows that failed.
+
+    Raises:
+        ArgumentError: If it is no such file, or has no embeddings.
+    """
+    pyarrow = import_pyarrow()
+    try:
+        check_file(path)
+        known = pyarrow.parquet.read_schema(path).names
+        wanted = [column for column in ("id", "embedding", "label", "camera") if column in known]
+        table = pyarrow.parquet.read_table(path, columns=wanted)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ArgumentError(name, "hold rows that can be read", f"{str(path)!r} ({in_one_line(error)})") from error
+    if not {"id", "embedding"} <= {*known}:
+        received = f"{str(path)!r}, without any"
+        raise ArgumentError(name, "hold embeddings", received, "embedding=True in explain_dataset")
+    return table.filter(pyarrow.compute.is_valid(table["embedding"])).combine_chunks()
 
 
 def _labels(name: str, paths: Sequence[str], root: str, pattern: str) -> tuple[np.ndarray, np.ndarray | None]:

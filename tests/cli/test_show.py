@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_models import check_refusal, run
+from cli_models import check_refusal, network, run, saved
 from PIL import Image
 
 from keras_gradcam.datasets import open_results
@@ -64,6 +64,15 @@ def test_a_list(rows, here, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(f'"{chosen[0]}"\n'))
     assert run("show", rows, "--ids", "-") == 0
     assert capsys.readouterr().out.splitlines()[:-1] == chosen[:1]
+
+
+def test_values_are_shown_by_their_score(five_pictures, here, capsys):
+    saved(network(classes=1, activation="linear"), here / "value.keras")
+    words = ["explain", "value.keras", five_pictures / "pictures", "--format", "parquet", "--out", "rows", "--quiet"]
+    assert run(*words) == 0
+    capsys.readouterr()
+    assert run("show", "rows", "--limit", "2") == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == open_results(here / "rows").find("lowest score", 2).ids
 
 
 def test_pictures_that_were_moved(five_pictures, here, capsys):

@@ -146,6 +146,22 @@ def test_pictures_that_were_moved_are_found_by_the_end_of_their_path(model, tmp_
         open_results(tmp_path / "out", tmp_path / "out").sheet()
 
 
+@pytest.mark.parametrize("maps", [[[0.5]] * 2, [[1.0] * 25] * 2, [["x"] * 24] * 2, [None] * 2])
+def test_maps_that_somebody_changed_are_refused(model, tmp_path, maps):
+    import pyarrow
+    import pyarrow.parquet
+
+    pictures = write_pictures(tmp_path / "in", 2)
+    explain_dataset(str(pictures), ExplainBatch(model, batch_size=2), tmp_path / "out", progress=False)
+    (path,) = (tmp_path / "out").glob("*.parquet")
+    table = pyarrow.parquet.read_table(path)
+    index = table.column_names.index("gradcam")
+    kind = pyarrow.list_(pyarrow.float32()) if maps[0] is None else None
+    pyarrow.parquet.write_table(table.set_column(index, "gradcam", pyarrow.array(maps, kind)), path)
+    with pytest.raises(ArgumentError, match=r"`path` must hold maps of shape \(6, 4\)"):
+        open_results(tmp_path / "out").sheet()
+
+
 def test_no_rows_at_all(model, tmp_path):
     explain_dataset({"image": np.zeros((0, 16, 12, 3), np.uint8)}, ExplainBatch(model), tmp_path, progress=False)
     results = open_results(tmp_path)

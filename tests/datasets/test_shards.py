@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -123,5 +125,23 @@ def test_rows_that_are_there_twice_are_removed_once(tmp_path):
 def test_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "part-1.parquet"
     path.write_bytes(b"PAR1 no more")
-    with pytest.raises(OSError, match=r"part-1\.parquet' is no Parquet file, or a damaged one"):
+    with pytest.raises(OSError, match=r"part-1\.parquet' is no file of results, or a damaged one"):
+        WrittenRows(ShardFolder(tmp_path))
+
+
+@pytest.mark.parametrize("column", ["id", "failure", "bytes", "modified"])
+@pytest.mark.parametrize("values", [[[1, 2]], [{"a": 1}], ["x" * 10]])
+def test_files_that_somebody_else_wrote_are_refused_or_read(tmp_path, column, values):
+    columns = {"id": ["a"], "failure": [None], "bytes": [1], "modified": [2], column: values}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "part-1.parquet")
+    if column in ("id", "failure") and values == ["x" * 10]:
+        assert len(WrittenRows(ShardFolder(tmp_path))) == 1
+    else:
+        with pytest.raises(OSError, match=r"part-1\.parquet' is no file of results"):
+            WrittenRows(ShardFolder(tmp_path))
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "part-1.parquet")
+    with pytest.raises(OSError, match="is no regular file"):
         WrittenRows(ShardFolder(tmp_path))

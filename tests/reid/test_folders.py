@@ -138,6 +138,31 @@ def test_folders_that_hold_nothing(tmp_path, embedder, people):
         read_folder(people)
 
 
+@pytest.mark.parametrize(
+    ("embeddings", "message"),
+    [
+        ([[1.0, 2.0], [1.0]], "hold embeddings of one length"),
+        ([["a"], ["b"]], "hold embeddings of one length"),
+        ([None, None], "where every picture failed"),
+    ],
+)
+def test_rows_that_are_no_embeddings_are_refused(tmp_path, embeddings, message):
+    import pyarrow
+    import pyarrow.parquet
+
+    kind = pyarrow.list_(pyarrow.float32()) if embeddings[0] is None else None
+    table = pyarrow.table({"id": ["0001_c1.jpg", "0002_c1.jpg"], "embedding": pyarrow.array(embeddings, kind)})
+    pyarrow.parquet.write_table(table, tmp_path / "part-1.parquet")
+    with pytest.raises(ArgumentError, match=message):
+        read_folder(tmp_path)
+
+
+def test_a_damaged_file_of_rows_is_refused(tmp_path):
+    (tmp_path / "part-1.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ArgumentError, match="hold rows that can be read"):
+        read_folder(tmp_path)
+
+
 def test_rows_without_embeddings_are_refused(people, embedder, tmp_path):
     from keras_gradcam.datasets import ExplainBatch, explain_dataset
 

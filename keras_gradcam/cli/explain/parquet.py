@@ -26,10 +26,11 @@ def run_parquet(options: argparse.Namespace, paths: Sequence[str], part: Part) -
     """Explains pictures and writes rows; returns the exit code."""
     check_sharing(options.engine, part)
     if options.engine == "ray":
-        explain_batch, layer, names = on_worker(_read_options, options)
-        explain_batch.model = functools.partial(
-            _load_model, _from_anywhere(options.model), tuple(map(_from_anywhere, options.imports))
-        )
+        sent = argparse.Namespace(**vars(options))
+        sent.model, sent.imports = _from_anywhere(options.model), list(map(_from_anywhere, options.imports))
+        sent.labels = None if options.labels is None else _from_anywhere(options.labels)
+        explain_batch, layer, names = on_worker(_read_options, sent)
+        explain_batch.model = functools.partial(_load_model, sent.model, tuple(sent.imports))
     else:
         explain_batch, layer, names = _read_options(options)
     progress: list[Progress] = []
@@ -92,7 +93,7 @@ def _read_options(options: argparse.Namespace) -> tuple[ExplainBatch, str | None
 
 
 def _from_anywhere(text: str) -> str:
-    """Returns the full path of a file; what names none (app:NAME, a module) stays as it is."""
+    """Returns the full path of a file, for a worker in another folder; what names none (a module) stays as it is."""
     return os.path.abspath(os.path.expanduser(text)) if os.path.isfile(os.path.expanduser(text)) else text
 
 
