@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from .figures import pair_figure, rank_figure
 from .folders import PictureFolder, read_folder
-from .nearest import nearest
+from .nearest import NearestIndex, nearest
 from .ranking import Ranking, RankList
 from .retrieval import Gallery, rank
 from .similarity import SimilarityMaps, similarity_maps
 
 __all__ = [
     "Gallery",
+    "NearestIndex",
     "PictureFolder",
     "RankList",
     "Ranking",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from ..extras import import_faiss, import_usearch
 from .embeddings import EmbeddedSet, LabelledPictures, directions
 from .search import search
 
-INDICES = ("exact", "faiss", "usearch")
+_METRICS = ("cosine", "euclidean")
+
+# Queries (Q, D) and how many are wanted of each to candidates, int (Q, count), -1 where there are fewer.
+_Find = Callable[[np.ndarray, int], np.ndarray]
 
 # Rows that are added to an index at once.
 _TILE = 32_768
@@ -25,10 +29,9 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the nearest embeddings of a gallery for each query; identities and cameras do not count.
 
-    The exact search reads the gallery tile by tile: a memory map may be larger than memory. An index (pip install
-    'keras_gradcam[index]') is a graph of neighbours (Malkov and Yashunin 2018), which is built at every call and finds
-    most of the nearest, not always all; what it finds has exact similarities. For CMC and mAP see :func:`rank`, which
-    needs the ranks of all matches and not the first of each list alone.
+    The exact search reads the gallery tile by tile: a memory map may be larger than memory. To ask again and again,
+    keep a :class:`NearestIndex`, which this function makes for one call where an index is named. For CMC and mAP see
+    :func:`rank`, which needs the ranks of all matches and not the first of each list alone.
 
     Args:
         queries: Embeddings, (Q, D).
@@ -50,24 +53,70 @@ def nearest(
         >>> gallery = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], np.float32)
         >>> nearest(np.array([[1.0, 0.05]]), gallery, 2)[0]
         array([[0, 1]])
+    """
+    check_whole_number("top", top, 1)
+    check_choice("metric", metric, _METRICS)
+    check_choice("index", index, ("exact", *_KINDS))
+    if index != "exact":
+        return NearestIndex(gallery, metric=metric, kind=index).nearest(queries, top)
+    first, second = _embedded("queries", queries, 0), _embedded("gallery", gallery, 1)
+    _check_lengths(first, second)
+    lists = search(first, second, metric, top, is_same=False)
+    return lists.indices, lists.similarities
+
+
+class NearestIndex:
+    """Finds the nearest embeddings of a gallery by an approximate index, built once (keras_gradcam[index]).
+
+    A graph of neighbours finds most of the nearest, not always all; what it finds has exact similarities.
+
+    Args:
+        gallery: Embeddings, (G, D): an array or a memory map, which is read again for what was found.
+        metric: "cosine" or "euclidean".
+        kind: "faiss" or "usearch".
+
+    Raises:
+        ArgumentError: If the arguments do not fit.
+        ImportError: If the index is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> index = NearestIndex(np.eye(3), kind="faiss")
+        >>> index.nearest(np.array([[0.0, 2.0, 0.0]]), 1)[0]
+        array([[1]])
 
     Source: Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using Hierarchical Navigable
     Small World graphs, TPAMI 2020, https://arxiv.org/abs/1603.09320.
     """
-    check_whole_number("top", top, 1)
-    check_choice("metric", metric, ("cosine", "euclidean"))
-    check_choice("index", index, INDICES)
-    first, second = _embedded("queries", queries, 0), _embedded("gallery", gallery, 1)
-    if first.vectors.shape[1] != second.vectors.shape[1]:
-        received = f"{second.vectors.shape[1]} and {first.vectors.shape[1]}"
-        raise ArgumentError("gallery", "have embeddings of the queries' length", received)
-    if index == "exact":
-        lists = search(first, second, metric, top, is_same=False)
-        return lists.indices, lists.similarities
-    size = min(top, len(second))
-    find = _faiss if index == "faiss" else _usearch
-    found = find(first.vectors, second.vectors, metric == "cosine", min(2 * size + 16, len(second)))
-    return _ordered(first.vectors, second.vectors, found, metric == "cosine", size)
+
+    def __init__(self, gallery: Any, *, metric: str = "cosine", kind: str = "faiss") -> None:
+        check_choice("metric", metric, _METRICS)
+        check_choice("kind", kind, tuple(_KINDS))
+        self._gallery, self._is_cosine = _embedded("gallery", gallery, 1), metric == "cosine"
+        vectors = self._gallery.vectors
+        tiles = (vectors[start : start + _TILE] for start in range(0, len(vectors), _TILE))
+        comparable = (_comparable(tile, self._is_cosine) for tile in tiles)
+        self._find = _KINDS[kind](comparable, vectors.shape[1], self._is_cosine)
+
+    def nearest(self, queries: Any, top: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """Returns indices and similarities, as :func:`nearest` does.
+
+        Raises:
+            ArgumentError: If the arguments do not fit each other.
+        """
+        check_whole_number("top", top, 1)
+        embedded = _embedded("queries", queries, 0)
+        _check_lengths(embedded, self._gallery)
+        size = min(top, len(self._gallery))
+        # Some more, of which those with the best exact similarities are kept.
+        found = self._find(_comparable(embedded.vectors, self._is_cosine), min(2 * size + 16, len(self._gallery)))
+        return _ordered(embedded.vectors, self._gallery.vectors, found, self._is_cosine, size)
+
+
+def _check_lengths(queries: EmbeddedSet, gallery: EmbeddedSet) -> None:
+    lengths = gallery.vectors.shape[1], queries.vectors.shape[1]
+    if lengths[0] != lengths[1]:
+        raise ArgumentError("gallery", "have embeddings of the queries' length", f"{lengths[0]} and {lengths[1]}")
 
 
 def _embedded(name: str, embeddings: Any, identity: int) -> EmbeddedSet:
@@ -87,35 +136,41 @@ def _embedded(name: str, embeddings: Any, identity: int) -> EmbeddedSet:
     return EmbeddedSet(LabelledPictures(name, (vectors, identities)), vectors, identities, None)
 
 
-def _faiss(queries: np.ndarray, gallery: np.ndarray, is_cosine: bool, count: int) -> np.ndarray:
-    """Returns candidates for each query, int (Q, count), -1 where there are fewer."""
+def _faiss(tiles: Iterable[np.ndarray], dimensions: int, is_cosine: bool) -> _Find:
+    """Builds an index of faiss."""
     faiss = import_faiss()
     kind = faiss.METRIC_INNER_PRODUCT if is_cosine else faiss.METRIC_L2
-    graph = faiss.IndexHNSWFlat(gallery.shape[1], _NEIGHBOURS, kind)
-    graph.hnsw.efSearch = max(_WIDTH, count)
-    for start in range(0, len(gallery), _TILE):
-        graph.add(_comparable(gallery[start : start + _TILE], is_cosine))
-    return graph.search(_comparable(queries, is_cosine), count)[1]
+    graph = faiss.IndexHNSWFlat(dimensions, _NEIGHBOURS, kind)
+    for tile in tiles:
+        graph.add(tile)
+
+    def find(queries: np.ndarray, count: int) -> np.ndarray:
+        graph.hnsw.efSearch = max(_WIDTH, count)
+        return graph.search(queries, count)[1]
+
+    return find
 
 
-def _usearch(queries: np.ndarray, gallery: np.ndarray, is_cosine: bool, count: int) -> np.ndarray:
-    """Returns candidates for each query, int (Q, count), -1 where there are fewer."""
-    usearch = import_usearch()
-    graph = usearch.Index(
-        ndim=gallery.shape[1],
-        metric="ip" if is_cosine else "l2sq",
-        dtype="f32",
-        connectivity=_NEIGHBOURS,
-        expansion_search=max(_WIDTH, count),
-    )
-    for start in range(0, len(gallery), _TILE):
-        rows = _comparable(gallery[start : start + _TILE], is_cosine)
-        graph.add(np.arange(start, start + len(rows)), rows)
-    found = np.full((len(queries), count), -1)
-    for row, query in enumerate(_comparable(queries, is_cosine)):
-        keys = np.asarray(graph.search(query, count).keys, np.int64)
-        found[row, : len(keys)] = keys
-    return found
+def _usearch(tiles: Iterable[np.ndarray], dimensions: int, is_cosine: bool) -> _Find:
+    """Builds an index of usearch."""
+    graph = import_usearch().Index(
+        ndim=dimensions, metric="ip" if is_cosine else "l2sq", dtype="f32", connectivity=_NEIGHBOURS,
+        expansion_search=_WIDTH,
+    )  # fmt: skip
+    for tile in tiles:
+        graph.add(np.arange(len(graph), len(graph) + len(tile)), tile)
+
+    def find(queries: np.ndarray, count: int) -> np.ndarray:
+        found = np.full((len(queries), count), -1)
+        for row, query in enumerate(queries):
+            keys = np.asarray(graph.search(query, count).keys, np.int64)
+            found[row, : len(keys)] = keys
+        return found
+
+    return find
+
+
+_KINDS = {"faiss": _faiss, "usearch": _usearch}
 
 
 def _comparable(vectors: np.ndarray, is_cosine: bool) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_gradcam.errors import ArgumentError
-from keras_gradcam.reid import nearest
+from keras_gradcam.reid import NearestIndex, nearest
 
 
 def sorted_nearest(queries, gallery, top, metric):
@@ -72,6 +72,23 @@ def test_a_memory_map_is_not_copied(tmp_path, rng):
 def test_what_cannot_be_compared(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         nearest(*arguments)
+
+
+@pytest.mark.parametrize("kind", ["faiss", "usearch"])
+def test_an_index_is_asked_again_and_again(rng, kind):
+    pytest.importorskip(kind)
+    gallery = rng.normal(size=(500, 8))
+    index = NearestIndex(gallery, kind=kind)
+    for top in (1, 5):
+        queries = rng.normal(size=(3, 8))
+        for found, expected in zip(
+            index.nearest(queries, top), nearest(queries, gallery, top, index=kind), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ArgumentError, match=r"length\. Received: 8 and 7"):
+        index.nearest(np.ones((1, 7)))
+    with pytest.raises(ArgumentError, match="`kind` must be 'faiss' or 'usearch'"):
+        NearestIndex(gallery, kind="exact")
 
 
 def test_choices():

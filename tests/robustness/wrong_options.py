@@ -229,6 +229,7 @@ def cases() -> list[Case]:
             "reid.read_folder", folder_read, folder="people", model=embedding, pattern=r"(?P<id>\d+)_c(?P<camera>\d+)",
             preprocess="none", size=None,
         ),
+        case("reid.NearestIndex", reid.NearestIndex, gallery=images[:, 0, 0], metric="cosine", kind="faiss"),
         case("reid.nearest", reid.nearest, queries=images[:, 0, 0], gallery=images[:, 0, 0], top=2, metric="cosine",
              index="exact"),
         case(
