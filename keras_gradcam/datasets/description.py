@@ -18,7 +18,8 @@ from ..engine import current_engine
 from ..engine.model import weights_digest
 from ..errors import ArgumentError
 from ..files import check_file, file_digest, open_regular, replace_whole
-from ..pictures.spec import PictureSpec, warn_about_pixels
+from ..pictures.depth import read_range
+from ..pictures.spec import PictureSpec, read_size, warn_about_pixels
 from ..version import __version__
 from .batch import ExplainBatch
 from .plan import Plan
@@ -150,7 +151,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         with open_regular(folder / RUN) as file:
             value = json.loads(file.read())
         Plan.from_json(value["plan"])
-        complete = all(isinstance(value[key], dict) for key in (*_KEYS, "class_names"))
+        complete = all(isinstance(value[key], dict) for key in (*_KEYS, "class_names")) and _are_pictures(value)
     except FileNotFoundError as error:
         received = f"{str(folder)!r}, without {RUN}"
         raise ArgumentError("path", "be a folder that explain_dataset wrote to", received) from error
@@ -159,6 +160,14 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not complete:
         raise ArgumentError("path", f"have a {RUN} that can be read", repr(str(folder))) from cause
     return value
+
+
+def _are_pictures(description: Mapping[str, Any]) -> bool:
+    """Returns whether a description that was read says which pictures the model takes."""
+    settings = description["settings"]
+    read_size(settings["size"])
+    read_range(settings["value_range"])
+    return isinstance(settings["size"], list) and description["channels"] in (1, 3)
 
 
 def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any], parts: Sequence[str]) -> list[str]:

@@ -57,6 +57,8 @@ class Plan:
             KeyError, TypeError or ValueError: If it is something else.
         """
         spans = value["spans"]
+        if spans is not None and (not isinstance(spans, list) or len(spans) != 2):
+            raise ValueError("Spans are those of two axes.")
         return cls(
             maps={str(name): tuple(map(int, shape)) for name, shape in value["maps"].items()},
             layer=None if value["layer"] is None else str(value["layer"]),

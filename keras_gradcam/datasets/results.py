@@ -266,8 +266,11 @@ class Results:
     def _explained_rows(self, columns: Sequence[str]) -> Any:
         """Returns columns beside those that every explanation needs; raises ArgumentError if there is nothing."""
         known = self.columns
-        beside = ("class", "score", "probability", "predicted", "confidence", "label", "mass_inside")
-        table = self.table([ID, FAILURE, *(name for name in beside if name in known), *columns])
+        numbers = ("class", "score", "probability", "predicted", "confidence", "mass_inside")
+        beside = [name for name in (*numbers, "label") if name in known]
+        table = self.table([ID, FAILURE, *beside, *columns])
+        for name in {*beside} - {"label"}:
+            _as_numbers(name, table[name])
         failed = [text for text in table[FAILURE].to_pylist() if text is not None]
         if not len(table) or failed:
             received = f"{len(failed)} of {len(table)} that failed ({failed[0]})" if failed else "none"
@@ -367,7 +370,9 @@ def _as_numbers(name: str, column: Any) -> np.ndarray:
 
 def _as_maps(column: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a column of lists as arrays, float32 (N, *shape)."""
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    pyarrow = import_pyarrow()
+    is_list = pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type)
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False) if is_list else np.empty(0)
     if len(flat) != len(column) * math.prod(shape) or flat.dtype.kind != "f":
         raise ArgumentError("path", f"hold maps of shape {shape}, as its description says", "files with others")
     return flat.reshape(-1, *shape).astype(np.float32)

@@ -30,7 +30,9 @@ def test_a_plan_is_read_as_it_was_written(plan):
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
-@pytest.mark.parametrize("change", [{"maps": None}, {"maps": {"gradcam": ["x"]}}, {"spans": 3}, {"num_classes": None}])
+@pytest.mark.parametrize(
+    "change", [{"maps": None}, {"maps": {"gradcam": ["x"]}}, {"spans": 3}, {"spans": []}, {"num_classes": None}]
+)
 def test_what_is_no_plan_is_refused(change):
     with pytest.raises((AttributeError, TypeError, ValueError)):
         Plan.from_json({**Plan({}).to_json(), **change})

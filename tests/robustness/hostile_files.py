@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -337,6 +338,69 @@ def attempt_manifests(folder: Path, capture: Callable[[], tuple[str, str]], ever
                 victim.write_text("safe")
             elif code is None or (code == 2 and said.count("\n") > 1):
                 outcomes.lost(f"{kind}, {name}: {said[:300]}")
+            else:
+                outcomes.survived("refused in one line" if code else "taken")
+    return outcomes
+
+
+def _descriptions(good: dict) -> Iterator[tuple[str, Any]]:
+    """Yields descriptions of rows with one value changed."""
+    for key in good:
+        for wrong in _WRONG:
+            yield f"{key}={wrong!r}", {**good, key: wrong}
+    for part in ("plan", "settings", "class_names"):
+        for key in [*good[part], "x"]:
+            for wrong in _WRONG:
+                yield f"{part}.{key}={wrong!r}", {**good, part: {**good[part], key: wrong}}
+            yield f"{part} without {key}", {**good, part: {k: v for k, v in good[part].items() if k != key}}
+    for wrong in _WRONG:
+        yield repr(wrong), wrong
+
+
+def attempt_rows(folder: Path, capture: Callable[[], tuple[str, str]], every: int = 1) -> Outcomes:
+    """Shows, and goes on with, rows whose description or files somebody has changed.
+
+    Args:
+        folder: An empty folder.
+        capture: Returns what was printed.
+        every: Only every so many of them.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    outcomes = Outcomes("changed rows of data sets")
+    model, image = saved(network(), folder / "model.keras"), png(folder / "p.png")
+    out = folder / "rows"
+    words = ["explain", model, image, "--out", out, "--format", "parquet"]
+    main([str(word) for word in words])
+    capture()
+    (shard,), description = out.glob("*.parquet"), out / "_run.json"
+    good, content = json.loads(description.read_text()), shard.read_bytes()
+    table = pyarrow.parquet.read_table(shard)
+    changed: list[tuple[str, bytes, bytes]] = [
+        (f"description {name}", json.dumps(value).encode(), content) for name, value in _descriptions(good)
+    ]
+    for name in table.column_names:
+        for wrong in _WRONG:
+            with contextlib.suppress(pyarrow.ArrowException):
+                buffer = io.BytesIO()
+                column = table.column_names.index(name)
+                pyarrow.parquet.write_table(table.set_column(column, name, pyarrow.array([wrong])), buffer)
+                changed.append((f"{name}={wrong!r}", description.read_bytes(), buffer.getvalue()))
+    changed += [(f"cut at {at}", description.read_bytes(), content[:at]) for at in range(0, len(content), 97)]
+    outside = _snapshot(folder, out)
+    for name, told, rows in changed[::every]:
+        for command in (["show", out, "--out", folder / "sheet.png"], words):
+            for path in out.iterdir():
+                path.unlink()
+            description.write_bytes(told)
+            shard.write_bytes(rows)
+            code, said = _attempt(command, capture)
+            (folder / "sheet.png").unlink(missing_ok=True)
+            if _snapshot(folder, out) != outside:
+                outcomes.lost(f"{name}: something outside was changed")
+            elif code is None or (code == 2 and said.count("\n") > 1):
+                outcomes.lost(f"{command[0]}, {name}: {said[:300]}")
             else:
                 outcomes.survived("refused in one line" if code else "taken")
     return outcomes

@@ -78,6 +78,7 @@ def _series(share: float) -> Iterator[Callable[[Path, Callable[[], tuple[str, st
     yield hostile_files.attempt_labels
     yield hostile_files.attempt_links
     yield lambda folder, taken: hostile_files.attempt_manifests(folder, taken, every=int(1 / share))
+    yield lambda folder, taken: hostile_files.attempt_rows(folder, taken, every=int(4 / share))
     yield lambda folder, taken: wrong_options.attempt(None if share == 1 else int(4000 * share))
 
 

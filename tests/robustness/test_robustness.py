@@ -44,6 +44,11 @@ def test_changed_manifests_reach_nothing_outside(tmp_path, capsys):
     assert outcomes.losses == []
 
 
+def test_changed_rows_are_refused(tmp_path, capsys):
+    outcomes = hostile_files.attempt_rows(tmp_path, capsys.readouterr, every=20)
+    assert outcomes.losses == []
+
+
 def test_wrong_options_are_refused_before_the_first_batch():
     outcomes = wrong_options.attempt(limit=400)
     assert outcomes.losses == []
