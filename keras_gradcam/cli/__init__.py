@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output (head, less) has seen enough; what is left in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:  # an extra that is not installed says so itself
         return _fail(describe(error), debug)
     except MemoryError:
         return _fail("out of memory. Candidates: a smaller --batch-size.", debug)

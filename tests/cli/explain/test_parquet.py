@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 import pytest
 from cli_models import FAST, check_refusal, error_line, png, run
@@ -117,6 +118,17 @@ def test_a_full_disk_is_said_in_one_line(many, monkeypatch, capsys):
 @pytest.mark.usefixtures("many")
 def test_what_cannot_be(capsys, words, message):
     check_refusal(capsys, [*PARQUET, *words], message)
+
+
+@pytest.mark.usefixtures("many")
+def test_packages_that_are_missing_are_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run(*PARQUET, "--engine", "ray") == 2
+    line = "engine='ray' needs ray, which is not installed: pip install 'keras_gradcam[ray]'."
+    assert error_line(capsys) == line
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert run(*PARQUET) == 2
+    assert "pip install 'keras_gradcam[parquet]'" in error_line(capsys)
 
 
 def test_other_settings_need_overwrite(many, capsys):
