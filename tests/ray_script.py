@@ -2,7 +2,7 @@
 
     python tests/ray_script.py SCENARIO PLACE MODEL
 
-PLACE holds a folder of pictures; results go beside it. Prints JSON on its last line.
+PLACE holds a folder of pictures; results go beside it. Prints a line of JSON.
 """
 
 from __future__ import annotations
@@ -133,4 +133,5 @@ if __name__ == "__main__":
     ray_run._MOST_ROWS = 8
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     scenario = {"sources": sources, "killed worker": killed_worker, "slow": slow}[sys.argv[1]]
-    print(json.dumps(scenario(Path(sys.argv[2]), sys.argv[3])))
+    # On a line of its own, whatever Ray prints meanwhile.
+    print("\n" + json.dumps(scenario(Path(sys.argv[2]), sys.argv[3])), flush=True)
