@@ -74,6 +74,21 @@ def warnings_as_lines() -> Iterator[None]:
         yield
 
 
+def outcome(explained: int, before: int, failed: int, layer: str | None) -> str:
+    """Says how many pictures a run has explained, and at which layer.
+
+    Example:
+        >>> outcome(2, 5, 0, "conv5")
+        '2 explained, 5 explained before at layer conv5'
+    """
+    parts = [f"{explained} explained"] if explained or not before else []
+    if before:
+        parts.append(f"{before} explained before")
+    if failed:
+        parts.append(f"{failed} failed")
+    return ", ".join(parts) + (f" at layer {layer}" if layer else "")
+
+
 class Progress:
     """A line on stderr that says how many pictures of a long run are done.
 

@@ -19,16 +19,23 @@ from .columns import FAILURE, ID, IMAGE, as_ids, count_rows, select
 from .decoding import decode_rows
 from .description import Prepared
 from .shards import ShardFolder, WrittenRows
-from .sources import Part, Rows, TableSource, open_source, parquet_files, parquet_groups, paths_of, read_group
+from .sources import (
+    Part,
+    Rows,
+    TableSource,
+    is_for_ray,
+    open_source,
+    parquet_files,
+    parquet_groups,
+    paths_of,
+    read_group,
+)
 
 Result = TypeVar("Result")
 
 # How many batches a block has, the unit that tasks work on, and the rows and bytes of a file.
 _BATCHES_OF_BLOCK = 8
 _MOST_ROWS, _MOST_BYTES = 1024, 64 << 20
-
-# Files that Ray reads, beside those that this package does.
-_FORMATS = (".tfrecord", ".tfrecords", ".tar")
 
 
 def on_worker(function: Callable[..., Result], *arguments: Any) -> Result:
@@ -234,7 +241,7 @@ def _open(
     if isinstance(source, ray.data.Dataset):
         return _streamed(source, columns, written, mailbox)
     paths = paths_of(source)
-    if paths and (any("://" in path for path in paths) or paths[0].endswith(_FORMATS)):
+    if any(map(is_for_ray, paths)):
         return _streamed(*_read(ray, paths, columns), written, mailbox)
     files = parquet_files(source)
     if files:

@@ -15,7 +15,7 @@ from ..attribution.explanation import Explained, Explanation, build_frame
 from ..drawing.class_names import class_name
 from ..drawing.overlays import overlay
 from ..drawing.panels import Frame, overview
-from ..drawing.pixels import StyleLike, as_style
+from ..drawing.pixels import StyleLike, as_style, encoded
 from ..errors import (
     ArgumentError,
     PictureError,
@@ -354,8 +354,6 @@ def _relocated(folder: Path, name: str) -> str:
 
 def _encoded(pixels: np.ndarray) -> bytes:
     """Encodes pixels, so that they take the way of all pictures."""
-    from ..drawing.pixels import encoded
-
     grey = pixels[..., None] if pixels.ndim == 2 else pixels
     return encoded(np.ascontiguousarray(np.repeat(grey, 3, axis=2) if grey.shape[2] == 1 else grey))
 

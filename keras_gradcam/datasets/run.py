@@ -176,7 +176,7 @@ def run_dataset(
     for text in prepared.warnings:
         warnings.warn(text, UserWarning, stacklevel=3)
     folder.mkdir(parents=True, exist_ok=True)
-    shards = ShardFolder(folder, (part.number, part.count))
+    shards = ShardFolder(folder, part.name)
     with _locked(folder, part):
         if overwrite:
             _remove_all(shards, part)
@@ -225,7 +225,7 @@ def _locked(folder: Path, part: Part) -> Iterator[None]:
     """Keeps other processes from writing the same part."""
     path = folder
     if part.count > 1:
-        path = folder / f"_lock-{part.number:04d}-of-{part.count:04d}"
+        path = folder / f"_lock-{part.name}"
         path.touch()
     try:
         lock = lock_folder(path)

@@ -69,12 +69,12 @@ class ShardFolder:
 
     Args:
         folder: It exists.
-        part: Which part of how many, counted from 1.
+        part: The name of the part, such as "0003-of-0016"; "" for the whole.
     """
 
-    def __init__(self, folder: Path, part: tuple[int, int] = (1, 1)) -> None:
+    def __init__(self, folder: Path, part: str = "") -> None:
         self.folder = folder
-        self.prefix = "part-" if part[1] == 1 else f"part-{part[0]:04d}-of-{part[1]:04d}-"
+        self.prefix = f"part-{part}-" if part else "part-"
 
     def files(self) -> list[Path]:
         """Returns the files of this part, in a fixed order."""
@@ -89,8 +89,7 @@ class ShardFolder:
         return self._write_table(to_table(rows))
 
     def _write_table(self, table: Any) -> Path:
-        import pyarrow.parquet
-
+        pyarrow = import_pyarrow()
         digest = hashlib.blake2b("\0".join(sorted(table[ID].to_pylist())).encode("utf-8", "surrogatepass"))
         path = self.folder / f"{self.prefix}{digest.hexdigest()[:16]}.parquet"
         buffer = io.BytesIO()

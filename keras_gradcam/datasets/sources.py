@@ -40,6 +40,11 @@ class Part:
     number: int = 1
     count: int = 1
 
+    @property
+    def name(self) -> str:
+        """What files of this part are called after, such as "0003-of-0016"; "" for the whole."""
+        return "" if self.count == 1 else f"{self.number:04d}-of-{self.count:04d}"
+
     def owns(self, ids: Sequence[str]) -> np.ndarray:
         """Returns which ids fall to this part, bool (N,)."""
         if self.count == 1:
@@ -270,8 +275,7 @@ def read_group(path: str, group: int, start: int, columns: Mapping[str, str], si
 
 def _from_arrow(array: Any) -> np.ndarray:
     """Returns a column of Arrow as NumPy, nested values as they are in Python."""
-    import pyarrow
-
+    pyarrow = import_pyarrow()
     kind = array.type
     if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
         column = np.empty(len(array), object)
@@ -312,8 +316,13 @@ def open_source(
     return StreamSource(source, columns, part, written)
 
 
+def is_for_ray(path: str) -> bool:
+    """Returns whether only Ray reads what a path leads to: addresses, TFRecords and WebDatasets."""
+    return "://" in path or path.endswith((".tfrecord", ".tfrecords", ".tar"))
+
+
 def _local(path: str) -> str:
     """Returns a path of this machine; raises ArgumentError for what only the engine "ray" reads."""
-    if "://" in path or path.endswith((".tfrecord", ".tfrecords", ".tar")):
+    if is_for_ray(path):
         raise ArgumentError("source", "be on this machine, as pictures or Parquet", repr(path), "engine='ray'")
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -39,6 +39,18 @@ def read_picture(path: str, spec: PictureSpec, largest: int = 1) -> Picture | Pi
         return decode(read_file(path, spec.most_bytes), spec.size, spec.channels, largest, spec.values)
     except PictureError as error:
         return error
+
+
+def read_pictures(
+    paths: Sequence[str], spec: PictureSpec, batch_size: int
+) -> Iterator[list[tuple[str, Picture | PictureError]]]:
+    """Reads pictures, one batch ahead; yields batches of paths with pictures, or with what is wrong with them."""
+    with threads() as pool:
+
+        def load(rows: slice) -> list[tuple[str, Picture | PictureError]]:
+            return list(zip(paths[rows], pool.map(lambda path: read_picture(path, spec), paths[rows]), strict=True))
+
+        yield from one_ahead(load, slices(len(paths), batch_size))
 
 
 def one_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[Read]:

@@ -16,7 +16,7 @@ from ..errors import ArgumentError, PictureError, check_path, check_type, in_one
 from ..extras import import_pyarrow
 from ..files import check_file
 from ..pictures.folders import find_pictures
-from ..pictures.reading import one_ahead, read_picture, slices, threads
+from ..pictures.reading import read_pictures
 from ..pictures.spec import PictureSpec, picture_spec, warn_about_pixels
 
 #: Finds identity and camera in the names of Market-1501's files: 0002_c1s1_000451_03.jpg.
@@ -91,23 +91,19 @@ class PictureFolder:
         return [path for path in self._all if path not in self.failures]
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        with threads() as pool:
-
-            def load(rows: slice) -> list[Any]:
-                return list(pool.map(lambda path: read_picture(path, self._spec), self._all[rows]))
-
-            batches = slices(len(self._all), _BATCH)
-            for rows, pictures in zip(batches, one_ahead(load, batches), strict=True):
-                good = []
-                for index, picture in enumerate(pictures, rows.start):
-                    if isinstance(picture, PictureError):
-                        self._fail(self._all[index], picture)
-                    else:
-                        good.append(index)
-                if good:
-                    pixels = np.stack([pictures[index - rows.start].pixels for index in good]).astype(np.float32)
-                    columns = [self._identities[good]] + ([] if self._cameras is None else [self._cameras[good]])
-                    yield (self._spec.preprocessing(pixels), *columns)
+        index = -1
+        for pictures in read_pictures(self._all, self._spec, _BATCH):
+            good, pixels = [], []
+            for path, picture in pictures:
+                index += 1
+                if isinstance(picture, PictureError):
+                    self._fail(path, picture)
+                else:
+                    good.append(index)
+                    pixels.append(picture.pixels)
+            if good:
+                columns = [self._identities[good]] + ([] if self._cameras is None else [self._cameras[good]])
+                yield (self._spec.preprocessing(np.stack(pixels).astype(np.float32)), *columns)
 
     def _fail(self, path: str, error: PictureError) -> None:
         if path not in self.failures:

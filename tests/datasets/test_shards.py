@@ -68,7 +68,7 @@ def test_the_same_rows_lie_in_one_file_however_often_they_are_written(tmp_path):
 
 
 def test_parts_do_not_see_each_other(tmp_path):
-    first, second = ShardFolder(tmp_path, (1, 2)), ShardFolder(tmp_path, (2, 2))
+    first, second = ShardFolder(tmp_path, "0001-of-0002"), ShardFolder(tmp_path, "0002-of-0002")
     first.write(rows(["a"]))
     second.write(rows(["b"]))
     assert [len(part.files()) for part in (first, second)] == [1, 1]

@@ -20,7 +20,7 @@ from ...files import FileStatus, check_file, file_digest, file_status, replace_w
 from ...pictures.decoding import Picture
 from ...pictures.folders import find_pictures
 from ...pictures.reading import one_ahead, read_picture, slices, threads
-from ..console import Progress, print_message, print_result
+from ..console import Progress, outcome, print_message, print_result
 from ..errors import INTERRUPTED, SOME_FAILED, CommandError, in_options
 from ..files import check_out
 from ..inputs.streams import DepthNotes, report_failure
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"--engine {options.engine} must be with --format parquet. Received: {options.format}.")
     if part.count > 1:
         # Manifests name files, so that each part needs a folder of its own.
-        out /= f"shard-{part.number:04d}-of-{part.count:04d}"
+        out /= f"shard-{part.name}"
         owned = part.owns(paths)
         paths = [path for path, is_owned in zip(paths, owned, strict=True) if is_owned]
         if not paths:
@@ -149,17 +149,8 @@ class _Run:
                 f"{len(paths)} are done, and the same command goes on from there."
             ) from error
         progress.clear()
-        print_result(self._summary(explained, before, failed))
+        print_result(f"{outcome(explained, before, failed, self._job.layer)}. See {self._out / MANIFEST}")
         return SOME_FAILED if failed else 0
-
-    def _summary(self, explained: int, before: int, failed: int) -> str:
-        parts = [f"{explained} explained"] if explained or not before else []
-        if before:
-            parts.append(f"{before} explained before")
-        if failed:
-            parts.append(f"{failed} failed")
-        layer = f" at layer {self._job.layer}" if self._job.layer else ""
-        return f"{', '.join(parts)}{layer}. See {self._out / MANIFEST}"
 
     def _batches(self, paths: Sequence[str], names: Sequence[str], pool: ThreadPoolExecutor) -> Iterator[list[_Item]]:
         """Reads batches of the same pictures in every run, since the last digits of a result depend on its batch.

@@ -13,9 +13,9 @@ from typing import Any
 from ...datasets.batch import ExplainBatch
 from ...datasets.columns import FAILURE, ID
 from ...datasets.ray_run import on_worker
-from ...datasets.run import RunSummary, check_sharing, run_dataset
+from ...datasets.run import check_sharing, run_dataset
 from ...datasets.sources import Part, Rows
-from ..console import Progress, print_message, print_result
+from ..console import Progress, outcome, print_message, print_result
 from ..errors import INTERRUPTED, SOME_FAILED, CommandError, in_options
 from ..inputs.models import load
 from ..inputs.streams import report_failure
@@ -62,7 +62,8 @@ def run_parquet(options: argparse.Namespace, paths: Sequence[str], part: Part) -
             "goes on from there."
         ) from error
     _clear(progress)
-    print_result(_summary(summary, options.out, layer))
+    said = outcome(summary.explained, summary.before, summary.failed, layer)
+    print_result(f"{said}. See {options.out}; keras-gradcam show {shlex.quote(options.out)} draws some of them")
     return SOME_FAILED if summary.failed else 0
 
 
@@ -105,13 +106,3 @@ def _load_model(source: str, imports: Sequence[str]) -> Any:
 def _clear(progress: Sequence[Progress]) -> None:
     for bar in progress:
         bar.clear()
-
-
-def _summary(summary: RunSummary, out: str, layer: str | None) -> str:
-    parts = [f"{summary.explained} explained"] if summary.explained or not summary.before else []
-    if summary.before:
-        parts.append(f"{summary.before} explained before")
-    if summary.failed:
-        parts.append(f"{summary.failed} failed")
-    at = f" at layer {layer}" if layer else ""
-    return f"{', '.join(parts)}{at}. See {out}; keras-gradcam show {shlex.quote(out)} draws some of them"

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import PictureError
 from ...pictures.decoding import Picture
-from ...pictures.reading import one_ahead, read_picture, slices, threads
+from ...pictures.reading import read_pictures
 from ...pictures.spec import PictureSpec
 from ..console import Progress, print_message
 from ..errors import in_options
@@ -37,25 +37,19 @@ class PictureStream:
         self._notes = DepthNotes(spec)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        with threads() as pool:
-
-            def load(rows: slice) -> list[Picture | PictureError]:
-                return list(pool.map(lambda path: read_picture(path, self._spec), self._paths[rows]))
-
-            batches = slices(len(self._paths), self._batch_size)
-            for rows, pictures in zip(batches, one_ahead(load, batches), strict=True):
-                good = []
-                for path, picture in zip(self._paths[rows], pictures, strict=True):
-                    if isinstance(picture, PictureError):
-                        self.failures[path] = in_options(str(picture))
-                        report_failure(path, self.failures[path])
-                    else:
-                        self._notes.add(path, picture)
-                        good.append(picture.pixels)
-                        self.read.append(path)
-                if good:
-                    yield self._spec.preprocessing(np.stack(good).astype(np.float32))
-                self._progress.advance(len(pictures))
+        for pictures in read_pictures(self._paths, self._spec, self._batch_size):
+            good = []
+            for path, picture in pictures:
+                if isinstance(picture, PictureError):
+                    self.failures[path] = in_options(str(picture))
+                    report_failure(path, self.failures[path])
+                else:
+                    self._notes.add(path, picture)
+                    good.append(picture.pixels)
+                    self.read.append(path)
+            if good:
+                yield self._spec.preprocessing(np.stack(good).astype(np.float32))
+            self._progress.advance(len(pictures))
 
 
 class DepthNotes:
