@@ -144,6 +144,27 @@ def check_path(name: str, value: Any) -> str:
     return path
 
 
+def as_numpy(array: Any) -> np.ndarray:
+    """Returns an array of any framework as NumPy, without a copy where that is possible; a list of them, too.
+
+    Raises:
+        ValueError: If a list has rows of unequal length.
+
+    Example:
+        >>> as_numpy([[1, 2], [3, 4]]).shape
+        (2, 2)
+    """
+    import numpy as np
+
+    if hasattr(array, "detach"):  # a torch tensor that may need gradients or live on an accelerator
+        array = array.detach().cpu()
+        # Which NumPy does not have.
+        return np.asarray(array.float() if str(getattr(array, "dtype", "")) == "torch.bfloat16" else array)
+    if isinstance(array, (list, tuple)) and any(hasattr(part, "detach") for part in array):
+        return np.asarray([as_numpy(part) for part in array])
+    return np.asarray(array)
+
+
 def check_numbers(
     name: str, value: Any, requirement: str = "be an array of real numbers", candidates: str = ""
 ) -> np.ndarray:
@@ -151,7 +172,7 @@ def check_numbers(
     import numpy as np
 
     try:
-        array = np.asarray(value)
+        array = as_numpy(value)
         if array.dtype.kind in "fiub":
             return array.astype(np.float64)
         if array.dtype.name == "bfloat16":

@@ -1,9 +1,5 @@
 """Every test starts from the same seeds and leaves Keras as it found it."""
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
 import numpy as np
 import pytest

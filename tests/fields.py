@@ -38,7 +38,7 @@ def layer_function(model, name: str):
 
     def features(pictures):
         if keras.config.backend() != "tensorflow":
-            return np.asarray(call(pictures))
+            return keras.ops.convert_to_numpy(call(pictures))
         import tensorflow as tf
 
         eagerly = tf.config.functions_run_eagerly()

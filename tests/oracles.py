@@ -12,16 +12,21 @@ import numpy as np
 # ------------------------------------------------------------------------------------------------------------ comparing
 
 
+def numbers(tensor) -> np.ndarray:
+    """What an array, or a tensor of the backend, holds, in float64."""
+    return np.asarray(keras.ops.convert_to_numpy(tensor), "float64")
+
+
 def relative_error(actual, expected) -> float:
     """max |actual - expected| / max |expected|."""
-    actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
+    actual, expected = numbers(actual), numbers(expected)
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
 def assert_close(actual, expected, tolerance: float = 1e-5) -> None:
     """Asserts a relative error of at most ``tolerance``; an oracle of nothing but zeros proves nothing and fails."""
-    assert np.abs(np.asarray(expected, "float64")).max() > 0, "the oracle is zero everywhere"
+    assert np.abs(numbers(expected)).max() > 0, "the oracle is zero everywhere"
     error = relative_error(actual, expected)
     assert error <= tolerance, f"relative error {error:.3g} > {tolerance:g}"
 
@@ -96,19 +101,33 @@ def plain_gradcam(features: Callable, head: Callable, images) -> Plain:
     """
     activations = keras.ops.convert_to_tensor(features(keras.ops.convert_to_tensor(images)))
     scores, gradients = score_and_gradient(head, activations)
-    arrays = [np.asarray(tensor, "float64") for tensor in (activations, gradients, scores)]
+    arrays = [numbers(tensor) for tensor in (activations, gradients, scores)]
     return Plain(gradcam_by_hand(arrays[0], arrays[1]), *arrays)
 
 
 def input_gradient(score: Callable, images) -> np.ndarray:
     """d(score)/d(images) by a plain tape."""
-    return np.asarray(score_and_gradient(score, keras.ops.convert_to_tensor(images))[1], "float64")
+    return numbers(score_and_gradient(score, keras.ops.convert_to_tensor(images))[1])
 
 
 def score_and_gradient(score: Callable, tensor):
     """score(tensor) and d(sum of score(tensor))/d(tensor), by the backend's own plain means."""
-    if keras.config.backend() != "tensorflow":
-        raise NotImplementedError("Say here how this backend differentiates a function.")
+    backend = keras.config.backend()
+    if backend == "torch":
+        import torch
+
+        tensor = tensor.detach().clone().requires_grad_()
+        scores = score(tensor)
+        return scores.detach(), torch.autograd.grad(scores.sum(), tensor)[0]
+    if backend == "jax":
+        import jax
+
+        def total(values):
+            scores = score(values)
+            return scores.sum(), scores
+
+        gradient, scores = jax.grad(total, has_aux=True)(tensor)
+        return scores, gradient
     import tensorflow as tf
 
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -136,7 +155,11 @@ class Gate(NamedTuple):
     def _with_backward(self, backward: Callable) -> Callable:
         @keras.ops.custom_gradient
         def activation(x):
-            return self.value(x), lambda upstream: backward(x, upstream)
+            def gradient(*arguments, upstream=None):
+                # PyTorch passes what the function was given, and the gradient by its name.
+                return backward(x, arguments[0] if upstream is None else upstream)
+
+            return self.value(x), gradient
 
         return activation
 
@@ -144,8 +167,10 @@ class Gate(NamedTuple):
 def rectifier(negative_slope=0.0, max_value=np.inf, threshold=0.0) -> Gate:
     """max_value above it, x down to the threshold, negative_slope * (x - threshold) below: Keras' definition of relu.
 
-    ``negative_slope`` may be a tensor (PReLU).
+    ``negative_slope`` may be an array (PReLU).
     """
+    if isinstance(negative_slope, np.ndarray):
+        negative_slope = keras.ops.convert_to_tensor(negative_slope)
 
     def value(x):
         below = negative_slope * (x - threshold)

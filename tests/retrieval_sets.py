@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-import tensorflow as tf
+from backends import BACKEND
 from keras import layers as L  # noqa: N812
 from models import images, randomised
 
@@ -50,8 +50,62 @@ def rectified(x):
     return L.Dense(5, activation="relu")(x)
 
 
+class Samples:
+    """Samples that can be read again and again, with what these tests use of a ``tf.data.Dataset``."""
+
+    def __init__(self, read):
+        self.read = read
+
+    def __iter__(self):
+        return iter(self.read())
+
+    def batch(self, size):
+        def batches():
+            samples = list(self.read())
+            for start in range(0, len(samples), size):
+                yield keras.tree.map_structure(lambda *rows: np.stack(rows), *samples[start : start + size])
+
+        return Samples(batches)
+
+    def shuffle(self, _, seed, reshuffle_each_iteration):
+        rng = np.random.default_rng(seed)
+        fixed = rng.permutation(len(list(self.read())))
+
+        def samples():
+            order = rng.permutation(len(fixed)) if reshuffle_each_iteration else fixed
+            found = list(self.read())
+            return [found[index] for index in order]
+
+        return Samples(samples)
+
+    def take(self, count):
+        return Samples(lambda: list(self.read())[:count])
+
+    def prefetch(self, _):
+        return self
+
+
 def dataset(*columns):
-    return tf.data.Dataset.from_tensor_slices(columns)
+    """A ``tf.data.Dataset`` of slices on TensorFlow, the like of it elsewhere."""
+    columns = columns if len(columns) > 1 else columns[0]
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices(columns)
+    arrays = keras.tree.map_structure_up_to(_without_lists(columns), np.asarray, columns)
+    count = len(keras.tree.flatten(arrays)[0])
+    return Samples(lambda: (_row(arrays, row) for row in range(count)))
+
+
+def _row(arrays, row):
+    return keras.tree.map_structure(lambda array: array[row], arrays)
+
+
+def _without_lists(columns):
+    """The structure of columns, in which a list is a column."""
+    if isinstance(columns, dict):
+        return {name: _without_lists(column) for name, column in columns.items()}
+    return tuple(map(_without_lists, columns)) if isinstance(columns, tuple) else 0
 
 
 def shuffled(pictures, identities):
@@ -59,4 +113,4 @@ def shuffled(pictures, identities):
 
 
 def shuffled_with(*columns, again=True):
-    return tf.data.Dataset.from_tensor_slices(columns).shuffle(100, seed=1, reshuffle_each_iteration=again).batch(4)
+    return dataset(*columns).shuffle(100, seed=1, reshuffle_each_iteration=again).batch(4)

@@ -25,7 +25,7 @@ def frozen(value, keep, depth=0):
     if isinstance(value, (str, bytes, int, float, bool, type(None))):
         return value
     if isinstance(value, VARIABLES):
-        return "variable", id(value), np.array(value).tobytes()
+        return "variable", id(value), np.array(keras.ops.convert_to_numpy(value)).tobytes()
     if isinstance(value, np.ndarray):
         return "array", id(value), value.tobytes()
     if isinstance(value, dict) and depth < 6:
@@ -47,7 +47,9 @@ class Snapshot:
             for name, value in vars(layer).items()
         }
         self.state["layers"] = [id(layer) for layer in model._flatten_layers()]
-        self.state["variables"] = [np.array(variable).tobytes() for variable in model.variables]
+        self.state["variables"] = [
+            np.array(keras.ops.convert_to_numpy(variable)).tobytes() for variable in model.variables
+        ]
         self.state["trainable"] = [layer.trainable for layer in model._flatten_layers()]
         self.state["eager functions"] = ON_TENSORFLOW and tf.config.functions_run_eagerly()
         self.state["numpy"] = [np.array(part).tobytes() for part in np.random.get_state()[1:]]

@@ -17,11 +17,11 @@ def check_gradcam(result, features, head, pictures, tolerance=1e-5):
 
 def predictions(model, inputs):
     """What ``model.predict`` returns, without the time that it takes to compile."""
-    return keras.tree.map_structure(np.asarray, model(inputs, training=False))
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, model(inputs, training=False))
 
 
 def mean(x):
-    return keras.ops.mean(x, axis=tuple(range(1, x.shape.rank - 1)))
+    return keras.ops.mean(x, axis=tuple(range(1, len(x.shape) - 1)))
 
 
 def picked(scores, classes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
+from backends import numbers, tensor
 
 from keras_gradcam.attribution.targets.outputs import as_target
 from keras_gradcam.engine.base import Outputs
@@ -15,8 +15,8 @@ SIGMOID = 1 / (1 + np.exp(-Z))
 
 
 def outputs(predictions, logits=None, ending="", names=()):
-    tensor = tf.constant(predictions)
-    return Outputs(tensor, tensor if logits is None else tf.constant(logits), ending, tensor, names)
+    given = tensor(predictions)
+    return Outputs(given, given if logits is None else tensor(logits), ending, given, names)
 
 
 SOFTMAX = outputs(PROBABILITIES, LOGITS, "softmax", ("species",))
@@ -42,7 +42,7 @@ def evaluate(target, of=SOFTMAX, samples=3):
     """Scores and classes as the engine asks for them."""
     target = as_target(target)
     target.check(of)
-    values = [tf.constant(array) for array in target.arguments(samples)]
+    values = [tensor(array) for array in target.arguments(samples)]
     assert len(values) == target.num_arguments
     classes = target.classes(of, values)
-    return target.scores(of, values).numpy(), None if classes is None else classes.numpy()
+    return numbers(target.scores(of, values)), None if classes is None else numbers(classes)

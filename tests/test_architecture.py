@@ -45,7 +45,7 @@ VERBS = frozenset(
     Represents Resets Reshapes Resizes Resolves Restores Returns Rounds Runs Samples Saves Says Scales Scores
     Searches Selects Sends Separates Serves Sets Shortens Shows Shuffles Silences Slices Smooths Sorts Splits
     Stacks Starts States Stops Stores Streams Subtracts Summarizes Sums Switches Takes Tells Tests Titles Traces
-    Tracks Transforms Tries Turns Undoes Unpacks Updates Upsamples Uses Validates Visits Waits Walks Warns
+    Tracks Transforms Translates Tries Turns Undoes Unpacks Updates Upsamples Uses Validates Visits Waits Walks Warns
     Weighs Wraps Writes Yields
     """.split()  # noqa: SIM905
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from backends import tensorflow_only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -74,8 +74,11 @@ def test_upsample_equals_explicit_loops(rng, old, new):
     assert_close(upsample(maps, new), upsample_by_hand(maps, new), 1e-12)
 
 
+@tensorflow_only
 @pytest.mark.parametrize(("old", "new"), SIZES, ids=str)
 def test_upsample_equals_tensorflow(rng, old, new):
+    import tensorflow as tf
+
     maps = rng.normal(size=(2, *old)).astype("float32")
     expected = tf.image.resize(maps[..., None], new, method="bilinear", antialias=False)[..., 0]
     assert_close(upsample(maps, new), expected, 1e-6)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import keras
-import tensorflow as tf
+import numpy as np
 from log_entries import tensors
+from PIL import Image
+from tensorboard.util.tensor_util import make_ndarray
 
 from keras_gradcam.drawing.pixels import encoded
 from keras_gradcam.training.writers.tensorboard import QUALITY
@@ -42,17 +45,22 @@ def events(log_dir):
     return tensors(Path(log_dir) / "gradcam")
 
 
+def opened(content):
+    """An encoded picture, uint8 (H, W, 3)."""
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
 def decoded(event):
     width, height, content = event.tensor_proto.string_val
-    picture = tf.io.decode_image(content).numpy()  # PNG, or the JPEG of what is drawn at every epoch
+    picture = opened(content)  # PNG, or the JPEG of what is drawn at every epoch
     assert picture.shape[:2] == (int(height), int(width))
     return picture
 
 
 def as_logged(picture):
     """A picture as what is drawn at every epoch comes back from an event file: a JPEG."""
-    return tf.io.decode_image(encoded(picture, QUALITY)).numpy()
+    return opened(encoded(picture, QUALITY))
 
 
 def scalar(event):
-    return float(tf.make_ndarray(event.tensor_proto))
+    return float(make_ndarray(event.tensor_proto))

@@ -11,7 +11,7 @@ from typing import Any, Union
 import numpy as np
 
 from ..engine.base import Structure
-from ..errors import ArgumentError
+from ..errors import ArgumentError, as_numpy
 
 #: Which part of a sample is meant: a key of a dict, or a function of the sample. None where samples are tuples.
 Selector = Union[str, Callable[[Any], Any], None]
@@ -120,13 +120,6 @@ def join_batches(batches: Sequence[Batch]) -> Batch:
     return Batch(*(joined([getattr(batch, name) for batch in batches]) for name in ("images", "labels", "extra")))
 
 
-def as_numpy(array: Any) -> np.ndarray:
-    """Returns an array of any framework as NumPy, without a copy where that is possible."""
-    if hasattr(array, "detach"):  # a torch tensor that may need gradients or live on an accelerator
-        array = array.detach().cpu()
-    return np.asarray(array)
-
-
 # --- kinds of data sets -----------------------------------------------------------------------------------------------
 
 
@@ -224,7 +217,7 @@ def _column(part: Any, count: int | None) -> Structure:
     if are_arrays and (count is None or (len(part) != count and all(_length(values) == count for values in part))):
         return list(part)
     try:
-        return np.asarray(part)
+        return as_numpy(part)
     except ValueError:  # as many boxes as there are objects
         ragged = np.empty(len(part), object)
         ragged[:] = part

@@ -11,7 +11,7 @@ import numpy as np
 from ..engine.base import InputSpec, Structure
 from ..engine.model import declared_inputs
 from ..engine.places import Layout
-from ..errors import ArgumentError
+from ..errors import ArgumentError, as_numpy
 from ..grids import Placement
 
 
@@ -138,7 +138,7 @@ def _standardized_leaf(array: Any) -> np.ndarray:
 
     given = type(array).__name__
     try:
-        array = np.asarray(array)
+        array = as_numpy(array)
     except ValueError as error:  # pictures of several sizes
         raise ArgumentError("images", "be arrays", f"{given} ({error})", "the pictures resized to one shape") from error
     if array.dtype.kind == "O" and array.ndim == 0:
@@ -181,7 +181,8 @@ def check_model(model: Any) -> None:
             else ["keras.Model", "keras.Sequential", "a subclass of keras.Model"],
         )
     if type(model).call in (keras.Model.call, keras.Layer.call):
-        parts = {id(part): name for name, part in reversed(vars(model).items()) if isinstance(part, keras.Model)}
+        held = vars(model) | vars(model).get("_modules", {})  # where PyTorch keeps what was assigned
+        parts = {id(part): name for name, part in reversed(held.items()) if isinstance(part, keras.Model)}
         raise ArgumentError(
             "model",
             "have a method `call`",

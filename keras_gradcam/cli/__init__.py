@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..engine import quiet_log
+from ..engine import quiet_log, use_backend
 from ..errors import in_one_line
 from .arguments import COMMANDS, parse
 from .console import print_message, results_alone, warnings_as_lines
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parse(words)
         with contextlib.nullcontext() if debug else quiet_log(), warnings_as_lines(), results_alone():
+            if getattr(options, "backend", None) is not None:  # of a command that loads a model
+                use_backend(options.backend)
             # Only now, and only what the command needs: `--help` must not wait for TensorFlow.
             return int(importlib.import_module(f".{COMMANDS[options.command]}", __name__).run(options))
     except CommandError as error:

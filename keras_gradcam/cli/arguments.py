@@ -111,7 +111,7 @@ def _add_command(
         # An abbreviated option would change its meaning when a longer one is added; and TensorBoard has options too.
         allow_abbrev=False,
     )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks and TensorFlow's log")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and the log of Keras' backend")
     return parser
 
 

@@ -12,6 +12,7 @@ SOME_FAILED, FAILED, INTERRUPTED = 1, 2, 130
 
 #: Arguments of the package, and what they are called on the command line.
 OPTIONS = {
+    "backend": "--backend",
     "batch_size": "--batch-size",
     "colormap": "--colormap",
     "filters": "--filters",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from ..engine import BACKENDS
+
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds the model and the code that it is made of."""
+    """Adds the model, the code that it is made of, and what runs it."""
     parser.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or app:NAME")
     parser.add_argument(
         "--import",
@@ -16,6 +18,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         help="Python code that defines layers, models and functions of your own which MODEL is made of: a .py file, or "
         "a module such as package.layers that is found from the current folder; it is run; may be repeated",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="what Keras runs the model with; by default what the environment variable KERAS_BACKEND or Keras' own "
+        "file of settings says, or else tensorflow",
     )
 
 

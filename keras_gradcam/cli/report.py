@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 
-from ..engine import quiet_start
 from ..errors import in_one_line
 from ..training.event_files import find_event_files, read_events
 from ..training.report import logged_report
@@ -17,7 +16,6 @@ def run(options: argparse.Namespace) -> int:
     """Prints reports; returns the exit code."""
     if not os.path.isdir(options.logdir):
         raise CommandError(f"LOGDIR must be a folder. Received: {options.logdir!r}.")
-    quiet_start()  # TensorBoard reads with TensorFlow where it is installed, which prints lines when it starts
     reports, failed = {}, 0
     for folder, files in find_event_files(options.logdir).items():
         try:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..attribution.data_sets import as_numpy
-from ..errors import ArgumentError, PictureError
+from ..errors import ArgumentError, PictureError, as_numpy
 from ..metrics.regions import check_box, region_mask
 from ..pictures.decoding import decode
 from ..pictures.reading import read_file

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import check_choice, check_type
+from ..errors import as_numpy, check_choice, check_type
 from .colormaps import color_table
 
 #: Limits of the longer side of a picture in a panel, in pixels.
@@ -100,14 +100,14 @@ def displayed(images: np.ndarray) -> np.ndarray:
         >>> displayed(np.array([[[[-1.0], [1.0]]]]))[0, 0].tolist()
         [[0, 0, 0], [255, 255, 255]]
     """
-    pictures = np.asarray(images)
+    pictures = as_numpy(images)
+    whole = np.issubdtype(pictures.dtype, np.integer)
     if pictures.ndim == 3:
         pictures = pictures[..., None]
     if pictures.shape[-1] == 4:
         pictures = pictures[..., :3]
     elif pictures.shape[-1] != 3:
         pictures = pictures.mean(axis=-1, keepdims=True)
-    whole = np.issubdtype(np.asarray(images).dtype, np.integer)
     pictures = np.nan_to_num(pictures.astype(np.float32))
     low, high = _range(float(pictures.min(initial=0)), float(pictures.max(initial=0)), whole) or (
         float(pictures.min()),

@@ -3,6 +3,6 @@
 :mod:`keras_gradcam.engine.base` is the contract that every engine keeps.
 """
 
-from .backends import current_engine, quiet_log, quiet_start
+from .backends import BACKENDS, current_engine, quiet_log, quiet_start, use_backend
 
-__all__ = ["current_engine", "quiet_log", "quiet_start"]
+__all__ = ["BACKENDS", "current_engine", "quiet_log", "quiet_start", "use_backend"]

@@ -341,11 +341,11 @@ class Engine(Protocol):
     def versions(self) -> Mapping[str, str]:
         """Returns the versions that results depend on: of "keras", and of the backend under its name."""
 
-    def start(self) -> None:
-        """Silences the backend's own log and sets up its devices, which it may announce.
+    def is_first_process(self) -> bool:
+        """Returns whether this process writes: the only one of a training, or the first of several."""
 
-        Called at most once, by :func:`keras_gradcam.engine.quiet_start`, while what is printed is put aside.
-        """
+    def start(self) -> None:
+        """Silences the backend's log and sets up its devices; called by :func:`keras_gradcam.engine.quiet_start`."""
 
     def build(self, model: Any, input_spec: InputSpec) -> None:
         """Makes the weights of a model that has not been called yet; does nothing to one that has.

@@ -145,9 +145,9 @@ def compacted(values: np.ndarray) -> np.ndarray:
     """Returns ``values`` with stride 0 along the axes of the tensor on which nothing changes."""
     small = kept(values)
     for axis in range(1, values.ndim):
-        first = small.take([0], axis)
-        if small.shape[axis] > 1 and (small == first).all():
-            small = first
+        if small.shape[axis] > 1:
+            first = small.take([0], axis)
+            small = first if (small == first).all() else small
     return np.broadcast_to(small, values.shape)
 
 

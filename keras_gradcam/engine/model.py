@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,17 @@ def _single_tensor(result: Any) -> Any:
     return result if hasattr(result, "shape") and hasattr(result, "dtype") else None
 
 
+def _with_single_tensor(result: Any, tensor: Any) -> Any:
+    """Returns a layer's results with another tensor in the place of the one that can be a feature map."""
+    if isinstance(result, dict):
+        first = next(iter(result))
+        return type(result)({**result, first: _with_single_tensor(result[first], tensor)})
+    if not isinstance(result, (list, tuple)):
+        return tensor
+    parts = [tensor, *result[1:]]
+    return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
+
+
 def weights_digest(model: Any) -> str:
     """Returns the SHA-256 of a model's weights."""
     digest = hashlib.sha256()
@@ -104,12 +116,17 @@ def _is_of_classes(loss: Any) -> bool:
 
 
 @contextmanager
-def recorded_calls(model: Any) -> Iterator[list[LayerOutput]]:
+def recorded_calls(model: Any, change: Callable[[LayerOutput], Any] | None = None) -> Iterator[list[LayerOutput]]:
     """Records every layer call that this thread makes while the context lasts, in the yielded list.
 
     Each layer's ``call``, and ``quantized_call``, which Keras calls in its stead once a layer is quantized, is shadowed
     by an attribute of the instance, which is removed on the way out whatever happens; calls from other threads pass
     through unseen.
+
+    Args:
+        model: The model.
+        change: Called with each layer output as soon as it is there; returns the tensor with which the model goes on in
+            its place. By default that is the output itself.
     """
     owner = threading.get_ident()
     layer_outputs: list[LayerOutput] = []
@@ -123,7 +140,12 @@ def recorded_calls(model: Any) -> Iterator[list[LayerOutput]]:
                 if output is not None:
                     shape = tuple(None if size is None else int(size) for size in output.shape)
                     info = LayerCall(path, type(layer).__name__, shape, counts[id(layer)])
-                    layer_outputs.append(LayerOutput(info, layer, output))
+                    layer_output = LayerOutput(info, layer, output)
+                    tensor = output if change is None else change(layer_output)
+                    if tensor is not output:
+                        layer_output = replace(layer_output, output=tensor)
+                        result = _with_single_tensor(result, tensor)
+                    layer_outputs.append(layer_output)
                 counts[id(layer)] += 1
             return result
 

@@ -126,7 +126,8 @@ def interpolated(places: Places, axis: int, position: np.ndarray) -> Places:
     below = np.clip(np.floor(position).astype(int), 0, max(len(cells) - 2, 0))
     share = (position - below).reshape(-1, *(1,) * (cells.ndim - 1))
     above = np.minimum(below + 1, len(cells) - 1)
-    return np.moveaxis(cells[below] * (1 - share) + cells[above] * share, 0, axis)
+    # In this form places that are the same stay the same to the last digit, and so are told from those that vary.
+    return np.moveaxis(cells[below] + (cells[above] - cells[below]) * share, 0, axis)
 
 
 def alike_but_for_channels(arrays: Sequence[Places | None], axis: int) -> bool:

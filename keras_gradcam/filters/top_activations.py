@@ -16,7 +16,7 @@ from ..attribution.layers import LayerLike
 from ..drawing.canvas import FAINT, INK, LINE, Canvas, flowed, shortened
 from ..drawing.pixels import displayed, resized
 from ..engine.base import Structure
-from ..errors import ArgumentError, check_numbers, check_whole_number
+from ..errors import ArgumentError, as_numpy, check_numbers, check_whole_number
 from .kernels import outlined
 from .receptive_field import Box, ReceptiveField, receptive_field
 
@@ -316,7 +316,7 @@ def _channels(filters: Sequence[int] | int | None, count: int) -> np.ndarray:
     if filters is None:
         return np.arange(min(count, _FILTERS))
     check_numbers("filters", filters, "be channels of the layer", f"0 to {count - 1}")
-    chosen = np.atleast_1d(np.asarray(filters))
+    chosen = np.atleast_1d(as_numpy(filters))
     is_whole = chosen.ndim == 1 and chosen.size and chosen.dtype.kind in "iu"
     if not is_whole or chosen.min() < 0 or chosen.max() >= count:
         raise ArgumentError("filters", "be channels of the layer", repr(filters), f"0 to {count - 1}")

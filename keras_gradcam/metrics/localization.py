@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..attribution.explanation import Explanation
-from ..errors import ArgumentError, check_number, check_numbers
+from ..errors import ArgumentError, as_numpy, check_number, check_numbers
 from .regions import bounds
 from .statistics import informative, maps_of, where_present
 
@@ -99,7 +99,7 @@ def iou(a: Any, b: Any) -> Any:
         0.3333333333333333
     """
     a, b = (
-        np.asarray(value) if np.ndim(check_numbers(name, value, _BOXES_OR_MASKS)) else np.zeros(0)
+        as_numpy(value) if np.ndim(check_numbers(name, value, _BOXES_OR_MASKS)) else np.zeros(0)
         for name, value in (("a", a), ("b", b))
     )
     _check_pairs(a, b)

@@ -14,7 +14,7 @@ from ..attribution.targets.outputs import as_target
 from ..attribution.targets.probabilities import ClassProbability, ExplainedClass
 from ..engine.base import Structure
 from ..engine.model import declared_inputs
-from ..errors import ArgumentError, check_choice
+from ..errors import ArgumentError, as_numpy, check_choice
 from ..grids import upsample
 from .statistics import informative, maps_of
 
@@ -110,7 +110,7 @@ class Scorer:
             deviation = _BLUR * min(self.pictures.shape[1:3])
             return gaussian_filter(self.pictures, (0, deviation, deviation, 0)[: self.pictures.ndim])
         try:
-            return np.broadcast_to(np.asarray(baseline, self.pictures.dtype), self.pictures.shape)
+            return np.broadcast_to(as_numpy(baseline).astype(self.pictures.dtype), self.pictures.shape)
         except (TypeError, ValueError):
             raise ArgumentError(
                 "baseline",

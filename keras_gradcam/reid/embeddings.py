@@ -11,7 +11,7 @@ import numpy as np
 from ..attribution.data_sets import Batch, Selector, read_batches
 from ..attribution.explainer import Explainer
 from ..engine.base import Structure
-from ..errors import ArgumentError
+from ..errors import ArgumentError, as_numpy
 
 # How many given embeddings are read at a time.
 _BATCH = 1024
@@ -85,7 +85,7 @@ class LabelledPictures:
             raise self._is_no_set(type(self.data).__name__)
         images, *columns = self.data
         if isinstance(images, list) and images and np.ndim(images[0]) in (1, 3):
-            images = np.asarray(images)  # a list of pictures or of embeddings
+            images = as_numpy(images)  # a list of pictures or of embeddings
         if hasattr(images, "__len__") and not len(images):
             raise ArgumentError(self.name, "hold at least one picture", "none")
         columns = [self._numbers(column) for column in columns]
@@ -99,7 +99,7 @@ class LabelledPictures:
 
     def _numbers(self, column: Any) -> np.ndarray:
         """Returns identities or cameras as int64 (N,)."""
-        numbers = np.asarray(column)
+        numbers = as_numpy(column)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iub":
             raise ArgumentError(
                 self.name,
@@ -162,7 +162,7 @@ class EmbeddedSet:
         if self.source.is_arrays:
             images, *_ = self.source.arrays()
             self._check_single_input(images)
-            return {index: np.asarray(images[index]) for index in indices}, True
+            return {index: as_numpy(images[index]) for index in indices}, True
         pictures: dict[int, np.ndarray] = {}
         start, is_same = 0, True
         for batch in self.source.batches(batch_size):

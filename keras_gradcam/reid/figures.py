@@ -10,7 +10,7 @@ import numpy as np
 from ..drawing.canvas import FAINT, INK, LINE, RIGHT, WRONG, Canvas, shortened
 from ..drawing.panels import Frame, gradcam_cell
 from ..drawing.pixels import Style, StyleLike, as_style, cell_size, displayed
-from ..errors import ArgumentError, check_list, check_numbers, check_type, check_whole_number, described
+from ..errors import ArgumentError, as_numpy, check_list, check_numbers, check_type, check_whole_number, described
 from ..grids import Spans, cell_edges
 from .ranking import RankList
 from .similarity import SimilarityMaps
@@ -126,7 +126,7 @@ def pair_figure(
 def _pictures(name: str, value: Any) -> np.ndarray:
     """Returns pictures (N, H, W, C) as they were given, of one picture too."""
     axes = check_numbers(name, value).ndim
-    pictures = np.asarray(value)[None] if axes == 3 else np.asarray(value)
+    pictures = as_numpy(value)[None] if axes == 3 else as_numpy(value)
     if pictures.ndim != 4 or 0 in pictures.shape:
         raise ArgumentError(name, "be pictures, (N, H, W, C) or (H, W, C)", f"shape {pictures.shape}")
     return pictures

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, check_choice, check_whole_number, described
+from ..errors import ArgumentError, as_numpy, check_choice, check_whole_number, described
 from ..extras import import_faiss, import_usearch
 from .embeddings import EmbeddedSet, LabelledPictures, directions
 from .search import search
@@ -122,7 +122,7 @@ def _check_lengths(queries: EmbeddedSet, gallery: EmbeddedSet) -> None:
 def _embedded(name: str, embeddings: Any, identity: int) -> EmbeddedSet:
     """Returns embeddings of one identity each for both sides, so that nothing matches and nothing is left out."""
     try:
-        vectors = embeddings if isinstance(embeddings, np.ndarray) else np.asarray(embeddings)
+        vectors = embeddings if isinstance(embeddings, np.ndarray) else as_numpy(embeddings)
     except ValueError:  # of rows of unequal length
         raise ArgumentError(name, "be embeddings (N, D)", described(embeddings)) from None
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or 0 in vectors.shape:

@@ -13,7 +13,7 @@ import numpy as np
 from ..attribution.data_sets import Selector
 from ..attribution.explainer import Explainer, as_explainer
 from ..attribution.targets.embeddings import SelfSimilarity
-from ..errors import ArgumentError, check_choice, check_flag, check_numbers, check_whole_number
+from ..errors import ArgumentError, as_numpy, check_choice, check_flag, check_numbers, check_whole_number
 from .embeddings import LabelledPictures, check_cameras, embed_pictures, embed_set
 from .folders import read_folder
 from .rank_maps import explained_lists
@@ -223,7 +223,7 @@ def _ranked(
 def _chosen(explain: int | Sequence[int], count: int) -> list[int]:
     """Returns the indices of the queries that are to be explained, out of ``count``."""
     check_numbers("explain", explain, f"name queries 0 to {count - 1}, or say how many")
-    numbers = np.asarray(explain)
+    numbers = as_numpy(explain)
     if numbers.size == 0:
         return []
     is_whole = numbers.dtype.kind in "iu" and numbers.min() >= 0

@@ -22,6 +22,7 @@ from ..attribution.targets.base import Target, TargetLike
 from ..attribution.targets.outputs import Output, as_target
 from ..drawing.class_names import ClassNames, names_by_number
 from ..drawing.pixels import StyleLike, as_style
+from ..engine import current_engine
 from ..errors import ArgumentError, check_choice, check_path, check_type, check_whole_number
 from ..filters.kernels import Filters
 from ..reid.retrieval import Gallery
@@ -34,7 +35,6 @@ from .monitor import ProbeMonitor, check_alone, check_explainer
 from .notices import LOGGER, warn
 from .pairs import Pairs, lacks_reference, make_pairs
 from .probe import Probe, ProbeSamples, as_probe
-from .processes import is_first_process
 from .report import drift_report, probe_name
 from .writers.background import BackgroundWriter
 from .writers.base import LogEntry, Run, Summary, Writer, check_writers
@@ -215,7 +215,7 @@ class GuidedGradCAMCallback(keras.callbacks.Callback):
         run = self._monitor.describe(self._class_names, self._style, self._every)
         self._frames = FrameBuilder(run, before=self._frames)
         self._recorder.watch(self._monitor.region_masks(), run.info.input_size, run.info.explained.spans)
-        if not is_first_process():  # of a distributed training; the arguments are checked in all of them
+        if not current_engine().is_first_process():  # of several; arguments are checked in all of them
             LOGGER.info("The first process of this training explains and writes; this one does not.")
             self._monitor = None
             return

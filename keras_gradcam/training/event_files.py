@@ -22,6 +22,7 @@ from ..tensorboard_plugin.columns import COLUMNS
 from ..tensorboard_plugin.limits import MOST_CELLS, check_maps, check_numbers, check_pictures, check_scalar, check_text
 from ..tensorboard_plugin.metadata import RunInfo
 from ..tensorboard_plugin.reader import latest
+from .writers.records import read_records
 
 #: What is read, and how it is checked. Pictures of epochs stay on disk: a long training has gigabytes of them.
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
@@ -110,7 +111,7 @@ def find_event_files(folder: str) -> dict[str, list[str]]:
 
 def read_events(folder: str, files: Sequence[str]) -> dict[str, list[Datum]]:
     """Reads what the callback logged in a folder, by tag; warns of files that can be read in part only."""
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
 
     events: dict[str, list[Datum]] = defaultdict(list)
     for name in files:
@@ -118,10 +119,11 @@ def read_events(folder: str, files: Sequence[str]) -> dict[str, list[Datum]]:
         failures: list[str] = []
         try:
             # A file that was torn by a killed process ends where it was torn.
-            for event in EventFileLoader(path).Load():
+            for record in read_records(path):
+                event = Event.FromString(record)
                 if event.step >= 0 and math.isfinite(event.wall_time):
                     _add_values(events, event, failures)
-        except Exception as error:  # a broken file makes TensorBoard raise errors of any kind
+        except Exception as error:  # a broken file makes protobuf raise errors of any kind
             failures.append(str(error))
         if failures:
             warnings.warn(f"{path!r} can be read in part only: {failures[0]}", UserWarning, stacklevel=2)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..attribution.targets.base import Target
 from ..engine.base import Structure
-from ..errors import ArgumentError
+from ..errors import ArgumentError, as_numpy
 from ..reid.embeddings import directions
 from .probe import ProbeSamples
 
@@ -79,7 +79,7 @@ def make_pairs(target: Target, samples: ProbeSamples) -> tuple[Target, Pairs | N
         return target.on_same_output(score(pictures)), pairs
     if isinstance(reference, np.ndarray) and (len(reference) < count or reference.ndim != _axes(samples.images)):
         return target, None  # one reference for all probes, or embeddings
-    pictures = keras.tree.map_structure(lambda array: np.asarray(array)[:count], reference)
+    pictures = keras.tree.map_structure(lambda array: as_numpy(array)[:count], reference)
     # Labels are the probes' own: whether the partners show the same identities or other ones is not known.
     positive = np.eye(count, dtype=bool)
     negative = ~positive

@@ -13,7 +13,7 @@ from ..attribution.data_sets import Batch, Selector, join_batches, read_batches
 from ..attribution.targets.classes import class_numbers
 from ..drawing.pixels import displayed, no_larger_than_a_cell
 from ..engine.base import Structure
-from ..errors import ArgumentError, check_list, check_numbers, check_whole_number
+from ..errors import ArgumentError, as_numpy, check_list, check_numbers, check_whole_number
 from ..metrics.regions import Region
 from .shuffling import random_states_kept, warn_about_shuffling
 
@@ -300,7 +300,7 @@ def select_display_images(images: Any, indices: Sequence[int] | np.ndarray) -> n
     if images is None:
         return None
     check_numbers("display_images", images, "be pictures")
-    pictures = np.asarray(images)
+    pictures = as_numpy(images)
     single = pictures.ndim == 3 and pictures.shape[-1] in (1, 3, 4)
     if pictures.ndim not in (3, 4) or single or 0 in pictures.shape[1:] or len(pictures) <= max(indices):
         raise ArgumentError(

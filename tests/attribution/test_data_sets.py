@@ -7,9 +7,11 @@ from collections import UserDict
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from backends import BACKEND, tensor, tensorflow_only
+from retrieval_sets import dataset
 
-from keras_gradcam.attribution.data_sets import as_numpy, join_batches, read_batches
+from keras_gradcam.attribution.data_sets import join_batches, read_batches
+from keras_gradcam.errors import as_numpy
 
 PICTURES = np.arange(11 * 4 * 3 * 2, dtype="float32").reshape(11, 4, 3, 2)
 LABELS = np.arange(11) % 3
@@ -38,8 +40,9 @@ class Sequence(keras.utils.PyDataset):
         return PICTURES[rows], LABELS[rows]
 
 
-def dataset(*parts):
-    return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0])
+def on_backend(forms):
+    """Those of the forms that the backend has."""
+    return {name: form for name, form in forms.items() if BACKEND == "tensorflow" or "dataset" not in name}
 
 
 class Tensor:
@@ -92,42 +95,49 @@ class Table(Samples):
     shape = (11, 2)
 
 
-FORMS = {
-    "array": lambda: PICTURES,
-    "array and labels": lambda: (PICTURES, LABELS),
-    "array, labels and weights": lambda: (PICTURES, LABELS, LABELS),
-    "list of pictures": lambda: list(PICTURES),
-    "dataset of pictures": lambda: dataset(PICTURES),
-    "dataset of pictures and labels": lambda: dataset(PICTURES, LABELS),
-    "dataset of batches": lambda: dataset(PICTURES).batch(4),
-    "dataset of large batches and labels": lambda: dataset(PICTURES, LABELS).batch(10),
-    "PyDataset": Sequence,
-    "generator of batches": lambda: (PICTURES[start : start + 5] for start in (0, 5, 10)),
-    "generator of batches and labels": lambda: ((PICTURES[at : at + 2], LABELS[at : at + 2]) for at in range(0, 11, 2)),
-    "generator of pictures": lambda: iter(PICTURES),
-    "iterator of a dataset": lambda: iter(dataset(PICTURES).batch(6)),
-    "list of pictures and labels": lambda: (list(PICTURES), LABELS),
-    "list of pairs": lambda: list(zip(PICTURES, LABELS, strict=True)),
-    "list of batches with labels": lambda: [(PICTURES[:7], LABELS[:7]), (PICTURES[7:], LABELS[7:])],
-    "DataLoader": lambda: DataLoader(PICTURES, LABELS),
-    "DataLoader of single samples": lambda: DataLoader(PICTURES, LABELS, batch_size=None),
-    "DataLoader of pictures": lambda: DataLoader(PICTURES),
-    "variable": lambda: tf.Variable(PICTURES),
-    "tensors": lambda: [Tensor(picture) for picture in PICTURES],
-    "samples by index": lambda: Samples(lambda index: (PICTURES[index], LABELS[index])),
-}
+FORMS = on_backend(
+    {
+        "array": lambda: PICTURES,
+        "array and labels": lambda: (PICTURES, LABELS),
+        "array, labels and weights": lambda: (PICTURES, LABELS, LABELS),
+        "list of pictures": lambda: list(PICTURES),
+        "dataset of pictures": lambda: dataset(PICTURES),
+        "dataset of pictures and labels": lambda: dataset(PICTURES, LABELS),
+        "dataset of batches": lambda: dataset(PICTURES).batch(4),
+        "dataset of large batches and labels": lambda: dataset(PICTURES, LABELS).batch(10),
+        "PyDataset": Sequence,
+        "generator of batches": lambda: (PICTURES[start : start + 5] for start in (0, 5, 10)),
+        "generator of batches and labels": lambda: (
+            (PICTURES[at : at + 2], LABELS[at : at + 2]) for at in range(0, 11, 2)
+        ),
+        "generator of pictures": lambda: iter(PICTURES),
+        "iterator of a dataset": lambda: iter(dataset(PICTURES).batch(6)),
+        "list of pictures and labels": lambda: (list(PICTURES), LABELS),
+        "list of pairs": lambda: list(zip(PICTURES, LABELS, strict=True)),
+        "list of batches with labels": lambda: [(PICTURES[:7], LABELS[:7]), (PICTURES[7:], LABELS[7:])],
+        "DataLoader": lambda: DataLoader(PICTURES, LABELS),
+        "DataLoader of single samples": lambda: DataLoader(PICTURES, LABELS, batch_size=None),
+        "DataLoader of pictures": lambda: DataLoader(PICTURES),
+        "variable": lambda: keras.Variable(PICTURES),
+        "a tensor of the backend": lambda: tensor(PICTURES),
+        "tensors": lambda: [Tensor(picture) for picture in PICTURES],
+        "samples by index": lambda: Samples(lambda index: (PICTURES[index], LABELS[index])),
+    }
+)
 
 # Where samples are dicts: keys or functions.
-SELECTED = {
-    "dict of arrays": lambda: ({"x": PICTURES, "y": LABELS}, "x", "y"),
-    "list of dicts": lambda: ([{"x": x, "y": y} for x, y in zip(PICTURES, LABELS, strict=True)], "x", "y"),
-    "dataset of dicts": lambda: (dataset({"x": PICTURES, "y": LABELS}), "x", lambda sample: sample["y"]),
-    "dataset of batched dicts": lambda: (dataset({"x": PICTURES, "y": LABELS}).batch(3), "x", "y"),
-    "generator of batched dicts": lambda: (({"x": PICTURES[at], "y": LABELS[at]} for at in ROWS), "x", "y"),
-    "functions of pairs": lambda: (DataLoader(LABELS, PICTURES), lambda pair: pair[1], lambda pair: pair[0]),
-    "samples by index": lambda: (Samples(lambda at: {"x": PICTURES[at], "y": LABELS[at]}), "x", "y"),
-    "a table": lambda: (Table(lambda at: UserDict(x=PICTURES[at], y=LABELS[at])), "x", "y"),
-}
+SELECTED = on_backend(
+    {
+        "dict of arrays": lambda: ({"x": PICTURES, "y": LABELS}, "x", "y"),
+        "list of dicts": lambda: ([{"x": x, "y": y} for x, y in zip(PICTURES, LABELS, strict=True)], "x", "y"),
+        "dataset of dicts": lambda: (dataset({"x": PICTURES, "y": LABELS}), "x", lambda sample: sample["y"]),
+        "dataset of batched dicts": lambda: (dataset({"x": PICTURES, "y": LABELS}).batch(3), "x", "y"),
+        "generator of batched dicts": lambda: (({"x": PICTURES[at], "y": LABELS[at]} for at in ROWS), "x", "y"),
+        "functions of pairs": lambda: (DataLoader(LABELS, PICTURES), lambda pair: pair[1], lambda pair: pair[0]),
+        "samples by index": lambda: (Samples(lambda at: {"x": PICTURES[at], "y": LABELS[at]}), "x", "y"),
+        "a table": lambda: (Table(lambda at: UserDict(x=PICTURES[at], y=LABELS[at])), "x", "y"),
+    }
+)
 ROWS = [slice(0, 5), slice(5, 11)]
 
 
@@ -170,19 +180,21 @@ def test_what_comes_third_is_kept_and_without_a_size_batches_stay_as_they_are():
 
 GRAY = PICTURES[..., 0]
 VECTORS = PICTURES[:, 0, :, 0]
-FEWER_AXES = {
-    "gray pictures": (lambda: GRAY, GRAY),
-    "dataset of gray batches": (lambda: dataset(GRAY).batch(4), GRAY),
-    "gray batches with labels": (lambda: ((GRAY[at], LABELS[at]) for at in ROWS), GRAY),
-    "single gray pictures": (lambda: iter(GRAY), GRAY),
-    "DataLoader of gray batches": (lambda: DataLoader(GRAY, LABELS), GRAY),
-    "embeddings": (lambda: (VECTORS, LABELS), VECTORS),
-    "dataset of embeddings": (lambda: dataset(VECTORS, LABELS).batch(4), VECTORS),
-    "single embeddings": (lambda: zip(VECTORS, LABELS, strict=True), VECTORS),
-    "single embeddings without labels": (lambda: iter(VECTORS), VECTORS),
-    "batches of embeddings": (lambda: ((VECTORS[at], LABELS[at]) for at in ROWS), VECTORS),
-    "loader of embeddings": (lambda: DataLoader(VECTORS), VECTORS),
-}
+FEWER_AXES = on_backend(
+    {
+        "gray pictures": (lambda: GRAY, GRAY),
+        "dataset of gray batches": (lambda: dataset(GRAY).batch(4), GRAY),
+        "gray batches with labels": (lambda: ((GRAY[at], LABELS[at]) for at in ROWS), GRAY),
+        "single gray pictures": (lambda: iter(GRAY), GRAY),
+        "DataLoader of gray batches": (lambda: DataLoader(GRAY, LABELS), GRAY),
+        "embeddings": (lambda: (VECTORS, LABELS), VECTORS),
+        "dataset of embeddings": (lambda: dataset(VECTORS, LABELS).batch(4), VECTORS),
+        "single embeddings": (lambda: zip(VECTORS, LABELS, strict=True), VECTORS),
+        "single embeddings without labels": (lambda: iter(VECTORS), VECTORS),
+        "batches of embeddings": (lambda: ((VECTORS[at], LABELS[at]) for at in ROWS), VECTORS),
+        "loader of embeddings": (lambda: DataLoader(VECTORS), VECTORS),
+    }
+)
 
 
 @pytest.mark.parametrize("form", FEWER_AXES)
@@ -191,7 +203,10 @@ def test_gray_pictures_and_embeddings_have_fewer_axes(form):
     np.testing.assert_array_equal(np.concatenate(list(images_of(make(), 4))), expected)
 
 
+@tensorflow_only
 def test_pictures_of_any_size_are_read_one_by_one():
+    import tensorflow as tf
+
     spec = tf.TensorSpec((None, None, 3), tf.float32)
     ragged = tf.data.Dataset.from_generator(lambda: (np.zeros((size, 4, 3)) for size in (2, 2)), output_signature=spec)
     assert [batch.shape for batch in images_of(ragged, 4)] == [(2, 2, 4, 3)]
@@ -206,7 +221,7 @@ def test_an_endless_data_set_is_read_where_that_is_allowed():
 
 def test_arrays_of_other_frameworks():
     np.testing.assert_array_equal(as_numpy(Tensor(LABELS)), LABELS)
-    np.testing.assert_array_equal(as_numpy(tf.constant(LABELS)), LABELS)
+    np.testing.assert_array_equal(as_numpy(tensor(LABELS)), LABELS)
     assert as_numpy(PICTURES) is PICTURES
 
 

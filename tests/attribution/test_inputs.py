@@ -5,10 +5,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from backends import tensor, tensorflow_only
 from keras import layers as L  # noqa: N812
 from models import SIZE, convnet, images
 from oracles import assert_same
+from retrieval_sets import dataset
 
 from keras_gradcam import Explainer, GuidedGradCAMCallback, explain
 from keras_gradcam.attribution.inputs import explained_input, input_shape, input_spec_of, standardized
@@ -37,10 +38,10 @@ def expected(model):
         INTEGERS.astype("uint8"),
         INTEGERS.astype("int32"),
         INTEGERS.astype("int64"),
-        tf.constant(INTEGERS, "float32"),
-        tf.constant(INTEGERS, "uint8"),
-        tf.Variable(INTEGERS, dtype="float32"),
-        tf.cast(INTEGERS, "bfloat16"),
+        tensor(INTEGERS, "float32"),
+        tensor(INTEGERS, "uint8"),
+        keras.Variable(INTEGERS, dtype="float32"),
+        tensor(INTEGERS, "bfloat16"),
         np.ascontiguousarray(INTEGERS[::-1].astype("float32"))[::-1],
     ],
     ids=lambda given: f"{type(given).__name__} {getattr(given, 'dtype', '')}",
@@ -241,13 +242,16 @@ def test_a_model_without_call_is_refused_with_the_models_within(model):
     ("given", "message"),
     [
         ((images(), np.zeros(3)), r"pictures alone, with their labels as `target=labels`"),
-        (tf.data.Dataset.from_tensor_slices(images()).batch(2), r"be an array.*explainer\(batch\) for each batch"),
+        pytest.param(
+            lambda: dataset(images()).batch(2), r"be an array.*explainer\(batch\) for each batch", marks=tensorflow_only
+        ),
         ((batch for batch in [images()]), r"be an array.*generator.*explainer\(batch\)"),
         ({"image": images(), "label": np.zeros(3)}, r"the keys 'image', 'label'"),
     ],
     ids=["pictures and labels", "data set", "generator", "dict"],
 )
 def test_what_is_no_batch_is_refused_with_the_way_to_give_it(model, given, message):
+    given = given() if callable(given) else given
     with pytest.raises(ValueError, match=message):
         explain(model, given)
 

@@ -8,13 +8,13 @@ import weakref
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from backends import BACKEND, compiled_only, tensorflow_only
 from keras import layers as L  # noqa: N812
 from models import CLASSES, SIZE, ConvnetByCall, called, convnet, convnet_in_sequence, images, randomised, small_network
 from oracles import assert_same
 
 from keras_gradcam import Class, Explainer, Norm, Output, explain
-from keras_gradcam.engine.tensorflow.engine import TensorFlowEngine
+from keras_gradcam.engine import current_engine
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,14 @@ def test_batches_of_any_length_share_one_program(model):
 )
 def test_engine_is_asked_for_what_is_needed_only(model, monkeypatch, methods, gradcam, guided):
     requests = []
-    trace = TensorFlowEngine.trace
+    engine = type(current_engine())
+    trace = engine.trace
 
     def spy(self, model, input_spec, asked):
         requests.extend(asked)
         return trace(self, model, input_spec, asked)
 
-    monkeypatch.setattr(TensorFlowEngine, "trace", spy)
+    monkeypatch.setattr(engine, "trace", spy)
     explain(model, images(), methods=methods)
     assert [("gradcam" in request.cams, request.guided_backprop) for request in requests] == [(gradcam, guided)]
 
@@ -61,6 +62,7 @@ def operations(explainer) -> set[str]:
     return {op.type for op in needed}
 
 
+@tensorflow_only
 def test_gradcam_alone_takes_no_gradient_below_the_layer(model):
     for methods, expected in (("gradcam", False), (METHODS, True)):
         explainer = Explainer(model, methods=methods)
@@ -68,10 +70,15 @@ def test_gradcam_alone_takes_no_gradient_below_the_layer(model):
         assert ("Conv2DBackpropInput" in operations(explainer)) is expected
 
 
+@tensorflow_only
 def test_no_gradient_is_taken_with_respect_to_weights(model):
     explainer = Explainer(model)
     explainer(images())
     assert not [kind for kind in operations(explainer) if "BackpropFilter" in kind]
+
+
+#: JAX traces a model once to know it, and once for each batch size.
+MOST_TRACES = 2 if BACKEND == "jax" else 1
 
 
 class Counter(L.Layer):
@@ -96,18 +103,21 @@ def counted():
     return model
 
 
+@compiled_only
 def test_assigned_weights_are_read_without_a_new_trace(counted):
     explainer = Explainer(counted, target=1)
     before = explainer(images())
-    assert Counter.calls == 1
+    traces = Counter.calls
+    assert traces <= MOST_TRACES
     randomised(counted, seed=5)
     after = explainer(images())
-    assert Counter.calls == 1
+    assert Counter.calls == traces
     assert_same(after, explain(counted, images(), target=1))
     assert np.abs(after.gradcam - before.gradcam).max() > 1e-3
     assert np.abs(after.guided_backprop - before.guided_backprop).max() > 1e-3
 
 
+@compiled_only
 def test_training_between_calls_is_seen_without_a_new_trace(counted):
     explainer = Explainer(counted, target=1)
     explainer(images())
@@ -144,6 +154,7 @@ def test_replaced_activation_is_explained_anew():
     assert_same(explainer(images()), explain(model, images(), target=1))
 
 
+@compiled_only
 def test_unbuilt_model_is_traced_once():
     model = keras.Sequential([Counter(), L.Conv2D(2, 3, activation="relu"), L.GlobalAveragePooling2D(), L.Dense(2)])
     explainer = Explainer(model)
@@ -153,7 +164,10 @@ def test_unbuilt_model_is_traced_once():
     assert Counter.calls == calls
 
 
+@tensorflow_only
 def test_functions_run_eagerly_by_the_user_keep_working_and_stay_so(model):
+    import tensorflow as tf
+
     expected = explain(model, images(), target=1)
     tf.config.run_functions_eagerly(True)
     explainer = Explainer(model, target=1)
@@ -165,7 +179,7 @@ def test_functions_run_eagerly_by_the_user_keep_working_and_stay_so(model):
     assert tf.config.functions_run_eagerly()
 
 
-@pytest.mark.parametrize("build", [lambda: convnet(activation="relu"), lambda: called(ConvnetByCall(tf.nn.relu))])
+@pytest.mark.parametrize("build", [lambda: convnet(activation="relu"), lambda: called(ConvnetByCall(keras.ops.relu))])
 def test_explainer_keeps_no_model_alive(build):
     model = build()
     explainer = Explainer(model)
@@ -177,6 +191,7 @@ def test_explainer_keeps_no_model_alive(build):
     assert alive() is None
 
 
+@tensorflow_only
 @pytest.mark.parametrize("layer", [L.ReLU, L.PReLU])
 def test_explainer_keeps_no_graph_alive(layer):
     explainer = Explainer(convnet(lambda position: layer()))
@@ -222,7 +237,7 @@ def test_functions_that_cannot_be_hashed_are_targets_too(model):
 
 @pytest.mark.parametrize(
     "target",
-    [lambda y: y, lambda y: tf.reduce_sum(y), lambda y: y[:, None, :1]],
+    [lambda y: y, lambda y: keras.ops.sum(y), lambda y: y[:, None, :1]],
     ids=["a table", "one number", "three axes"],
 )
 def test_function_must_give_one_score_per_sample(model, target):
@@ -242,11 +257,12 @@ def counting(model):
     return counted
 
 
+@compiled_only
 def test_the_best_classes_share_one_forward_pass(pictures):
     model = counting(small_network())
     explainer = Explainer(model)
     found = explainer.top_classes(pictures, 3)
-    assert Counter.calls == 1
+    assert Counter.calls <= MOST_TRACES
     order = np.argsort(-model.predict(pictures, verbose=0), axis=1)
     explainer_of_one = Explainer(model)
     for place, one in enumerate(found):
@@ -257,18 +273,22 @@ def test_the_best_classes_share_one_forward_pass(pictures):
             np.testing.assert_allclose(one.maps[name], alone.maps[name], rtol=1e-4, atol=1e-6)
 
 
+@compiled_only
 def test_looking_up_a_named_layer_and_explaining_it_share_one_trace(pictures):
     explainer = Explainer(counting(small_network()), layer="last")
     explainer.runner.traced(pictures)
+    traces = Counter.calls
     assert str(explainer.explained_layer(pictures)).endswith("last")
+    assert Counter.calls == traces
     explainer(pictures)
-    assert Counter.calls == 1
+    assert Counter.calls <= traces + MOST_TRACES - 1
 
 
+@compiled_only
 def test_several_layers_share_one_forward_pass(pictures):
     model = counting(small_network())
     found = Explainer(model, target=0, methods=["gradcam", "layercam"]).at_layers(pictures, ["conv2d", "last"])
-    assert Counter.calls == 1
+    assert Counter.calls <= MOST_TRACES
     assert [path.rsplit("/", 1)[-1][:4] for path in found] == ["conv", "last"]
     for path, one in found.items():
         alone = explain(model, pictures, target=0, layer=path, methods=["gradcam", "layercam"])
@@ -282,6 +302,7 @@ def test_there_are_no_more_places_than_classes(pictures):
         Explainer(small_network()).top_classes(pictures, 5)
 
 
+@compiled_only
 def test_an_explainer_of_another_target_shares_what_was_compiled(counted):
     explainer = Explainer(counted, target=1)
     first = explainer(images())

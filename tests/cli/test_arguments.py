@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 from cli_models import (
     check_refusal,
@@ -16,6 +18,8 @@ from cli_models import (
 
 from keras_gradcam import __version__
 from keras_gradcam.cli.arguments import COMMANDS, parse
+
+BACKEND = keras.config.backend()
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)])
@@ -69,8 +73,31 @@ def test_wrong_words(workplace, capsys, words, message):
     check_refusal(capsys, words, message)
 
 
-@pytest.mark.parametrize("command", ["explain", "layers", "filters", "top", "rank"])
-def test_all_commands_that_take_a_model_have_it(command, capsys):
+@pytest.mark.parametrize("command", ["explain", "layers", "filters", "top", "trust", "rank"])
+def test_all_commands_that_take_a_model_have_its_code_and_its_backend(command, capsys):
     with pytest.raises(SystemExit):
         run(command, "--help")
-    assert re.search(r"--import MODULE +Python code that defines", capsys.readouterr().out)
+    text = capsys.readouterr().out
+    assert re.search(r"--import MODULE +Python code that defines", text)
+    assert "--backend {tensorflow,jax,torch}" in text
+
+
+def test_the_backend_that_is_in_use_can_be_asked_for(folder, capsys):
+    assert run("layers", folder / "model.keras", "--backend", BACKEND) == 0
+    assert "last" in capsys.readouterr().out
+
+
+def test_a_backend_that_cannot_be_used_is_refused(workplace, capsys):
+    other = "jax" if BACKEND == "torch" else "torch"
+    check_refusal(capsys, ["layers", "model.keras", "--backend", other], "--backend must be chosen before Keras is")
+
+
+@pytest.mark.parametrize("asked", [[], ["--backend", BACKEND]])
+def test_a_backend_that_is_not_installed_is_named_in_one_line(folder, asked):
+    words = ["layers", str(folder / "model.keras"), *asked]
+    code = f"import sys\nsys.modules[{BACKEND!r}] = None\nfrom keras_gradcam.cli import main\nsys.exit(main({words!r}))"
+    environment = {**os.environ, "KERAS_BACKEND": BACKEND}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"keras-gradcam: error: The Keras backend '{BACKEND}' is not installed.")
+    assert (done.returncode, done.stdout) == (2, "")

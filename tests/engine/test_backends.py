@@ -10,6 +10,9 @@ import keras
 import pytest
 
 from keras_gradcam import engine
+from keras_gradcam.errors import ArgumentError
+
+BACKEND = keras.config.backend()
 
 
 def fresh_python(code, **environment):
@@ -19,13 +22,13 @@ def fresh_python(code, **environment):
         capture_output=True,
         text=True,
         timeout=120,
-        env={**variables, "KERAS_BACKEND": keras.config.backend(), **environment},
+        env={**variables, "KERAS_BACKEND": BACKEND, **environment},
     )
 
 
 def test_engine_of_the_backend_in_use():
     found = engine.current_engine()
-    assert type(found).__module__ == f"keras_gradcam.engine.{keras.config.backend()}.engine"
+    assert type(found).__module__ == f"keras_gradcam.engine.{BACKEND}.engine"
 
 
 def test_backend_without_an_engine_is_named(monkeypatch):
@@ -35,8 +38,47 @@ def test_backend_without_an_engine_is_named(monkeypatch):
 
 
 def test_importing_the_engine_folder_is_light():
-    code = "import sys, keras_gradcam.engine\nprint({'tensorflow', 'keras', 'numpy'} & set(sys.modules))"
+    code = (
+        "import sys, keras_gradcam.engine\nprint({'tensorflow', 'jax', 'torch', 'keras', 'numpy'} & set(sys.modules))"
+    )
     assert fresh_python(code).stdout.strip() == "set()"
+
+
+def test_a_backend_is_chosen_before_keras_is_imported_whatever_the_environment_says():
+    code = (
+        f"from keras_gradcam.engine import use_backend\nuse_backend({BACKEND!r})\n"
+        f"import keras\nuse_backend({BACKEND!r})\nprint(keras.config.backend())"
+    )
+    assert fresh_python(code, KERAS_BACKEND="no such backend").stdout.strip() == BACKEND
+
+
+def test_a_backend_cannot_be_chosen_when_keras_uses_another():
+    other = next(name for name in engine.BACKENDS if name != BACKEND)
+    with pytest.raises(
+        ArgumentError, match=f"`backend` must be chosen before.*uses '{BACKEND}'.*KERAS_BACKEND={other}"
+    ):
+        engine.use_backend(other)
+    with pytest.raises(ArgumentError, match=r"Received: 'theano'\. Candidates: tensorflow, jax, torch"):
+        engine.use_backend("theano")
+
+
+@pytest.mark.parametrize("call", [f"use_backend({BACKEND!r})", "quiet_start()"])
+def test_a_backend_that_is_not_installed_is_named_with_what_to_install(call):
+    code = (
+        f"import sys\nsys.modules[{BACKEND!r}] = None\nfrom keras_gradcam import engine\n"
+        f"try:\n    engine.{call}\nexcept ImportError as error:\n    print(error)"
+    )
+    printed = fresh_python(code).stdout.strip()
+    assert printed.startswith(f"The Keras backend '{BACKEND}' is not installed. Candidates: pip install {BACKEND}")
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="another backend than TensorFlow is meant")
+def test_tensorflow_is_not_imported_for_another_backend():
+    code = (
+        "import sys\nfrom keras_gradcam import engine\nengine.quiet_start()\nengine.current_engine().versions()\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    assert fresh_python(code).stdout.strip() == "False"
 
 
 def test_quiet_start_prints_nothing_and_imports_keras():

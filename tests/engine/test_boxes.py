@@ -109,6 +109,7 @@ def test_axes_on_which_nothing_changes_take_no_memory():
     np.testing.assert_array_equal(small, values)
     assert small.strides[-1] == 0
     assert kept(small).shape == (4, 1, 4, 6, 1)
+    assert compacted(values[:, :, :0]).shape == (4, 1, 0, 6, 8)
 
 
 def test_elements_united_in_position():

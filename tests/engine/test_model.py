@@ -10,6 +10,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from backends import numbers
 from keras import layers as L  # noqa: N812
 from models import (
     CLASSES,
@@ -94,11 +95,13 @@ def test_parts_that_are_not_trainable_change_nothing():
 
 
 def lazy_layers():
+    # Backends draw other numbers from the same seed: with these weights, something speaks for every class.
+    weights = keras.initializers.RandomUniform(-0.2, 0.8)
     return [
-        L.Conv2D(4, 3, activation="relu", name="conv1"),
-        L.Conv2D(5, 3, activation="relu", name="conv2"),
+        L.Conv2D(4, 3, activation="relu", name="conv1", kernel_initializer=weights),
+        L.Conv2D(5, 3, activation="relu", name="conv2", kernel_initializer=weights),
         L.GlobalAveragePooling2D(name="mean"),
-        L.Dense(CLASSES, activation="softmax", name="dense"),
+        L.Dense(CLASSES, activation="softmax", name="dense", kernel_initializer=weights),
     ]
 
 
@@ -684,10 +687,10 @@ def test_losses_of_the_last_call_stay(way):
     )
     model(images())
     lists = [layer._losses for layer in model._flatten_layers()]
-    before = [float(loss) for loss in model.losses]
+    before = [float(numbers(loss)) for loss in model.losses]
     assert len(before) == 3
     way(model)
-    assert [float(loss) for loss in model.losses] == before
+    assert [float(numbers(loss)) for loss in model.losses] == before
     assert all(layer._losses is known for layer, known in zip(model._flatten_layers(), lists, strict=True))
 
 
@@ -795,10 +798,10 @@ def test_threads_share_one_explainer(gated):
 
 
 def test_thread_that_calls_the_model_while_another_traces_is_not_disturbed(gated):
-    expected = np.asarray(gated(images()))
+    expected = numbers(gated(images()))
     named(gated, "count").count.assign(0.0)
     with held_while_tracing(lambda: explain(gated, images(), target=1)) as worker:
-        np.testing.assert_array_equal(np.asarray(gated(images())), expected)
+        np.testing.assert_array_equal(numbers(gated(images())), expected)
     assert float(named(gated, "count").count.value) == 1  # the call of this thread, and no other
     result = worker.result()
     np.testing.assert_allclose(result.gradcam, explain(gated, images(), target=1).gradcam, rtol=1e-5)

@@ -70,6 +70,12 @@ def test_places_between_cells_and_beyond_them():
     assert down(interpolated(row(1, 3, 5), 2, np.array([-1, 0.5, 2.5]))) == [-1, 2, 6]
 
 
+def test_one_cell_laid_out_stays_in_one_place():
+    (height, *_) = spread(row(23.7), 2, 31, 0)
+    assert height.size == 31
+    assert (height == 23.7).all()
+
+
 def grid(rows, columns, channel=0.0):
     down, across = np.meshgrid(np.array(rows, float), np.array(columns, float), indexing="ij")
     return np.stack([down, across, np.full_like(down, channel)])

@@ -151,7 +151,7 @@ def test_depthwise_convolution_has_one_input_per_filter():
     model = keras.Model(inputs, L.DepthwiseConv2D(3, depth_multiplier=2, name="depth")(inputs))
     found = filter_kernels(model, sort=None)
     assert found.kernels.shape == (3, 3, 1, 6)
-    weights = np.asarray(model.get_layer("depth").kernel)
+    weights = keras.ops.convert_to_numpy(model.get_layer("depth").kernel)
     np.testing.assert_array_equal(found.kernels[:, :, 0, 3], weights[:, :, 1, 1])
     assert filter_kernels(backbone()).layer == "conv2d"
 

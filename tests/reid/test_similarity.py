@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from backends import numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -16,6 +16,7 @@ from oracles_reid import Affine, cosine, flattened_cells, pair_matrix
 from snapshots import Snapshot
 
 from keras_gradcam import Class, Explainer, Output, SelfSimilarity, Similarity
+from keras_gradcam.engine import current_engine
 from keras_gradcam.reid import SimilarityMaps, similarity, similarity_maps
 
 SIZE = (16, 8)
@@ -52,7 +53,7 @@ HEADS = {
     "mean, dense": dense,
     "mean, dense, batch norm": neck,
     "mean, batch norm, length one": lambda x: L.UnitNormalization()(L.BatchNormalization(name="bn")(mean(x))),
-    "length one, a factor": lambda x: L.Lambda(lambda z: 30.0 * tf.math.l2_normalize(z, axis=1))(dense(x)),
+    "length one, a factor": lambda x: L.Lambda(lambda z: 30.0 * keras.ops.normalize(z, axis=1))(dense(x)),
     "flatten, dense": flatten,
     "dropout": lambda x: L.Dropout(0.4)(dense(L.SpatialDropout2D(0.3)(x))),
 }
@@ -60,7 +61,7 @@ HEADS = {
 
 def features_of(model, pictures):
     """The feature map of conv, by a model of its own."""
-    return keras.Model(model.input, model.get_layer("conv").output)(pictures).numpy().astype("float64")
+    return numbers(keras.Model(model.input, model.get_layer("conv").output)(pictures)).astype("float64")
 
 
 def cells_by_hand(model, pictures):
@@ -111,7 +112,7 @@ def test_pictures_of_all_proportions(size, strides):
 
 def assert_sums_up(maps, model, a, b, tolerance=1e-5):
     """All sums are the cosine of what the model returns."""
-    f, g = (np.asarray(model(given), "float64").reshape(len(given), -1) for given in (a, b))
+    f, g = (numbers(model(given)).astype("float64").reshape(len(given), -1) for given in (a, b))
     expected = [cosine(one, other) for one, other in zip(f, g, strict=True)]
     for total in (maps.similarity, maps.matrix.sum((1, 2, 3, 4)), maps.map_a.sum((1, 2)), maps.map_b.sum((1, 2))):
         np.testing.assert_allclose(total, expected, atol=tolerance)
@@ -150,8 +151,8 @@ def test_a_batch_equals_single_pairs_whatever_the_memory(monkeypatch):
         single = similarity_maps(model, a[n : n + 1], b[n : n + 1])
         np.testing.assert_allclose(single.matrix, maps.matrix[n : n + 1], atol=1e-6)
     explainer = Explainer(model, batch_size=2)
-    for numbers in (1, 300):
-        monkeypatch.setattr(similarity, "_MAX_NUMBERS", numbers)
+    for most in (1, 300):
+        monkeypatch.setattr(similarity, "_MAX_NUMBERS", most)
         np.testing.assert_allclose(similarity_maps(explainer, a, b).matrix, maps.matrix, atol=1e-6)
 
 
@@ -214,7 +215,7 @@ def test_tokens_on_a_grid_are_cells():
     a, b = pictures()
     laid_out = keras.Model(inputs, model.get_layer("patches").output)
     head = Affine(model.get_layer("dense").get_weights())
-    expected = pair_matrix(*(head.cells(laid_out(given).numpy()) for given in (a, b)))
+    expected = pair_matrix(*(head.cells(numbers(laid_out(given))) for given in (a, b)))
     maps = similarity_maps(model, a, b, layer="tokens")
     assert maps.matrix.shape == (3, 4, 2, 4, 2)
     assert_close(maps.matrix, expected, 2e-5)
@@ -269,10 +270,9 @@ def test_whole_numbers_are_taken_as_they_are():
 
 def test_maps_follow_the_weights_without_a_new_trace(monkeypatch):
     made = []
-    wrap = tf.compat.v1.wrap_function
-    monkeypatch.setattr(
-        tf.compat.v1, "wrap_function", lambda *args, **options: made.append(1) or wrap(*args, **options)
-    )
+    engine = type(current_engine())
+    split = engine.split
+    monkeypatch.setattr(engine, "split", lambda *arguments: made.append(1) or split(*arguments))
     model, (a, b) = net(neck), pictures()
     explainer = Explainer(model)
     similarity_maps(explainer, a, b)
@@ -512,7 +512,7 @@ def test_the_feature_map_of_a_named_layer_and_of_a_classifier():
     inputs = keras.Input((*SIZE, 3))
     x = L.Conv2D(4, 3, activation="relu", name="first")(inputs)
     model = randomised(keras.Model(inputs, L.Dense(3, activation="softmax")(mean(body(x)))))
-    features = keras.Model(inputs, model.get_layer("first").output)(A).numpy()
+    features = numbers(keras.Model(inputs, model.get_layer("first").output)(A))
     assert_close(Explainer(model, layer="first").features(A), features)
     with pytest.raises(ValueError, match="`layer` must name"):
         Explainer(model, layer="mean").features(A)
@@ -522,7 +522,7 @@ def test_the_feature_map_of_tokens_lies_on_their_grid():
     inputs = keras.Input((16, 8, 3))
     x = L.Reshape((8, 6))(L.Conv2D(6, 4, strides=4, name="patches")(inputs))
     model = randomised(keras.Model(inputs, L.GlobalAveragePooling1D()(ClassToken(name="with_token")(x))))
-    patches = keras.Model(inputs, model.get_layer("patches").output)(A).numpy()
+    patches = numbers(keras.Model(inputs, model.get_layer("patches").output)(A))
     assert_close(Explainer(model, layer="with_token").features(A), patches)
 
 

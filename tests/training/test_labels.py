@@ -7,9 +7,10 @@ import warnings
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from backends import BACKEND, numbers, tensorflow_only
 from keras import layers as L  # noqa: N812
 from models import randomised
+from retrieval_sets import dataset
 
 from keras_gradcam import Class, Explainer, GuidedGradCAMCallback, Output, Probe, Unit
 
@@ -31,7 +32,14 @@ def network(*heads, activation=None):
 
 
 def data_set(labels):
-    return tf.data.Dataset.from_tensor_slices((X, labels)).batch(4)
+    return dataset(X, labels).batch(4)
+
+
+def arrays(labels):
+    return X, labels
+
+
+DATA_SET = pytest.param(data_set, marks=tensorflow_only, id="tf.data")
 
 
 class Batches(keras.utils.PyDataset):
@@ -77,9 +85,7 @@ def explained(model, probe, tmp_path, **options):
     ],
     ids=["numbers", "masks", "pictures", "several classes", "negative", "dict", "list"],
 )
-@pytest.mark.parametrize(
-    "kind", [data_set, Batches, lambda labels: (X, labels)], ids=["tf.data", "PyDataset", "arrays"]
-)
+@pytest.mark.parametrize("kind", [DATA_SET, Batches, arrays])
 def test_labels_that_the_target_does_not_need_are_left_aside(labels, target, kind, tmp_path):
     if kind is data_set and isinstance(labels, list):
         labels = tuple(labels)
@@ -103,7 +109,7 @@ def test_as_many_boxes_as_there_are_objects_are_no_obstacle(tmp_path):
     ids=["dict", "list", "one-hot"],
 )
 @pytest.mark.parametrize("which", ["kind", 0])
-@pytest.mark.parametrize("kind", [data_set, lambda labels: (X, labels)], ids=["tf.data", "arrays"])
+@pytest.mark.parametrize("kind", [DATA_SET, arrays])
 def test_an_output_takes_its_own_labels(labels, which, kind, tmp_path):
     if kind is data_set and isinstance(labels, list):
         labels = tuple(labels)
@@ -111,14 +117,14 @@ def test_an_output_takes_its_own_labels(labels, which, kind, tmp_path):
     target, explanation, shown = explained(model, kind(labels), tmp_path, target=Output(which))
     assert repr(target) == f"Output({which!r}, Class({KINDS.tolist()}))"
     np.testing.assert_array_equal(explanation.classes, KINDS)
-    np.testing.assert_allclose(explanation.scores, np.asarray(model(X)[0])[np.arange(N), KINDS], rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores, numbers(model(X)[0])[np.arange(N), KINDS], rtol=1e-5)
     assert shown == KINDS.tolist()
     # What the user says counts, and so it does where the labels are of another kind.
     _, explanation, shown = explained(model, kind(labels), tmp_path, target=Output(which, Class(2)))
     np.testing.assert_array_equal(explanation.classes, [2] * N)
     assert shown == KINDS.tolist()
     _, explanation, shown = explained(model, kind(labels), tmp_path, target=Output("age"))
-    np.testing.assert_allclose(explanation.scores, np.asarray(model(X)[1])[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores, numbers(model(X)[1])[:, 0], rtol=1e-5)
     assert (explanation.quantity, shown) == ("value", [None] * N)
 
 
@@ -130,7 +136,7 @@ def test_numbers_to_predict_are_a_value(labels, tmp_path):
         _, explanation, _ = explained(model, (X, labels), tmp_path)
     assert explanation.quantity == "value"
     assert explanation.classes is None
-    np.testing.assert_allclose(explanation.scores, np.asarray(model(X))[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores, numbers(model(X))[:, 0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("labels", [KINDS % 2, (KINDS % 2).astype("float32"), (KINDS % 2)[:, None], KINDS % 2 == 1])
@@ -139,7 +145,7 @@ def test_labels_zero_and_one_say_that_a_unit_stands_for_classes(labels, tmp_path
     _, explanation, shown = explained(model, (X, labels), tmp_path)
     np.testing.assert_array_equal(explanation.classes, KINDS % 2)
     signs = np.where(KINDS % 2, 1, -1)
-    np.testing.assert_allclose(explanation.scores, signs * np.asarray(model(X))[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores, signs * numbers(model(X))[:, 0], rtol=1e-5)
     assert shown == (KINDS % 2).tolist()
 
 
@@ -148,7 +154,7 @@ def test_labels_of_which_no_class_can_be_taken_are_said_to_be_left_aside(labels,
     model = network(("kind", 3), activation="sigmoid")
     with pytest.warns(UserWarning, match=r"no class numbers.*predicted at each epoch.*`target=`"):
         _, explanation, shown = explained(model, (X, labels), tmp_path)
-    np.testing.assert_array_equal(explanation.classes, np.asarray(model(X)).argmax(axis=1))
+    np.testing.assert_array_equal(explanation.classes, numbers(model(X)).argmax(axis=1))
     assert shown == [None] * N
 
 
@@ -156,12 +162,12 @@ def test_masks_of_a_segmentation_need_a_target(tmp_path):
     inputs = keras.Input((16, 12, 3))
     model = keras.Model(inputs, L.Conv2D(2, 1)(L.Conv2D(4, 3, padding="same", activation="relu")(inputs)))
     with pytest.raises(ValueError, match=r"`target` must fit the model's output.*a function"):
-        begun(model, data_set(MASKS), tmp_path)
-    begun(model, data_set(MASKS), tmp_path, target=lambda outputs: tf.reduce_sum(outputs[..., 0], (1, 2)))
+        begun(model, arrays(MASKS), tmp_path)
+    begun(model, arrays(MASKS), tmp_path, target=lambda outputs: keras.ops.sum(outputs[..., 0], (1, 2)))
 
 
 @pytest.mark.parametrize("labels", [{"kind": KINDS}, {"kind": np.eye(3)[KINDS]}])
-@pytest.mark.parametrize("kind", [data_set, lambda labels: (X, labels)], ids=["tf.data", "arrays"])
+@pytest.mark.parametrize("kind", [DATA_SET, arrays])
 def test_labels_of_the_only_output_may_be_named(labels, kind, tmp_path):
     target, explanation, shown = explained(network(("kind", 3)), kind(labels), tmp_path)
     assert repr(target) == f"Class({KINDS.tolist()})"
@@ -172,7 +178,9 @@ def test_labels_of_the_only_output_may_be_named(labels, kind, tmp_path):
 def test_weights_of_samples_are_left_aside(tmp_path):
     model = network(("kind", 3), ("age", 1))
     labels, weights = {"kind": KINDS, "age": AGES}, {"kind": np.ones(N), "age": np.ones(N)}
-    sets = [(X, labels, weights), tf.data.Dataset.from_tensor_slices((X, labels, weights)).batch(4)]
+    sets = [(X, labels, weights)]
+    if BACKEND == "tensorflow":
+        sets.append(dataset(X, labels, weights).batch(4))
     for data in sets:
         _, explanation, _ = explained(model, data, tmp_path, target=Output("kind"))
         np.testing.assert_array_equal(explanation.classes, KINDS)

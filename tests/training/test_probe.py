@@ -5,9 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from backends import BACKEND, tensorflow_only
 from hypothesis import given
 from hypothesis import strategies as st
+from retrieval_sets import dataset
 
 from keras_gradcam.training.probe import Probe, display_pictures, paired_indices, select_display_images, select_regions
 
@@ -55,14 +56,22 @@ def test_four_of_each_identity_in_the_order_in_which_they_become_pairs():
 def test_one_hot_rows_are_labels_of_one_picture(classes, batched):
     labels = np.array([1, 3, 0, 2, 2, 1])
     images = np.random.default_rng(0).random((6, 4, 2, 3), np.float32)
-    dataset = tf.data.Dataset.from_tensor_slices((images, np.eye(classes, dtype=np.float32)[labels]))
-    probe = Probe(dataset.batch(3) if batched else dataset, limit=16).read()
-    np.testing.assert_array_equal(probe.images, images)
-    np.testing.assert_array_equal(probe.labels, labels)
+    rows = np.eye(classes, dtype=np.float32)[labels]
+    singles = list(zip(images, rows, strict=True))
+    data = [singles, [(images[:3], rows[:3]), (images[3:], rows[3:])]]
+    if BACKEND == "tensorflow":
+        data += [dataset(images, rows), dataset(images, rows).batch(3)]
+    for one in data[batched::2]:
+        probe = Probe(one, limit=16).read()
+        np.testing.assert_array_equal(probe.images, images)
+        np.testing.assert_array_equal(probe.labels, labels)
 
 
+@tensorflow_only
 @pytest.mark.parametrize("batched", [False, True], ids=["single", "batched"])
 def test_a_dataset_is_read_until_there_are_enough_pairs(batched):
+    import tensorflow as tf
+
     read = []
 
     def samples():
@@ -79,7 +88,10 @@ def test_a_dataset_is_read_until_there_are_enough_pairs(batched):
     assert len(read) < 40
 
 
+@tensorflow_only
 def test_a_dataset_without_pairs_is_not_read_to_its_end():
+    import tensorflow as tf
+
     endless = tf.data.Dataset.counter().map(lambda number: (tf.zeros((4, 2, 3)), number))
     with pytest.raises(ValueError, match=r"Received: 128 pictures of 128 identities"):
         Probe(endless, limit=4).read(paired=True)
@@ -118,8 +130,11 @@ def test_what_comes_with_the_pictures_is_taken_from_their_indices():
 
 def test_samples_may_be_dicts_as_tensorflow_datasets_has_them():
     samples = [{"picture": picture, "class": 5 - number} for number, picture in enumerate(pictures(4))]
-    dataset = tf.data.Dataset.from_tensor_slices({"picture": pictures(4), "class": np.arange(5, 1, -1)})
-    for data in (samples, dataset, dataset.batch(3)):
+    sets = [samples]
+    if BACKEND == "tensorflow":
+        whole = dataset({"picture": pictures(4), "class": np.arange(5, 1, -1)})
+        sets += [whole, whole.batch(3)]
+    for data in sets:
         by_key = Probe(data, limit=3, image="picture", label="class").read()
         by_function = Probe(data, limit=3, image=lambda sample: sample["picture"] / 2, label="class").read()
         np.testing.assert_array_equal(by_key.images, pictures(3))

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...engine.base import Tensor
-from ...errors import ArgumentError, check_numbers
+from ...errors import ArgumentError, as_numpy, check_numbers
 from ...grids import upsample
-from ..data_sets import as_numpy
 
 
 class GradCAMResult(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.base import Outputs, Tensor
-from ...errors import ArgumentError, check_flag, check_whole_number
+from ...errors import ArgumentError, as_numpy, check_flag, check_whole_number
 from .base import Target, check_one_output, fewer_rows
 from .probabilities import PROBABILITIES, class_count, class_rows, is_value
 
@@ -298,7 +298,7 @@ def _whole_numbers(name: str, value: Any) -> np.ndarray:
 
 def _array(name: str, value: Any) -> np.ndarray:
     try:
-        return np.asarray(value)
+        return as_numpy(value)
     except (TypeError, ValueError) as error:
         raise ArgumentError(name, "be an array of numbers", f"{value!r} ({error})") from error
 

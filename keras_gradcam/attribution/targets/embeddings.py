@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.base import Outputs, Structure, Tensor
-from ...errors import ArgumentError
+from ...errors import ArgumentError, as_numpy
 from .base import Target, check_one_output, fewer_rows
 from .vectors import SAME_PLACE, direction, distance, flat
 
@@ -338,7 +338,7 @@ def _reference(name: str, reference: Any) -> Any:
     if isinstance(reference, (list, tuple)) and reference and all(np.ndim(part) >= 4 for part in reference):
         return reference  # batches for several inputs
     try:
-        array = np.asarray(reference)
+        array = as_numpy(reference)
     except (TypeError, ValueError) as error:
         raise ArgumentError(name, "be an array", f"{type(reference).__name__} ({error})") from error
     if (array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16") or array.ndim == 0 or not array.size:

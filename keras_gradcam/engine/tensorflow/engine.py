@@ -12,6 +12,7 @@ from absl import logging
 
 from ..base import InputSpec, LayerOutput, ReceptiveBoxes, Request
 from .graph import build, compile_function, input_specs, trace_forward
+from .processes import is_first_process
 from .program import TensorFlowProgram
 from .receptive_field import receptive_boxes
 from .split import TensorFlowSplit
@@ -22,6 +23,9 @@ class TensorFlowEngine:
 
     def versions(self) -> dict[str, str]:
         return {"keras": keras.__version__, "tensorflow": tf.__version__}
+
+    def is_first_process(self) -> bool:
+        return is_first_process()
 
     def start(self) -> None:
         logging.set_verbosity(logging.ERROR)

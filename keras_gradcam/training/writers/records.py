@@ -1,4 +1,4 @@
-"""Appends records to an event file in the TFRecord framing, without TensorFlow.
+"""Appends records to an event file in the TFRecord framing, and reads them back, without TensorFlow.
 
 A record is its length (uint64, little-endian), the masked checksum of these 8 bytes (uint32), the data, and the masked
 checksum of the data (uint32). The checksum is CRC-32C (Castagnoli).
@@ -8,7 +8,9 @@ Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Iterator
 from typing import Protocol
 
 import google_crc32c
@@ -43,6 +45,24 @@ def masked_crc32c(data: bytes) -> int:
     """
     checksum = google_crc32c.value(data)
     return ((checksum >> 15 | checksum << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def read_records(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """Yields the records of a local file in order, up to its end or to where it was torn or damaged.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while len(head := file.read(12)) == 12:
+            length, checksum = struct.unpack("<QI", head)
+            if checksum != masked_crc32c(head[:8]) or length > size:  # never more than the file may hold
+                return
+            record, tail = file.read(length), file.read(4)
+            if len(tail) < 4 or struct.unpack("<I", tail)[0] != masked_crc32c(record):
+                return
+            yield record
 
 
 class RecordWriter:

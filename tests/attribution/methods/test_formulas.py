@@ -7,12 +7,12 @@ import warnings
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from backends import numbers, tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from models import small_network
-from oracles import assert_close, gradcam_by_hand, guided_gradcam_by_hand
+from oracles import assert_close, gradcam_by_hand, guided_gradcam_by_hand, score_and_gradient
 
 from keras_gradcam import Explainer, GradCAMResult, explain, gradcam
 from keras_gradcam.attribution.methods.formulas import CAM_FORMULAS, gradcam_map, guided_gradcam, saliency_map
@@ -111,7 +111,7 @@ def test_without_guided_gradient_the_guided_results_are_none(rng):
 # -------------------------------------------------------------------------------------------------- arrays of all kinds
 
 
-@pytest.mark.parametrize("convert", [tf.constant, TorchLike, np.ndarray.tolist], ids=["tf", "torch-like", "lists"])
+@pytest.mark.parametrize("convert", [tensor, TorchLike, np.ndarray.tolist], ids=["tensors", "torch-like", "lists"])
 def test_arrays_of_any_framework_give_the_same_numpy_results(rng, convert):
     arrays = [normal(rng, 2, 3, 5, 4, dtype="float64"), normal(rng, 2, 3, 5, 4, dtype="float64")]
     arrays.append(normal(rng, 2, 6, 9, 3, dtype="float64"))
@@ -140,12 +140,12 @@ def test_double_precision_stays(rng):
 
 def test_backend_tensors_stay_tensors(rng):
     activations, gradients, guided = normal(rng, 2, 3, 5, 4), normal(rng, 2, 3, 5, 4), normal(rng, 2, 3, 5, 1)
-    heatmap = gradcam_map(tf.constant(activations), tf.constant(gradients))
-    assert tf.is_tensor(heatmap)
-    assert_close(heatmap, gradcam_by_hand(activations, gradients), 1e-6)
-    weighted = guided_gradcam(tf.constant(guided), heatmap)
-    assert tf.is_tensor(weighted)
-    assert_close(weighted, guided * gradcam_by_hand(activations, gradients)[..., None], 1e-6)
+    heatmap = gradcam_map(tensor(activations), tensor(gradients))
+    assert keras.ops.is_tensor(heatmap)
+    assert_close(numbers(heatmap), gradcam_by_hand(activations, gradients), 1e-6)
+    weighted = guided_gradcam(tensor(guided), heatmap)
+    assert keras.ops.is_tensor(weighted)
+    assert_close(numbers(weighted), guided * gradcam_by_hand(activations, gradients)[..., None], 1e-6)
 
 
 @pytest.mark.parametrize("writeable", [True, False])
@@ -199,15 +199,15 @@ def test_guided_gradients_of_other_pictures_are_named_with_their_shapes(activati
 # ------------------------------------------------------------------------------------------------------- by property
 
 extents = st.integers(1, 6)
-numbers = st.floats(-1e3, 1e3, width=32)
+reals = st.floats(-1e3, 1e3, width=32)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_gradcam_map_is_not_negative_and_scales_with_the_gradients(data):
     shape = (data.draw(st.integers(1, 3)), data.draw(extents), data.draw(extents), data.draw(st.integers(1, 4)))
-    activations = data.draw(hnp.arrays("float64", shape, elements=numbers))
-    gradients = data.draw(hnp.arrays("float64", shape, elements=numbers))
+    activations = data.draw(hnp.arrays("float64", shape, elements=reals))
+    gradients = data.draw(hnp.arrays("float64", shape, elements=reals))
     factor = data.draw(st.floats(1 / 16, 16))
     result = gradcam_map(activations, gradients)
     assert result.min() >= 0
@@ -248,7 +248,7 @@ def oracle(name, activations, gradients):
 
 
 # Multiples of 1/8 up to 4: every product and sum below is exact, and no division is by something tiny.
-numbers = st.integers(-32, 32).map(lambda number: number / 8)
+eighths = st.integers(-32, 32).map(lambda number: number / 8)
 
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
@@ -259,10 +259,10 @@ shapes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
 @pytest.mark.parametrize("name", COUSINS)
 def test_formulas_follow_their_papers(name, data):
     shape = data.draw(shapes)
-    activations = data.draw(hnp.arrays(float, (2, *shape), elements=numbers))
+    activations = data.draw(hnp.arrays(float, (2, *shape), elements=eighths))
     if data.draw(st.booleans()):  # as after a ReLU, where the formulas are those of the papers
         activations = abs(activations)
-    gradients = data.draw(hnp.arrays(float, (2, *shape), elements=numbers))
+    gradients = data.draw(hnp.arrays(float, (2, *shape), elements=eighths))
     found = CAM_FORMULAS[name](activations, gradients)
     for one, a, g in zip(found, activations, gradients, strict=True):
         np.testing.assert_allclose(one, oracle(name, a, g), rtol=1e-9, atol=1e-12)
@@ -297,16 +297,11 @@ def test_after_a_mean_over_space_gradients_are_equal_everywhere_and_so_are_the_m
 
 @pytest.mark.parametrize("name", COUSINS)
 def test_the_explainer_hands_the_formulas_the_gradient_of_the_layer(images, name):
-    import tensorflow as tf
-
     model = small_network(pooled=False)
     features = keras.Model(model.input, model.get_layer("last").output)(images)
-    with tf.GradientTape() as tape:
-        tape.watch(features)
-        scores = model.layers[-1](model.layers[-2](features))[:, 2]
-    gradients = tape.gradient(scores, features).numpy()
+    _, gradients = score_and_gradient(lambda given: model.layers[-1](model.layers[-2](given))[:, 2], features)
     result = explain(model, images, target=2, methods=["gradcam", name])
-    expected = np.stack([oracle(name, a, g) for a, g in zip(features.numpy(), gradients, strict=True)])
+    expected = np.stack([oracle(name, a, g) for a, g in zip(numbers(features), numbers(gradients), strict=True)])
     np.testing.assert_allclose(result.maps[name], expected, rtol=2e-4, atol=1e-7)
     assert list(result.maps) == ["gradcam", name]
     assert result.cam is result.maps["gradcam"]

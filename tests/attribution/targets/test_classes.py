@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from backends import tensor
 from spelling import spelled
 from target_outputs import BINARY, LOGITS, PROBABILITIES, SIGMOID, Z, evaluate, outputs
 
@@ -181,7 +181,7 @@ def test_labels_of_several_classes_are_refused_with_the_target_that_says_so():
 def test_labels_as_data_sets_have_them_mean_those_classes(kind):
     labels = np.array([1, 0, 1, 1])
     given = {
-        "tensor": tf.constant(labels),
+        "tensor": tensor(labels),
         "list": labels.tolist(),
         "column": labels[:, None].astype("uint8"),
         "one-hot": keras.utils.to_categorical(labels, 3),

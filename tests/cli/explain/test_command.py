@@ -358,7 +358,7 @@ def test_a_value_is_explained_and_called_one(tmp_path, capsys):
     saved(model, tmp_path / "model.keras")
     assert explain(tmp_path, tmp_path / "npz", *FAST) == 0
     expected = Explainer(model, methods="gradcam")(np.concatenate([taken(path) for path in pictures]))
-    for number, value in enumerate(np.asarray(model(np.concatenate([taken(path) for path in pictures])))[:, 0]):
+    for number, value in enumerate(model.predict(np.concatenate([taken(path) for path in pictures]), verbose=0)[:, 0]):
         entry = next(entry for entry in manifest(tmp_path / "npz")["pictures"] if entry["name"] == f"p{number}")
         assert entry["explained"] == [{"value": pytest.approx(float(value), rel=1e-5)}]
         assert "predicted" not in entry
@@ -387,7 +387,7 @@ def test_pictures_of_16_bits_are_explained_as_they_are_or_as_is_said(tmp_path, c
     for words, factor in (((), 1 / 257), (("--range", "0,4095"), 255 / 4095), (("--range", "raw"), 1)):
         out = tmp_path / "-".join(["out", *words])
         assert explain(tmp_path, out, *FAST, *words) == 0
-        expected = np.asarray(model(xray[None, ..., None] * np.float32(factor)))[0]
+        expected = model.predict(xray[None, ..., None] * np.float32(factor), verbose=0)[0]
         entry = manifest(out)["pictures"][0]
         assert entry["predicted"]["probability"] == pytest.approx(expected.max(), rel=1e-4)
         assert entry["depth"].startswith("values from 600 to 4000 of 16 bits were ")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from keras_gradcam.training.processes import is_first_process
+from keras_gradcam.engine.tensorflow.processes import is_first_process
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which process of a distributed training explains and writes."""
+"""Which process of a training on several is the first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 def is_first_process() -> bool:
-    """Returns whether this process writes: the chief of the cluster that ``TF_CONFIG`` describes, or its first worker.
+    """Returns whether this is the chief of the cluster that ``TF_CONFIG`` describes, or its first worker.
 
     True for a training in a single process.
 
