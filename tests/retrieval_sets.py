@@ -84,6 +84,15 @@ class Samples:
     def prefetch(self, _):
         return self
 
+    def repeat(self):
+        def forever():
+            while True:
+                yield from self.read()
+
+        endless = Samples(forever)
+        endless.cardinality = lambda: -1  # as TensorFlow says it
+        return endless
+
 
 def dataset(*columns):
     """A ``tf.data.Dataset`` of slices on TensorFlow, the like of it elsewhere."""

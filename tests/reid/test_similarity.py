@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from backends import numbers
+from backends import numbers, tensorflow_only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -533,6 +533,7 @@ def test_weights_that_are_not_finite_are_said():
         similarity_maps(model, A, B)
 
 
+@tensorflow_only  # elsewhere, shapes are no tensors that are computed from the input
 def test_a_head_that_reads_the_input_besides_the_feature_map_is_refused():
     class LikeTheInput(L.Layer):
         def call(self, rows, pictures):

@@ -30,7 +30,7 @@ from ..passes import (
 from ..places import Layout, Lost
 from .answers import Chosen, Plan, answer_all, cell_gradients, needs_outputs
 from .guided import gates
-from .tracing import Trace, build, trace_forward
+from .tracing import Trace, build, current_weights, trace_forward
 
 
 class JaxProgram:
@@ -95,9 +95,10 @@ class JaxProgram:
         returned: list[Any] = []
 
         def once(cams: float, gradients: float) -> list[dict[str, Any]]:
-            weights = [variable.value for variable in variables]
             scales = np.array([cams, gradients], "float32")
-            answers, leaves = run(list(inputs), weights, [list(arrays) for arrays in arguments], scales)
+            answers, leaves = run(
+                list(inputs), current_weights(variables), [list(arrays) for arrays in arguments], scales
+            )
             returned[:] = leaves
             return jax.tree.map(np.array, answers)
 
@@ -115,7 +116,7 @@ class JaxProgram:
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
         pictures = [np.repeat(array, len(positions), axis=0) for array in inputs]
         variables, run = self._function(len(positions), ("cells", request), _cells_of(request))
-        features, gradients, cells = run(pictures, [variable.value for variable in variables], positions)
+        features, gradients, cells = run(pictures, current_weights(variables), positions)
         check_batch(self.layers[request], len(features), len(positions))
         return np.array(gradients), np.array(cells), tuple(features.shape[1:-1])
 

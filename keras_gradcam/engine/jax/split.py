@@ -14,7 +14,7 @@ from ..graphs.graph import Value, ancestors, with_free_batch
 from ..graphs.placement import PlaceReader, layout_of
 from ..passes import check_batch, passed_by, shapes_of
 from ..places import Layout
-from .tracing import Trace, build, needed_steps, run_again, tensor_of, trace_forward
+from .tracing import Trace, build, current_weights, needed_steps, run_again, tensor_of, trace_forward
 
 
 class JaxSplit:
@@ -64,7 +64,7 @@ class JaxSplit:
             if (half, samples) not in self._compiled:
                 self._compiled[half, samples] = self._function(half, self._trace(samples))
             variables, run = self._compiled[half, samples]
-        return [np.array(result) for result in run(given, [variable.value for variable in variables])]
+        return [np.array(result) for result in run(given, current_weights(variables))]
 
     def _function(self, half: str, trace: Trace) -> tuple[list[Any], Callable[..., Any]]:
         """Returns the variables that one half of a forward pass reads, and the half as a compiled function."""

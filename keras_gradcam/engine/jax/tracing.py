@@ -329,6 +329,18 @@ def _count_rectifiers(params: Mapping[str, Any]) -> int:
     return count
 
 
+def current_weights(variables: Sequence[Any]) -> list[Any]:
+    """Returns the current values of variables, where each device has a copy, that of this process' first one.
+
+    Of several processes only one explains: a computation on all devices would wait for the others.
+    """
+    values = [variable.value for variable in variables]
+    return [
+        value.addressable_data(0) if value.is_fully_replicated and len(value.sharding.device_set) > 1 else value
+        for value in values
+    ]
+
+
 def run_again(
     steps: Sequence[Step],
     tensors: dict[int, Any],

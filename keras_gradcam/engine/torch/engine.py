@@ -16,7 +16,7 @@ from .forward import Capture, Forward, Trace, build, samples_of
 from .processes import is_first_process
 from .program import TorchProgram
 from .split import TorchSplit
-from .state import device_of
+from .state import attributes_kept, device_of
 
 # An unusual batch size, so that the batch axis cannot be mistaken for another.
 _SAMPLES = 13
@@ -71,7 +71,7 @@ def _traced(model: Any, input_spec: InputSpec, samples: int, explained: int = 0)
 def _shapes_alone(model: Any, input_spec: InputSpec, samples: int) -> Trace | None:
     """Records a model without computing anything; returns None if it needs numbers to run."""
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with attributes_kept(model), FakeTensorMode(allow_non_fake_inputs=True):
             return _traced(model, input_spec, samples)
     except Exception:
         return None

@@ -14,7 +14,7 @@ import torch
 from ..graphs.graph import ALONG, CONTRACTION, ELEMENTWISE, MOVE, OPAQUE, REDUCE, RESHAPE, Operation, Value, origin_of
 from .calls import Call, on_arrays
 from .elementwise import elementwise
-from .windows import window
+from .windows import is_resizing, window
 
 #: Gives the value of a tensor, or of a number among the arguments.
 ValueOf = Callable[[Any], Value]
@@ -219,7 +219,7 @@ def _move(call: Call, value_of: ValueOf, outputs: Sequence[Value], tensors: Sequ
             return []
         return [_operation(call, "reshape", RESHAPE, [source], lambda x: x.reshape(shape), slots=[("self", None)])]
     adds = call.arguments.get("accumulate") or call.arguments.get("reduce")
-    if call.name not in _MOVES or adds:
+    if call.name not in _MOVES or adds or (is_resizing(call) and not _enlarges(call, tensors[0])):
         return []
     function, names = _MOVES[call.name]
     carried = call.slots(*(name for name in names if name in call.arguments))
@@ -229,6 +229,11 @@ def _move(call: Call, value_of: ValueOf, outputs: Sequence[Value], tensors: Sequ
     slots = [*carried, *others]
     inputs, moved = [value_of(call.get(slot)) for slot in slots], tuple(range(len(carried)))
     return [_operation(call, function, MOVE, inputs, call.again(slots), moved=moved, slots=slots)]
+
+
+def _enlarges(call: Call, output: torch.Tensor) -> bool:
+    """Returns whether a map is enlarged by whole factors, so that each cell is repeated equally often."""
+    return not any(after % before for before, after in zip(call.arguments["self"].shape, output.shape, strict=True))
 
 
 def _reduction(call: Call, value_of: ValueOf, outputs: Sequence[Value], tensors: Sequence[Any]) -> list[Operation]:

@@ -216,9 +216,10 @@ class Watcher(TorchDispatchMode):
         self._operators = plan.operators
         self._results, self._calls = plan.wanted()
         self._rectifiers = plan.rectifiers if guided else {}
-        wanted = {*self._results, *self._calls, *self._rectifiers}
-        self.is_needed = bool(wanted)
-        passed = {number: position for position, number in plan.marks.items() if number <= min(wanted, default=0)}
+        # There might be a rectifier anywhere that was not there when the plan was made.
+        first = 0 if guided else min((*self._results, *self._calls), default=None)
+        self.is_needed = first is not None
+        passed = {number: position for position, number in plan.marks.items() if 0 < number <= (first or 0)}
         self._number = max(passed, default=0)
         self.start = passed.get(self._number)
         self._last: tuple[int, torch.Tensor] | None = None

@@ -30,7 +30,7 @@ from ..places import Layout, Lost
 from .arrays import array_of, tensor_of_array
 from .forward import Capture, Captured, Forward, Key, Trace, build, samples_of
 from .guided import GuidedRule
-from .state import device_of
+from .state import device_of, free_circles
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,8 @@ class TorchProgram:
                 raise
             self._recomputes = True
             return self._answers(inputs, arguments)
+        finally:
+            free_circles()
 
     def _answers(self, inputs: Sequence[np.ndarray], arguments: Sequence[Sequence[np.ndarray]]) -> list[ForwardResult]:
         samples, recomputes = len(inputs[0]), self._recomputes

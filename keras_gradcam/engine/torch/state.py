@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -88,6 +89,28 @@ def as_found(model: Any, by_weights: bool = False) -> Iterator[None]:
                 # Statistics of batches are written past the count of versions.
                 if buffer._version != version or not torch.equal(buffer, content):
                     buffer.copy_(content)
+
+
+@contextmanager
+def attributes_kept(model: Any) -> Iterator[None]:
+    """Sets attributes of layers back that are assigned meanwhile: tensors without numbers are of no use to a model."""
+    layers = [model, *(layer for _, layer in layer_paths(model))]
+    before = [(vars(layer), dict(vars(layer))) for layer in {id(layer): layer for layer in layers}.values()]
+    try:
+        yield
+    finally:
+        for attributes, kept in before:
+            for name in [name for name, value in attributes.items() if name not in kept or value is not kept[name]]:
+                attributes.pop(name)
+            attributes.update(kept)
+
+
+def free_circles() -> None:
+    """Releases tensors that Keras has left in circles of references, and with them what they were computed from.
+
+    On this backend, Keras walks through structures by functions that refer to themselves.
+    """
+    gc.collect(0)
 
 
 @contextmanager

@@ -15,7 +15,14 @@ from .calls import Call, flat_tensors
 
 _POOLINGS = re.compile(r"(max|avg)_pool([123])d(_with_indices)?")
 
-_RESIZES = re.compile(r"_?(upsample_(linear1d|bilinear2d|trilinear3d|bicubic2d)(_aa)?|adaptive_(avg|max)_pool[123]d)")
+_RESIZES = re.compile(
+    r"_?(upsample_(linear1d|bilinear2d|trilinear3d|bicubic2d|nearest(_exact)?[123]d)(_aa)?|adaptive_(avg|max)_pool[123]d)"
+)
+
+
+def is_resizing(call: Call) -> bool:
+    """Returns whether an operator resizes a map."""
+    return _RESIZES.fullmatch(call.name) is not None
 
 
 def window(call: Call, output: torch.Tensor) -> tuple[str, str, dict[str, Any]] | None:
@@ -30,7 +37,7 @@ def window(call: Call, output: torch.Tensor) -> tuple[str, str, dict[str, Any]] 
     pooling = _POOLINGS.fullmatch(call.name)
     if pooling:
         return _pooling(call, output, pooling[1], int(pooling[2]))
-    if _RESIZES.fullmatch(call.name):
+    if is_resizing(call):
         return RESIZE, "resize", {"weights": _weights(call, output)}
     return None
 

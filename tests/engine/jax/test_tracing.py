@@ -12,7 +12,7 @@ from models import SIZE, ConvnetByCall, called, convnet, images, randomised
 from threads import Count
 
 from keras_gradcam.engine.graphs.graph import CONSTANT, INPUT, WEIGHT
-from keras_gradcam.engine.jax.tracing import needed_steps, run_again, tensor_of, trace_forward
+from keras_gradcam.engine.jax.tracing import current_weights, needed_steps, run_again, tensor_of, trace_forward
 
 
 def paths(trace):
@@ -114,3 +114,9 @@ def test_scores_are_values_of_the_graph():
     assert score.shape == (2,)
     outputs = trace.marked([score])
     assert all(output.influences_score for output in outputs if output.info.path != "dense")
+
+
+def test_weights_that_every_device_has_are_read_from_one():
+    variables = [keras.Variable(np.float32(2)), keras.Variable(np.zeros(3, "float32"))]
+    assert [float(value.sum()) for value in current_weights(variables)] == [2, 0]
+    assert all(len(value.sharding.device_set) == 1 for value in current_weights(variables))

@@ -42,7 +42,7 @@ FUNCTIONS = {
     "gelu": (F.gelu, ["gelu"]),
     "gelu, approximately": (lambda x: F.gelu(x, approximate="tanh"), ["gelu"]),
     "elu": (lambda x: F.elu(x, 1.5), ["elu"]),
-    "selu": (F.selu, ["elu"]),
+    "selu": (F.selu, ["selu"]),
     "softplus": (lambda x: F.softplus(x, 2.0), ["softplus"]),
     "hardswish": (F.hardswish, ["hard_silu"]),
     "hardsigmoid": (F.hardsigmoid, ["hard_sigmoid"]),
