@@ -99,7 +99,11 @@ def compute(folder: Path, precision: str, names: list[str]) -> None:
         out = folder / f"{name}.{keras.config.backend()}.{precision}.npz"
         if out.exists():
             continue
-        model, pictures = network(name, folder / f"{name}.weights.npz")
+        try:
+            model, pictures = network(name, folder / f"{name}.weights.npz")
+        except (NotImplementedError, ValueError) as error:
+            print(keras.config.backend(), name, "is not offered by Keras:", str(error).splitlines()[0], flush=True)
+            continue
         pictures = pictures.astype(precision)
         sign_file = folder / f"{name}.sign"
         sign = int(sign_file.read_text()) if sign_file.exists() else 1
@@ -144,7 +148,8 @@ def run(folder: Path, precision: str, names: list[str]) -> None:
 
 def errors(folder: Path, name: str, precision: str) -> dict[str, float]:
     """Returns the differences of a network: "jax cams", "jax of input", "jax oracle", ..."""
-    maps = {backend: dict(np.load(folder / f"{name}.{backend}.{precision}.npz")) for backend in BACKENDS}
+    files = {backend: folder / f"{name}.{backend}.{precision}.npz" for backend in BACKENDS}
+    maps = {backend: dict(np.load(file)) for backend, file in files.items() if file.exists()}
     found = {}
     for backend, arrays in maps.items():
         for kind, methods in (("cams", CAMS), ("of input", OF_INPUT)):
@@ -161,8 +166,8 @@ def row_of(folder: Path, name: str) -> str:
     single = errors(folder, name, "float32")
     columns = ("tensorflow oracle", *(f"{b} {kind}" for b in BACKENDS[1:] for kind in ("cams", "of input", "oracle")))
     cells += [f"{single[column]:.0e}" if column in single else "" for column in columns]
-    double = folder / f"{name}.torch.float64.npz"
-    worst = max(errors(folder, name, "float64").values()) if double.exists() else None
+    double = errors(folder, name, "float64") if (folder / f"{name}.tensorflow.float64.npz").exists() else {}
+    worst = max(double.values(), default=None)
     return "| " + " | ".join([*cells, "" if worst is None else f"{worst:.0e}"]) + " |"
 
 

@@ -10,7 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,8 +124,8 @@ def recorded_calls(model: Any, change: Callable[[LayerOutput], Any] | None = Non
 
     Args:
         model: The model.
-        change: Called with each layer output as soon as it is there; returns the tensor with which the model goes on in
-            its place. By default that is the output itself.
+        change: Called with each layer output as soon as it is there, in place of recording it: returns the tensor with
+            which the model goes on, which may be the output itself.
     """
     owner = threading.get_ident()
     layer_outputs: list[LayerOutput] = []
@@ -141,11 +140,10 @@ def recorded_calls(model: Any, change: Callable[[LayerOutput], Any] | None = Non
                     shape = tuple(None if size is None else int(size) for size in output.shape)
                     info = LayerCall(path, type(layer).__name__, shape, counts[id(layer)])
                     layer_output = LayerOutput(info, layer, output)
-                    tensor = output if change is None else change(layer_output)
-                    if tensor is not output:
-                        layer_output = replace(layer_output, output=tensor)
+                    if change is None:
+                        layer_outputs.append(layer_output)
+                    elif (tensor := change(layer_output)) is not output:
                         result = _with_single_tensor(result, tensor)
-                    layer_outputs.append(layer_output)
                 counts[id(layer)] += 1
             return result
 
