@@ -73,8 +73,7 @@ def _single_tensor(result: Any) -> Any:
 def _with_single_tensor(result: Any, tensor: Any) -> Any:
     """Returns a layer's results with another tensor in the place of the one that can be a feature map."""
     if isinstance(result, dict):
-        first = next(iter(result))
-        return type(result)({**result, first: _with_single_tensor(result[first], tensor)})
+        return type(result)({**result, next(iter(result)): tensor})
     if not isinstance(result, (list, tuple)):
         return tensor
     parts = [tensor, *result[1:]]

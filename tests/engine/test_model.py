@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 import warnings
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -37,7 +38,7 @@ from tapes import check_gradcam, mean, predictions
 from threads import Count, Gate, Worker, gated_model, held_while_tracing
 
 from keras_gradcam import Class, Explainer, Output, explain, list_layers
-from keras_gradcam.engine.model import loss_says_classes, weights_digest
+from keras_gradcam.engine.model import loss_says_classes, recorded_calls, weights_digest
 
 # ------------------------------------------------------------------------------------------------------- nested, frozen
 
@@ -909,3 +910,42 @@ def test_the_digest_of_weights_tells_models_apart():
     assert weights_digest(first) == weights_digest(second)
     second.layers[-1].bias.assign([0.0, 1.0])
     assert weights_digest(first) != weights_digest(second)
+
+
+class Pair(NamedTuple):
+    one: object
+    other: object
+
+
+@pytest.mark.parametrize("kind", ["tensor", "list", "tuple", "named tuple", "dict"])
+def test_the_model_goes_on_with_what_takes_the_place_of_an_output(kind):
+    class Several(L.Layer):
+        def call(self, x):
+            kinds = {"tensor": x, "list": [x, x], "tuple": (x, x), "named tuple": Pair(x, x), "dict": {"a": x, "b": x}}
+            return kinds[kind]
+
+    class Goes(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.several = Several(name="several")
+
+        def call(self, x):
+            result = self.several(x)
+            return keras.tree.flatten(result) if kind != "named tuple" else list(result)
+
+    model, seen = Goes(), []
+    model(images())
+
+    def change(layer_output):
+        seen.append(layer_output.info.path)
+        return layer_output.output + 1
+
+    with recorded_calls(model, change) as layer_outputs:
+        first, *others = (numbers(leaf) for leaf in model(images()))
+    np.testing.assert_allclose(first, images() + 1, rtol=1e-6)
+    for other in others:
+        np.testing.assert_array_equal(other, images())
+    assert (seen, layer_outputs) == (["several"], [])
+    with recorded_calls(model) as layer_outputs:
+        model(images())
+    assert [layer_output.info.path for layer_output in layer_outputs] == ["several"]
