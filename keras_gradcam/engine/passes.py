@@ -11,11 +11,33 @@ import keras
 import numpy as np
 
 from ..errors import ArgumentError
-from .base import ForwardResult, LayerCall, Outputs, Tensor
+from .base import ForwardResult, InputSpec, LayerCall, Outputs, Request, Tensor
+from .model import declared_inputs
 from .places import Layout
 
 # Factors for float16 gradients, tried from the left until everything is finite.
 _LOSS_SCALES = (1024.0, 32.0, 1.0, 1 / 32, 1 / 1024, 1 / 32768)
+
+
+def build(model: Any, input_spec: InputSpec) -> None:
+    """Makes the weights of a model that has not been called yet."""
+    if not model.built:
+        zeros = [np.zeros((1, *shape), dtype) for shape, dtype in input_spec.leaves]
+        # Weights are made when the scope ends; whatever else the call assigns is dropped with it.
+        with keras.StatelessScope():
+            model(keras.tree.pack_sequence_as(input_spec.structure, zeros), training=False)
+
+
+def takes_floats(model: Any, input_spec: InputSpec, explained: int) -> bool:
+    """Returns whether an explained input of whole numbers is to be cast, unless the model itself takes those there."""
+    declared = declared_inputs(model, input_spec.structure)
+    wanted = declared[explained].dtype if len(declared) == len(input_spec.leaves) else "float32"
+    return not keras.backend.is_int_dtype(wanted)
+
+
+def needs_outputs(requests: Sequence[Request]) -> bool:
+    """Returns whether the model's outputs are computed: for a feature map alone they need not be."""
+    return any(request.target is not None or not request.features for request in requests)
 
 
 def scores_of(target: Any, outputs: Outputs, arguments: Sequence[Tensor], samples: int) -> Tensor:

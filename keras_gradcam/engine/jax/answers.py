@@ -13,7 +13,7 @@ import keras
 
 from ..base import LayerCall, Outputs, Request
 from ..graphs.graph import Value
-from ..passes import on_grid, scores_of
+from ..passes import needs_outputs, on_grid, scores_of
 from ..places import Layout
 from .tracing import Trace, run_again, tensor_of
 
@@ -144,11 +144,6 @@ def answer_all(
         if request.guided_backprop:
             answer["guided_backprop"] = _by(pull_guided, scores, index, of_pictures)().picture
     return answers, returned if needs_outputs(plan.requests) else []
-
-
-def needs_outputs(requests: Sequence[Request]) -> bool:
-    """Returns whether the model's outputs are computed: for a feature map alone they need not be."""
-    return any(request.target is not None or not request.features for request in requests)
 
 
 def _without_gradient(request: Request, outputs: Outputs, arguments: Sequence[Any]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from ..base import InputSpec, LayerOutput, ReceptiveBoxes, Request
 from ..graphs.extents import common_shape, with_extents
 from ..graphs.graph import with_free_batch
 from ..graphs.receptive_field import receptive_boxes
+from ..passes import build
 from .processes import is_first_process
 from .program import JaxProgram
 from .split import JaxSplit
-from .tracing import build, trace_forward
+from .tracing import trace_forward
 
 # An unusual batch size, so that the batch axis cannot be mistaken for another.
 _SAMPLES = 13

@@ -19,18 +19,20 @@ from ..graphs.activations import activations, guided_coverage
 from ..graphs.graph import Value, ancestors, with_free_batch
 from ..graphs.placement import PlaceReader, first_lost, layout_of
 from ..passes import (
+    build,
     check_batch,
     computes_in_float16,
     in_loss_scales,
+    needs_outputs,
     no_influence,
     no_input_gradient,
     results_of,
     shapes_of,
 )
 from ..places import Layout, Lost
-from .answers import Chosen, Plan, answer_all, cell_gradients, needs_outputs
+from .answers import Chosen, Plan, answer_all, cell_gradients
 from .guided import gates
-from .tracing import Trace, build, current_weights, trace_forward
+from .tracing import Trace, current_weights, trace_forward
 
 
 class JaxProgram:

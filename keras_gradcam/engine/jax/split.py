@@ -12,9 +12,9 @@ import numpy as np
 from ..base import InputSpec, LayerCall, Request
 from ..graphs.graph import Value, ancestors, with_free_batch
 from ..graphs.placement import PlaceReader, layout_of
-from ..passes import check_batch, passed_by, shapes_of
+from ..passes import build, check_batch, passed_by, shapes_of
 from ..places import Layout
-from .tracing import Trace, build, current_weights, needed_steps, run_again, tensor_of, trace_forward
+from .tracing import Trace, current_weights, needed_steps, run_again, tensor_of, trace_forward
 
 
 class JaxSplit:

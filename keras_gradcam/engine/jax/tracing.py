@@ -14,8 +14,8 @@ import numpy as np
 from ..base import InputSpec, LayerOutput, Outputs, Request, Structure
 from ..graphs.graph import CONSTANT, WEIGHT, Graph, Operation, Value, marked
 from ..graphs.outputs import FoundOutputs, Rebuilt, find_outputs, rebuilt_tensor, value_of
-from ..model import declared_inputs, recorded_calls
-from ..passes import scores_of
+from ..model import recorded_calls
+from ..passes import scores_of, takes_floats
 from .primitives import is_one_operation, translated
 
 # Calls whose body is a part of the forward pass like any other.
@@ -171,15 +171,6 @@ class _Scope(keras.StatelessScope):
         return value
 
 
-def build(model: Any, input_spec: InputSpec) -> None:
-    """Makes the weights of a model that has not been called yet."""
-    if not model.built:
-        zeros = [np.zeros((1, *shape), dtype) for shape, dtype in input_spec.leaves]
-        # Weights are made when the scope ends; whatever else the call assigns is dropped with it.
-        with keras.StatelessScope():
-            model(keras.tree.pack_sequence_as(input_spec.structure, zeros), training=False)
-
-
 def trace_forward(model: Any, input_spec: InputSpec, samples: int, explained: int = 0) -> Trace:
     """Traces ``model(inputs, training=False)`` for a number of samples, with what every layer returned.
 
@@ -211,7 +202,7 @@ def _traced(
     def forward(inputs: list[Any], weights: list[Any]) -> tuple[Any, ...]:
         own = inputs[0]._trace
         inputs = list(inputs)
-        if not jax.numpy.issubdtype(inputs[explained].dtype, jax.numpy.floating) and _wants_floats(
+        if not jax.numpy.issubdtype(inputs[explained].dtype, jax.numpy.floating) and takes_floats(
             model, input_spec, explained
         ):
             inputs[explained] = inputs[explained].astype(keras.config.floatx())
@@ -246,13 +237,6 @@ def _traced(
         find_outputs(model, flat),
         translation.unreached,
     )
-
-
-def _wants_floats(model: Any, input_spec: InputSpec, explained: int) -> bool:
-    """Returns whether the explained input is to be cast, unless the model itself takes integers there."""
-    declared = declared_inputs(model, input_spec.structure)
-    wanted = declared[explained].dtype if len(declared) == len(input_spec.leaves) else "float32"
-    return not keras.backend.is_int_dtype(wanted)
 
 
 @dataclass(eq=False)

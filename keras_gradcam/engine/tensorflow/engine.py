@@ -11,7 +11,8 @@ import tensorflow as tf
 from absl import logging
 
 from ..base import InputSpec, LayerOutput, ReceptiveBoxes, Request
-from .graph import build, compile_function, input_specs, trace_forward
+from ..passes import build
+from .graph import compile_function, input_specs, trace_forward
 from .processes import is_first_process
 from .program import TensorFlowProgram
 from .receptive_field import receptive_boxes

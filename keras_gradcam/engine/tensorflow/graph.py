@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from ...errors import ArgumentError
-from ..base import InputSpec, LayerCall, LayerOutput, Outputs, Structure
+from ..base import InputSpec, LayerOutput, Outputs, Structure
 from ..model import declared_inputs, recorded_calls
 from .outputs import model_outputs
 
@@ -61,15 +59,6 @@ class Trace:
             )
             for layer_output in self.layer_outputs
         ]
-
-
-def build(model: Any, input_spec: InputSpec) -> None:
-    """Makes the weights of a model that has not been called yet."""
-    if not model.built:
-        zeros = [np.zeros((1, *shape), dtype) for shape, dtype in input_spec.leaves]
-        # Weights are made when the scope ends; whatever else the call assigns is dropped with it.
-        with keras.StatelessScope():
-            model(tf.nest.pack_sequence_as(input_spec.structure, zeros), training=False)
 
 
 def trace_forward(model: Any, input_spec: InputSpec, inputs: Sequence[tf.Tensor], explained: int = 0) -> Trace:
@@ -208,14 +197,3 @@ def prune(traced: Any, feeds: Sequence[tf.Tensor], results: Any) -> Any:
     pruned._arg_keywords = None
     pruned._signature = [tf.TensorSpec(feed.shape, feed.dtype) for feed in feeds]
     return pruned
-
-
-def check_batch(layer: LayerCall | None, maps: int, samples: int) -> None:
-    """Raises ArgumentError unless a layer gives one map per sample."""
-    if layer is not None and maps != samples:
-        raise ArgumentError(
-            "layer",
-            "give one map per sample",
-            f"{layer.path!r}, which gives {maps} for {samples}: the model lays something else into the batch there",
-            "those of list_layers(model)",
-        )

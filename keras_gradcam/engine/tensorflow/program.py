@@ -13,8 +13,9 @@ import tensorflow as tf
 from ...errors import ArgumentError
 from ...grids import Placement
 from ..base import ForwardResult, InputSpec, LayerCall, Outputs, Request
+from ..passes import check_batch, computes_in_float16
 from ..places import Layout, Lost
-from .graph import Trace, check_batch, input_specs, prune, trace_forward
+from .graph import Trace, input_specs, prune, trace_forward
 from .guided import attach_guided_rule, count_recomputed, guided
 from .outputs import shapes_of
 from .placement import PlaceReader, layout_of
@@ -62,7 +63,7 @@ class TensorFlowProgram:
             [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in request.arguments]
             for request in requests
         ]
-        self._half = _computes_in_float16(model)
+        self._half = computes_in_float16(model)
 
         def passes(inputs: Sequence[tf.Tensor], arguments: Sequence[Any], scales: tf.Tensor) -> dict[str, Any]:
             trace = trace_forward(model, input_spec, inputs, requests[0].explained_input)
@@ -269,7 +270,3 @@ def _on_grid(features: tf.Tensor, lies: Layout) -> tf.Tensor:
         return features
     patches = features[:, lies.first : lies.first + math.prod(lies.grid)]
     return tf.reshape(patches, (-1, *lies.grid, features.shape[-1]))
-
-
-def _computes_in_float16(model: Any) -> bool:
-    return any(getattr(layer, "compute_dtype", None) == "float16" for layer in model._flatten_layers())

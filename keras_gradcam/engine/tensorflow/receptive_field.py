@@ -13,7 +13,8 @@ from ...errors import ArgumentError
 from ...grids import token_grid
 from ..base import InputSpec, LayerOutput, ReceptiveBoxes, Request
 from ..boxes import Reach, as_boxes, kept, pixels, united
-from .graph import ancestors, build, input_specs, trace_forward
+from ..passes import build
+from .graph import ancestors, input_specs, trace_forward
 from .kinds import (
     ALONG_LAST,
     CALLS,

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from ...errors import ArgumentError
 from ..base import InputSpec, LayerCall, Request
+from ..passes import check_batch
 from ..places import Layout
-from .graph import ancestors, check_batch, input_specs, prune, trace_forward
+from .graph import ancestors, input_specs, prune, trace_forward
 from .outputs import shapes_of
 from .placement import PlaceReader, layout_of
 

@@ -12,7 +12,8 @@ from torch._subclasses import FakeTensorMode
 from ..base import InputSpec, LayerOutput, ReceptiveBoxes, Request
 from ..graphs.extents import common_shape, with_extents
 from ..graphs.receptive_field import receptive_boxes
-from .forward import Capture, Forward, Trace, build, samples_of
+from ..passes import build
+from .forward import Capture, Forward, Trace, samples_of
 from .processes import is_first_process
 from .program import TorchProgram
 from .split import TorchSplit

@@ -19,7 +19,8 @@ from ..base import InputSpec, LayerOutput, Outputs, Structure
 from ..graphs.activations import Activation, activations
 from ..graphs.graph import Value, marked, with_free_batch
 from ..graphs.outputs import FoundOutputs, find_outputs, value_of
-from ..model import declared_inputs, recorded_calls
+from ..model import recorded_calls
+from ..passes import takes_floats
 from .arrays import tensor_of_array
 from .plan import DeviatesError, Plan, Seen, Source, Watcher, plan_of, seen_in, tensor_of
 from .recorder import Recorder
@@ -181,15 +182,6 @@ def samples_of(input_spec: InputSpec, samples: int = 1) -> list[np.ndarray]:
     ]
 
 
-def build(model: Any, input_spec: InputSpec) -> None:
-    """Makes the weights of a model that has not been called yet."""
-    if not model.built:
-        zeros = [np.zeros((1, *shape), dtype) for shape, dtype in input_spec.leaves]
-        # Weights are made when the scope ends; whatever else the call assigns is dropped with it.
-        with keras.StatelessScope(), torch.no_grad():
-            model(keras.tree.pack_sequence_as(input_spec.structure, zeros), training=False)
-
-
 def _rows(tensor: torch.Tensor, count: int) -> torch.Tensor:
     """Returns the first samples of an input, to be differentiated by if that one is."""
     return tensor if count == len(tensor) else tensor[:count].detach().requires_grad_(tensor.requires_grad)
@@ -220,17 +212,11 @@ class Forward:
         """
         tensors = [tensor_of_array(array).to(self._device) for array in arrays]
         explained = tensors[self.explained]
-        if not explained.is_floating_point() and self._takes_floats():
+        if not explained.is_floating_point() and takes_floats(self._model, self._input_spec, self.explained):
             explained = tensors[self.explained] = keras.ops.cast(explained, keras.config.floatx())
         if by_input and explained.is_floating_point():
             explained.requires_grad_()
         return tensors
-
-    def _takes_floats(self) -> bool:
-        """Returns whether the explained input is to be cast, unless the model itself takes integers there."""
-        declared = declared_inputs(self._model, self._input_spec.structure)
-        wanted = declared[self.explained].dtype if len(declared) == len(self._input_spec.leaves) else "float32"
-        return not keras.backend.is_int_dtype(wanted)
 
     @contextmanager
     def session(self, gradients: bool = True, by_weights: bool = False) -> Iterator[None]:

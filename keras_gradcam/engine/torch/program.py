@@ -16,9 +16,11 @@ from ..base import ForwardResult, InputSpec, LayerCall, LayerOutput, Outputs, Re
 from ..graphs.activations import guided_coverage
 from ..graphs.placement import PlaceReader, first_lost, layout_of
 from ..passes import (
+    build,
     check_batch,
     computes_in_float16,
     in_loss_scales,
+    needs_outputs,
     no_influence,
     no_input_gradient,
     on_grid,
@@ -28,7 +30,7 @@ from ..passes import (
 )
 from ..places import Layout, Lost
 from .arrays import array_of, tensor_of_array
-from .forward import Capture, Captured, Forward, Key, Trace, build, samples_of
+from .forward import Capture, Captured, Forward, Key, Trace, samples_of
 from .guided import GuidedRule
 from .state import device_of, free_circles
 
@@ -93,8 +95,7 @@ class TorchProgram:
             )
         self.layers: tuple[LayerCall | None, ...] = tuple(None if one is None else one.info for one in self._chosen)
         self.layouts: tuple[Layout | None, ...] = tuple(None if one is None else one.layout for one in self._chosen)
-        # For a feature map alone, what comes after it need not be computed.
-        self._is_whole = any(request.target is not None or not request.features for request in requests)
+        self._is_whole = needs_outputs(requests)
         self._by_input = any(request.gradient or request.guided_backprop for request in requests)
         self._guided = any(request.guided_backprop for request in requests)
         self._gradients = self._by_input or any(request.cams for request in requests)

@@ -10,10 +10,10 @@ import numpy as np
 from ..base import InputSpec, LayerCall, LayerOutput, Request
 from ..graphs.graph import ancestors
 from ..graphs.placement import PlaceReader, layout_of
-from ..passes import check_batch, passed_by, shapes_of
+from ..passes import build, check_batch, passed_by, shapes_of
 from ..places import Layout
 from .arrays import float32_of, tensor_of_array
-from .forward import Capture, Forward, Key, Pass, build, key_of, samples_of
+from .forward import Capture, Forward, Key, Pass, key_of, samples_of
 from .state import device_of
 
 
