@@ -120,10 +120,16 @@ def compute(folder: Path, precision: str, names: list[str]) -> None:
 
         if name not in SMALL:  # the small networks end in a softmax, and some have no graph to cut
             both = keras.Model(model.inputs, [model.get_layer(result.layer).output, model.output])
-            head = keras.Model(both.outputs[0], model.output)
-            _, of_input = score_and_gradient(score, keras.ops.convert_to_tensor(pictures))
-            features = both(keras.ops.convert_to_tensor(pictures), training=False)[0]
-            _, gradients = score_and_gradient(lambda a, score=head, sign=sign: sign * score(a)[:, 1], features)
+            # The picture is an input of it too: what skips the layer comes from there.
+            head = keras.Model([both.outputs[0], *model.inputs], model.output)
+            tensor = keras.ops.convert_to_tensor(pictures)
+            _, of_input = score_and_gradient(score, tensor)
+            features = both(tensor, training=False)[0]
+
+            def above(a, head=head, sign=sign, tensor=tensor):
+                return sign * head([a, tensor], training=False)[:, 1]
+
+            _, gradients = score_and_gradient(above, features)
             arrays["oracle of gradcam"] = gradcam_by_hand(*map(keras.ops.convert_to_numpy, (features, gradients)))
             arrays["oracle of saliency"] = np.abs(keras.ops.convert_to_numpy(of_input)).max(axis=-1)
         np.savez(out, **arrays)

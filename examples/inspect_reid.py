@@ -222,7 +222,7 @@ class SupervisedContrastive(keras.losses.Loss):
         others = 1 - ops.eye(ops.shape(identities)[0])
         positives = others * ops.cast(identities[:, None] == identities[None], "float32")
         logits = ops.matmul(y_pred, ops.transpose(y_pred)) / 0.1  # cosines by the temperature
-        logits -= ops.max(logits, axis=1, keepdims=True)
+        logits = logits - ops.max(logits, axis=1, keepdims=True)  # PyTorch would do -= in place
         chances = logits - ops.log(ops.sum(others * ops.exp(logits), axis=1, keepdims=True))
         return -ops.sum(positives * chances, axis=1) / ops.sum(positives, axis=1)
 

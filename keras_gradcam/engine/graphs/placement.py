@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ..base import LayerOutput
-from ..boxes import compacted, kept
+from ..boxes import Window, compacted, kept
 from ..places import (
     Layout,
     Lost,
@@ -162,14 +162,24 @@ def _windowed(operation: Operation, places: Places) -> Places:
 def _enlarged(operation: Operation, places: Places, shape: Sequence[int]) -> Places:
     """Returns the places of a map over what a window is applied to, enlarged plainly.
 
-    A window that reaches into padding made before uses it up; an operation that pads its input itself does not.
+    A window that reaches into padding made before uses it up, less what the operation pads itself.
     """
     windows, channels = operation.parameters["windows"], operation.parameters["channels"]
     places = np.moveaxis(mean_of_channels(np.moveaxis(places, channels + 1, -1)), -1, channels + 1)
-    pads = operation.rule == TRANSPOSED_WINDOW or any(window.before or window.after for window in windows.values())
     for axis, window in windows.items():
-        places = spread(places, axis + 1, shape[axis], 0 if pads else (window.size - 1) * window.dilation)
+        reach = 0 if operation.rule == TRANSPOSED_WINDOW else _reach(window)
+        places = spread(places, axis + 1, shape[axis], reach)
     return np.broadcast_to(places, (len(places), *shape))
+
+
+def _reach(window: Window) -> int:
+    """Returns how many cells of an axis a window takes up beyond the one of its result, of those that were there before.
+
+    What an operation with a stride pads itself may lie anywhere in its reach: all of that counts as its own.
+    """
+    if window.stride > 1 and (window.before or window.after):
+        return 0
+    return max((window.size - 1) * window.dilation - window.before - window.after, 0)
 
 
 def _trimmed(operation: Operation) -> Operation | None:

@@ -49,6 +49,13 @@ def conv_first(g, x, stride=1, size=3):
     return g.transpose(g.conv(turned, 4, dict(enumerate(windows, 2)), channel_axis=1), 0, 2, 3, 1)
 
 
+def conv_halved(g, x, size=4):
+    """A convolution as PyTorch's own "same" has it: of an odd padding the even part is the operation's."""
+    own, odd = divmod(size - 1, 2)
+    padded = g.pad(x, (0, 0), (0, odd), (0, odd), (0, 0))
+    return g.conv(padded, 4, {1: Window(size, 1, 1, own, own), 2: Window(size, 1, 1, own, own)})
+
+
 def pool_first(g, x, size, stride):
     """A pooling with padding "same" as PyTorch has it: cells at the border are repeated."""
     turned = g.transpose(x, 0, 3, 1, 2)
@@ -131,6 +138,7 @@ def shifted(g, x, by):
 NETWORKS = {
     "strides": lambda g, x: conv(g, conv(g, x, 4, 5), 2),
     "strides, channels first": lambda g, x: conv_first(g, conv_first(g, x, 4, 5), 2),
+    "even, padded in two steps": lambda g, x: conv_halved(g, conv_halved(g, x), 6),
     "valid": lambda g, x: conv(g, conv(g, x, 2, 3, "valid"), 1, 5, "valid"),
     "dilated": lambda g, x: conv(g, x, 1, 3, "valid", 4),
     "padded before": lambda g, x: conv(g, g.pad(x, (0, 0), (2, 2), (2, 2), (0, 0)), 1, 3, "valid", 2),
