@@ -40,15 +40,22 @@ def needs_outputs(requests: Sequence[Request]) -> bool:
     return any(request.target is not None or not request.features for request in requests)
 
 
-def scores_of(target: Any, outputs: Outputs, arguments: Sequence[Tensor], samples: int) -> Tensor:
-    """Computes a target's scores as float32 (N,); raises ArgumentError if their shape is another."""
+def scores_of(target: Any, outputs: Outputs, arguments: Sequence[Tensor], samples: int | None) -> Tensor:
+    """Computes a target's scores as float32 (N,); raises ArgumentError if their shape is another.
+
+    Args:
+        target: The target.
+        outputs: The model's outputs.
+        arguments: What else the target needs of each sample.
+        samples: N; None where it is free.
+    """
     scores = keras.ops.convert_to_tensor(target.scores(outputs, arguments))
     # `outputs[0]` instead of `outputs[:, 0]` has a fixed length, that of the classes.
-    if len(scores.shape) != 1 or scores.shape[0] != samples:
+    if len(scores.shape) != 1 or scores.shape[0] not in (None, samples):
         raise ArgumentError(
             "target",
             "give one score per sample, shape (batch,)",
-            f"shape {tuple(scores.shape)} from {target!r} for {samples} samples",
+            f"shape {tuple(scores.shape)} from {target!r} for {samples or 'any number of'} samples",
             "reduce the other axes, for example `lambda outputs: outputs[:, 0]`",
         )
     return keras.ops.cast(scores, "float32")
@@ -60,7 +67,7 @@ def shapes_of(outputs: Outputs) -> Outputs:
     def shape(tensor: Any) -> keras.KerasTensor | None:
         if tensor is None:
             return None
-        extents = (None, *(int(extent) for extent in tensor.shape[1:])) if len(tensor.shape) else ()
+        extents = (None, *tensor.shape[1:]) if len(tensor.shape) else ()
         return keras.KerasTensor(extents, dtype=keras.backend.standardize_dtype(tensor.dtype))
 
     return replace(
@@ -167,4 +174,8 @@ def results_of(
         maps = [*answer.get("cams", {}).values(), *([answer["features"]] if "features" in answer else [])]
         for array in maps:
             check_batch(layer, len(array), samples)
+        if "scores" in answer and len(answer["scores"]) != samples:
+            raise ArgumentError(
+                "target", "give one score per sample", f"{len(answer['scores'])} scores for {samples} samples"
+            )
     return [ForwardResult(predictions, **answer) for answer in answers]

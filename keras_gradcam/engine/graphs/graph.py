@@ -48,6 +48,9 @@ ALONG = "along"
 #: letters that the result lacks are summed over.
 CONTRACTION = "contraction"
 
+#: Each result is the input in the same position: what a function has returned that was left whole.
+SAME = "same"
+
 #: Anything else.
 OPAQUE = "opaque"
 

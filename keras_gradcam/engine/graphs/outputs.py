@@ -39,7 +39,6 @@ _RANGES = {
 
 # Functions whose largest and smallest results come from the ends of what they are computed from.
 _ARITHMETIC = {
-    "add": np.add,
     "divide": np.divide,
     "maximum": np.maximum,
     "minimum": np.minimum,
@@ -278,6 +277,9 @@ def _range_of(value: Value, known: dict[int, tuple[float, float]]) -> tuple[floa
         low, high = _range(inputs[0], known)
         bottom, top = (_range(source, known) for source in inputs[1:])
         return min(max(low, bottom[0]), top[1]), max(min(high, top[1]), bottom[0])
+    if function == "add":  # of any number of terms
+        bounds = [_range(source, known) for source in inputs]
+        return sum(low for low, _ in bounds), sum(high for _, high in bounds)
     if function in _ARITHMETIC:
         ends = [[np.float64(end) for end in _range(source, known)] for source in inputs]
         with np.errstate(all="ignore"):

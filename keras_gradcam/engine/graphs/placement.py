@@ -34,6 +34,7 @@ from .graph import (
     REDUCE,
     RESHAPE,
     RESIZE,
+    SAME,
     TRANSPOSED_WINDOW,
     WINDOW,
     Operation,
@@ -126,6 +127,8 @@ def _results(operation: Operation, inputs: list[Places | Lost | None]) -> Sequen
     present = [places for places in inputs if isinstance(places, np.ndarray)]
     if operation.rule == ELEMENTWISE and present:
         return _alike(operation, joined([_aligned(places, operation.outputs[0].shape) for places in present]))
+    if operation.rule == SAME:
+        return inputs
     lost = [places for places in inputs if isinstance(places, Lost)]
     if lost:
         return [lost[0]] * count
@@ -173,7 +176,7 @@ def _enlarged(operation: Operation, places: Places, shape: Sequence[int]) -> Pla
 
 
 def _reach(window: Window) -> int:
-    """Returns how many cells of an axis a window takes up beyond the one of its result, of those that were there before.
+    """Returns how many cells of what was there before a window takes up beyond the one of its result.
 
     What an operation with a stride pads itself may lie anywhere in its reach: all of that counts as its own.
     """

@@ -19,6 +19,7 @@ from .graph import (
     REDUCE,
     RESHAPE,
     RESIZE,
+    SAME,
     TRANSPOSED_WINDOW,
     WINDOW,
     Graph,
@@ -151,6 +152,8 @@ class ReachReader:
 
     def _results(self, operation: Operation, inputs: list[Reach | None]) -> list[Reach | None] | None:
         """Returns the reach of every output, or None if it is not known."""
+        if operation.rule == SAME:
+            return inputs
         if operation.rule == MOVE:
             return moved_reaches(operation, inputs)
         result = self._result(operation, inputs)

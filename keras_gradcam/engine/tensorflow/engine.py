@@ -11,11 +11,12 @@ import tensorflow as tf
 from absl import logging
 
 from ..base import InputSpec, LayerOutput, ReceptiveBoxes, Request
+from ..graphs.graph import Graph, with_free_batch
+from ..graphs.receptive_field import receptive_boxes
 from ..passes import build
 from .graph import compile_function, input_specs, trace_forward
 from .processes import is_first_process
 from .program import TensorFlowProgram
-from .receptive_field import receptive_boxes
 from .split import TensorFlowSplit
 
 
@@ -51,17 +52,20 @@ class TensorFlowEngine:
             return tf.constant(0)
 
         compile_function(forward, [input_specs(input_spec, samples)])
-        return layer_outputs if samples is None else [_with_free_batch(output, samples) for output in layer_outputs]
+        return layer_outputs if samples is None else [with_free_batch(output, samples) for output in layer_outputs]
 
     def receptive_field(
         self, model: Any, input_spec: InputSpec, request: Request, gates: bool = True
     ) -> ReceptiveBoxes:
-        return receptive_boxes(model, input_spec, request, gates)
+        build(model, input_spec)
+        found: list[tuple[Graph, LayerOutput]] = []
 
+        def forward(inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+            trace = trace_forward(model, input_spec, inputs, request.explained_input)
+            selected = request.select(trace.marked())
+            value = trace.translation.value(selected.output)
+            found.append((trace.translation.graph(inputs), replace(selected, output=value)))
+            return tf.constant(0)
 
-def _with_free_batch(layer_output: LayerOutput, samples: int) -> LayerOutput:
-    """Returns the layer output with None for the batch, if that is the one the model was traced with."""
-    shape = layer_output.info.output_shape
-    if shape[:1] != (samples,):
-        return layer_output
-    return replace(layer_output, info=replace(layer_output.info, output_shape=(None, *shape[1:])))
+        compile_function(forward, [input_specs(input_spec, samples=1)])
+        return receptive_boxes(*found[0], input_spec, request.explained_input, gates)

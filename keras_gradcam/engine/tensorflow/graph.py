@@ -12,8 +12,13 @@ import keras
 import tensorflow as tf
 
 from ..base import InputSpec, LayerOutput, Outputs, Structure
-from ..model import declared_inputs, recorded_calls
-from .outputs import model_outputs
+from ..graphs.graph import Value, marked
+from ..graphs.outputs import Rebuilt, find_outputs, rebuilt_tensor
+from ..graphs.placement import PlaceReader, first_lost, layout_of
+from ..model import recorded_calls
+from ..passes import takes_floats
+from ..places import Layout, Lost
+from .translation import Translation
 
 _Function: Any = type(tf.function(lambda: None))
 
@@ -26,39 +31,45 @@ class Trace:
         inputs: The model's inputs in flat order, the explained one as floating point.
         outputs: What the model returns.
         layer_outputs: What every layer returned, in the order of the calls.
+        translation: What the tensors mean.
     """
 
     inputs: list[tf.Tensor]
     outputs: Outputs
     layer_outputs: list[LayerOutput]
+    translation: Translation
+
+    def reader(self, explained: int) -> PlaceReader:
+        """Returns the reader of where elements lie on an input."""
+        tensor = self.inputs[explained]
+        return PlaceReader.of_input(self.translation.value(tensor), tensor.shape[1:])
+
+    def layout(self, layer_output: LayerOutput, reader: PlaceReader, explained: int) -> Layout:
+        """Returns how the map of a layer lies in its output and on an input."""
+        size = tuple(self.inputs[explained].shape[1:])
+        layout = layout_of(self._translated(layer_output), reader, size)
+        if isinstance(layout.placement, Lost):
+            first = first_lost([self._translated(output) for output in self.layer_outputs], reader, size)
+            return replace(layout, placement=replace(layout.placement, layer=first))
+        return layout
+
+    def _translated(self, layer_output: LayerOutput) -> LayerOutput:
+        return replace(layer_output, output=self.translation.value(layer_output.output))
 
     def marked(self, ends: Sequence[tf.Tensor] | None = None) -> list[LayerOutput]:
-        """Returns the layer outputs with what they come from and where they lead to.
+        """Returns the layer outputs with what they come from and where they lead to; ``ends`` as in ``marked``."""
 
-        Args:
-            ends: What ``influences_score`` is about; the model's outputs by default.
-        """
-        predictions = [leaf for leaf in tf.nest.flatten(self.outputs.predictions) if leaf is not None]
-        logits = [leaf for leaf in tf.nest.flatten(self.outputs.logits) if leaf is not None]
-        upstream = ancestors(predictions if ends is None else ends)
-        layers, graph = [layer_output.output for layer_output in self.layer_outputs], self.inputs[0].graph
-        of_inputs, of_layers = _reached(self.inputs, graph), _reached(layers, graph)
-        final = {id(leaf) for leaf in (*predictions, *logits)}
-        inner = _inner_outputs(predictions, logits) if len(predictions) > 1 else set()
-        return [
-            replace(
-                layer_output,
-                influences_score=id(layer_output.output) in upstream,
-                is_model_output=id(layer_output.output) in final - inner,
-                inputs=tuple(_positions(of_inputs[id(layer_output.output)])),
-                computed_from=frozenset(
-                    position
-                    for position in _positions(of_layers[id(layer_output.output)])
-                    if layers[position] is not layer_output.output
-                ),
-            )
-            for layer_output in self.layer_outputs
-        ]
+        def values(tensors: Sequence[tf.Tensor | None]) -> list[Value]:
+            return [self.translation.value(tensor) for tensor in tensors if tensor is not None]
+
+        found = marked(
+            self.translation.graph(self.inputs),
+            [self._translated(output) for output in self.layer_outputs],
+            values(tf.nest.flatten(self.outputs.predictions)),
+            values(tf.nest.flatten(self.outputs.logits)),
+            None if ends is None else values(ends),
+        )
+        return [replace(output, output=self.translation.tensor(output.output)) for output in found]
 
 
 def trace_forward(model: Any, input_spec: InputSpec, inputs: Sequence[tf.Tensor], explained: int = 0) -> Trace:
@@ -74,24 +85,30 @@ def trace_forward(model: Any, input_spec: InputSpec, inputs: Sequence[tf.Tensor]
         explained: Index of the explained input.
     """
     graph = tf.compat.v1.get_default_graph()
-    inputs = _explained_as_float(model, input_spec.structure, inputs, explained)
+    translation, inputs = Translation(graph, inputs), list(inputs)
+    if not inputs[explained].dtype.is_floating and takes_floats(model, input_spec, explained):
+        inputs[explained] = tf.cast(inputs[explained], keras.config.floatx())
     with recorded_calls(model) as layer_outputs, _functions_inlined(), keras.StatelessScope():
         predictions = model(tf.nest.pack_sequence_as(input_spec.structure, inputs), training=False)
     # Layers called inside control flow returned tensors of another graph, which cannot be used from here.
     usable = [output for output in layer_outputs if getattr(output.output, "graph", None) is graph]
-    return Trace(inputs, model_outputs(model, predictions), usable)
+    return Trace(inputs, _outputs(model, predictions, translation), usable, translation)
 
 
-def _explained_as_float(
-    model: Any, structure: Structure, inputs: Sequence[tf.Tensor], explained: int
-) -> list[tf.Tensor]:
-    """Converts the explained input to floating point, unless the model itself takes integers there."""
-    inputs = list(inputs)
-    declared = declared_inputs(model, structure)
-    wanted = declared[explained].dtype if len(declared) == len(inputs) else "float32"
-    if not inputs[explained].dtype.is_floating and not keras.backend.is_int_dtype(wanted):
-        inputs[explained] = tf.cast(inputs[explained], keras.config.floatx())
-    return inputs
+def _outputs(model: Any, predictions: Structure, translation: Translation) -> Outputs:
+    """Returns a model's outputs with the logits, final activations and embeddings that are found in its graph."""
+    flat = [None if leaf is None else tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(predictions)]
+    found = find_outputs(model, [None if leaf is None else translation.value(leaf) for leaf in flat])
+
+    def pack(leaves: Sequence[Any]) -> Structure:
+        return tf.nest.pack_sequence_as(predictions, list(leaves))
+
+    def tensors(rebuilt: Sequence[Rebuilt | None]) -> Structure:
+        return pack([None if one is None else rebuilt_tensor(one, translation.tensor) for one in rebuilt])
+
+    return Outputs(
+        pack(flat), tensors(found.logits), pack(found.final_activations), tensors(found.pre_normalization), found.names
+    )
 
 
 @contextmanager
@@ -119,60 +136,6 @@ def _functions_inlined() -> Iterator[None]:
         yield
     finally:
         _Function.__call__ = original
-
-
-def ancestors(tensors: Sequence[tf.Tensor], without: tf.Tensor = None) -> set[int]:
-    """Returns the ids of all tensors that ``tensors`` are computed from, themselves included.
-
-    Args:
-        tensors: Where to start.
-        without: A tensor to stop at: what is reached through it alone is left out.
-    """
-    seen: set[int] = set() if without is None else {id(without)}
-    pending = list(tensors)
-    while pending:
-        tensor = pending.pop()
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            pending.extend(tensor.op.inputs)
-    return seen
-
-
-def _reached(tensors: Sequence[tf.Tensor], graph: tf.Graph) -> dict[int, int]:
-    """Returns, for the id of each tensor of a graph, which of some tensors it is or is computed from.
-
-    Args:
-        tensors: Some tensors of the graph.
-        graph: The graph.
-
-    Returns:
-        Whole numbers with a bit for the position of each of ``tensors``, which :func:`_positions` lists.
-    """
-    own: dict[int, int] = {}
-    for position, tensor in enumerate(tensors):
-        own[id(tensor)] = own.get(id(tensor), 0) | 1 << position
-    reached = dict(own)
-    for operation in graph.get_operations():
-        bits = 0
-        for tensor in operation.inputs:
-            bits |= reached.get(id(tensor), 0)
-        for tensor in operation.outputs:
-            reached[id(tensor)] = bits | own.get(id(tensor), 0)
-    return reached
-
-
-def _positions(bits: int) -> list[int]:
-    """Returns the positions of the bits that are set in a whole number, the lowest first."""
-    return [position for position in range(bits.bit_length()) if bits >> position & 1]
-
-
-def _inner_outputs(predictions: Sequence[tf.Tensor], logits: Sequence[tf.Tensor]) -> set[int]:
-    """Returns the ids of the outputs that another output is computed from, such as a feature map that is returned."""
-    inner: set[int] = set()
-    for own, scores in zip(predictions, logits, strict=True):
-        others = [leaf for leaf in predictions if leaf is not own and leaf is not scores]
-        inner |= {id(own), id(scores)} & (ancestors(others) - {id(leaf) for leaf in others})
-    return inner
 
 
 def input_specs(input_spec: InputSpec, samples: int | None = None) -> list[tf.TensorSpec]:

@@ -17,16 +17,16 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import re
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.ops import gradient_registry
 
 from ..base import GuidedCoverage
-from .activations import activations
+from ..graphs.activations import activations, guided_coverage
+from .translation import Translation
 
 # Marks the operations of the rule itself among those of a model.
 _GATE = "keras_gradcam_gate"
@@ -41,11 +41,6 @@ _CONTROL_FLOW = {"If", "StatelessIf", "While", "StatelessWhile", "Case", "Partit
 
 # Rectifiers that are one operation.
 _PLAIN = {"Relu", "Relu6", "LeakyRelu"}
-
-# What other activations are called: those that are one operation, and those that a part is typical of.
-_SMOOTH = {"Elu(": "elu", "Selu(": "selu", "Softplus(": "softplus", "Softsign(": "softsign", "Tanh(": "tanh"}
-_COMPOSITE = {"Softplus(": "mish", "Erf(": "gelu", "Erfc(": "gelu", "0.044715": "gelu", "Sigmoid(": "silu"}
-_COMPOSITE |= {"Expm1(": "celu", "Relu6(": "hard_silu"}
 
 
 @contextlib.contextmanager
@@ -74,29 +69,22 @@ def _name_of_gradient(op_type: str, sign: int) -> str:
     return name
 
 
-def attach_guided_rule(graph: tf.Graph) -> GuidedCoverage:
+def attach_guided_rule(graph: tf.Graph, translation: Translation) -> GuidedCoverage:
     """Gives every rectifier of ``graph`` the gradient of this module and returns what was found."""
-    reached: Counter[str] = Counter()
-    others: set[str] = set()
-    for activation in activations(graph):
+    # Those inside of functions that were left whole are out of reach.
+    found = [
+        one for one in activations(translation.graph([])) if translation.tensor(one.operation.outputs[0]).graph is graph
+    ]
+    for activation in found:
         if activation.kind == "rectifier":
-            op, name = activation.op, _name_of_gradient(activation.op.type, activation.sign)
+            op = translation.tensor(activation.operation.outputs[0]).op
+            name = _name_of_gradient(op.type, activation.sign)
             op._set_attr("_gradient_op_type", tf.compat.v1.AttrValue(s=name.encode()))
-            reached[op.type] += 1
-        elif activation.kind == "smooth":
-            others.update(_names(activation.written))
     unreached = 0
     if any(op.type in _CONTROL_FLOW for op in graph.get_operations()):
         for function in graph.as_graph_def().library.function:
             unreached += sum(node.op in _PLAIN for node in function.node_def)
-    return GuidedCoverage(dict(reached), unreached, tuple(sorted(others)))
-
-
-def _names(written: str) -> list[str]:
-    """Returns what a smooth activation is called, as one name; none for a step of a computation, such as a root."""
-    is_composite = len(re.findall(r"\bx\b", written)) > 1
-    names = [name for part, name in (_COMPOSITE if is_composite else _SMOOTH).items() if part in written]
-    return names[:1] or ([written] if is_composite else [])
+    return replace(guided_coverage(found), unreached=unreached)
 
 
 def count_recomputed(graph: tf.Graph, forward_operations: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,16 +11,23 @@ import tensorflow as tf
 
 from ...errors import ArgumentError
 from ...grids import Placement
-from ..base import ForwardResult, InputSpec, LayerCall, Outputs, Request
-from ..passes import check_batch, computes_in_float16
-from ..places import Layout, Lost
+from ..base import ForwardResult, InputSpec, LayerCall, Request
+from ..graphs.placement import PlaceReader
+from ..passes import (
+    check_batch,
+    computes_in_float16,
+    in_loss_scales,
+    needs_outputs,
+    no_influence,
+    no_input_gradient,
+    on_grid,
+    results_of,
+    scores_of,
+    shapes_of,
+)
+from ..places import Layout
 from .graph import Trace, input_specs, prune, trace_forward
 from .guided import attach_guided_rule, count_recomputed, guided
-from .outputs import shapes_of
-from .placement import PlaceReader, layout_of
-
-# Factors for float16 gradients, tried from the left until everything is finite.
-_LOSS_SCALES = (1024.0, 32.0, 1.0, 1 / 32, 1 / 1024, 1 / 32768)
 
 
 def _gradient(scores: tf.Tensor, scale: tf.Tensor, of: tf.Tensor, error: ArgumentError) -> tf.Tensor:
@@ -39,21 +45,6 @@ def _gradient(scores: tf.Tensor, scale: tf.Tensor, of: tf.Tensor, error: Argumen
     return tf.cast(gradient, tf.float32) / scale
 
 
-def _scores(target: Any, outputs: Outputs, arguments: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Computes a target's scores as float32 (N,); raises ArgumentError if their shape is another."""
-    scores = tf.convert_to_tensor(target.scores(outputs, arguments))
-    batch = next(leaf for leaf in tf.nest.flatten(outputs.predictions) if leaf is not None).shape[0]
-    # `outputs[0]` instead of `outputs[:, 0]` has a fixed length, that of the classes.
-    if scores.shape.rank != 1 or scores.shape[0] not in (None, batch):
-        raise ArgumentError(
-            "target",
-            "give one score per sample, shape (batch,)",
-            f"shape {tuple(scores.shape)} from {target!r}",
-            "reduce the other axes, for example `lambda outputs: outputs[:, 0]`",
-        )
-    return tf.cast(scores, tf.float32)
-
-
 class TensorFlowProgram:
     """A compiled model with some requests; see :class:`keras_gradcam.engine.base.Program`."""
 
@@ -68,10 +59,9 @@ class TensorFlowProgram:
         def passes(inputs: Sequence[tf.Tensor], arguments: Sequence[Any], scales: tf.Tensor) -> dict[str, Any]:
             trace = trace_forward(model, input_spec, inputs, requests[0].explained_input)
             graph = tf.compat.v1.get_default_graph()
-            guided_coverage = attach_guided_rule(graph)
+            guided_coverage = attach_guided_rule(graph, trace.translation)
             forward_operations = len(graph.get_operations())
-            explained = trace.inputs[requests[0].explained_input]
-            reader = PlaceReader.of_input(explained, explained.shape[1:])
+            reader = trace.reader(requests[0].explained_input)
             answers = []
             for request, target_arguments in zip(requests, arguments, strict=True):
                 answer, layer = _answer(request, trace, target_arguments, scales, reader)
@@ -81,10 +71,8 @@ class TensorFlowProgram:
             self.guided_coverage = replace(
                 guided_coverage, unreached=guided_coverage.unreached + count_recomputed(graph, forward_operations)
             )
-            # For a feature map alone what comes after it need not be computed.
-            whole = any(request.target is not None or not request.features for request in requests)
             returned = [leaf for leaf in tf.nest.flatten(trace.outputs.predictions) if leaf is not None]
-            return {"answers": answers, **({"predictions": returned} if whole else {})}
+            return {"answers": answers, **({"predictions": returned} if needs_outputs(requests) else {})}
 
         traced = tf.compat.v1.wrap_function(passes, [input_specs(input_spec), specs, tf.TensorSpec((2,), tf.float32)])
         self._function = prune(
@@ -103,22 +91,19 @@ class TensorFlowProgram:
         }
 
     def __call__(self, inputs: Sequence[np.ndarray], arguments: Sequence[Sequence[np.ndarray]]) -> list[ForwardResult]:
-        results = self._run((*inputs, *(array for arrays in arguments for array in arrays)))
-        for answer, layer in zip(results["answers"], self.layers, strict=True):
-            maps = [*answer.get("cams", {}).values(), *([answer["features"]] if "features" in answer else [])]
-            for array in maps:
-                check_batch(layer, len(array), len(inputs[0]))
-            if "scores" in answer and len(answer["scores"]) != len(inputs[0]):
-                raise ArgumentError(
-                    "target",
-                    "give one score per sample",
-                    f"{len(answer['scores'])} scores for {len(inputs[0])} samples",
-                )
-        predictions = None
+        tensors = [tf.convert_to_tensor(array) for array in (*inputs, *(one for part in arguments for one in part))]
+        results: dict[str, Any] = {}
+
+        def run(cams: float, gradients: float) -> list[dict[str, Any]]:
+            returned = self._function(*tensors, tf.constant([cams, gradients], tf.float32))
+            results.update(tf.nest.map_structure(lambda tensor: tensor.numpy(), returned))
+            return results["answers"]
+
+        answers, predictions = in_loss_scales(run, self._half), None
         if "predictions" in results:
             structure, returned = self.outputs.predictions, iter(results["predictions"])
             predictions = tf.nest.map_structure(lambda leaf: None if leaf is None else next(returned), structure)
-        return [ForwardResult(predictions, **answer) for answer in results["answers"]]
+        return results_of(predictions, answers, self.layers, len(inputs[0]))
 
     def cell_gradients(
         self, request: int, inputs: Sequence[np.ndarray], positions: np.ndarray
@@ -133,25 +118,6 @@ class TensorFlowProgram:
         selector[(np.arange(len(cells)), *cells.T)] = 1
         (gradients,) = differentiate(*pictures, tf.convert_to_tensor(selector))
         return gradients.numpy(), cells, grid
-
-    def _run(self, arrays: Sequence[np.ndarray]) -> dict[str, Any]:
-        """Runs the graph, in half precision with the first loss scales under which nothing overflows."""
-        scales = [0, 0]  # of the maps and of the gradients of the input, as indices of _LOSS_SCALES
-        while True:
-            factors = [_LOSS_SCALES[index] if self._half else 1.0 for index in scales]
-            results = self._function(
-                *(tf.convert_to_tensor(array) for array in (*arrays, np.array(factors, "float32")))
-            )
-            results = tf.nest.map_structure(lambda tensor: tensor.numpy(), results)
-            overflown = [
-                index
-                for index, names in enumerate((("cams",), ("gradient", "guided_backprop")))
-                if self._half and not _finite([answer.get(name) for answer in results["answers"] for name in names])
-            ]
-            if not overflown or any(scales[index] + 1 == len(_LOSS_SCALES) for index in overflown):
-                return results
-            for index in overflown:
-                scales[index] += 1
 
 
 @dataclass(frozen=True)
@@ -182,7 +148,8 @@ def _answer(
     if request.target is not None:
         target, outputs = request.target, trace.outputs
         target.check(shapes_of(outputs))
-        answer["scores"] = _scores(target, outputs, arguments)
+        batch = next(leaf for leaf in tf.nest.flatten(outputs.predictions) if leaf is not None).shape[0]
+        answer["scores"] = scores_of(target, outputs, arguments, batch)
         ends = [answer["scores"]]
         classes = target.classes(outputs, arguments)
         if classes is not None:
@@ -207,19 +174,13 @@ def _add_maps(
     """Adds feature map and CAMs of a request's layer to its answer; returns the layer."""
     layer_output = request.select(trace.marked(ends))
     layer, explained = layer_output.info, trace.inputs[request.explained_input]
-    lies = layout_of(layer_output, reader, explained.shape[1:])
-    features = _on_grid(tf.cast(layer_output.output, tf.float32), lies)
+    lies = trace.layout(layer_output, reader, request.explained_input)
+    features = on_grid(tf.cast(layer_output.output, tf.float32), lies)
     if request.features:
         answer["features"] = features
     if request.cams:
-        error = ArgumentError(
-            "layer",
-            "influence the target",
-            f"{layer.path!r}, whose output the explained score does not depend on",
-            "a layer between the input and the explained output, outside of blocks that are recomputed (keras.remat); "
-            "see list_layers(model)",
-        )
-        gradients = _on_grid(_gradient(answer["scores"], scale, layer_output.output, error), lies)
+        gradient = _gradient(answer["scores"], scale, layer_output.output, no_influence(layer))
+        gradients = on_grid(gradient, lies)
         answer["cams"] = {name: formula(features, gradients) for name, formula in request.cams.items()}
     if isinstance(lies.placement, Placement) and lies.placement.is_whole:
         return Chosen(layer, lies, features)
@@ -227,46 +188,15 @@ def _add_maps(
     (gradient,) = tf.gradients(features, [explained], grad_ys=[selector])
     if gradient is None:  # an input of integers, such as the numbers of words, of which nothing can be checked
         return Chosen(layer, replace(lies, placement=Placement.whole(len(lies.grid))), features)
-    if isinstance(lies.placement, Lost):
-        lies = replace(lies, placement=replace(lies.placement, layer=_first_lost(trace, reader, explained.shape[1:])))
     return Chosen(layer, lies, features, selector, tf.cast(gradient, tf.float32))
-
-
-def _first_lost(trace: Trace, reader: PlaceReader, size: Sequence[int]) -> str:
-    """Returns the path of the first layer that is computed from the input and whose map has no place on it."""
-    return next(
-        (
-            output.info.path
-            for output in trace.layer_outputs
-            if len(output.info.output_shape) > 2 and isinstance(layout_of(output, reader, size).placement, Lost)
-        ),
-        "",
-    )
 
 
 def _add_input_gradients(answer: dict[str, Any], request: Request, trace: Trace, scale: tf.Tensor) -> None:
     """Adds the gradients with respect to the explained input that a request wants to its answer."""
     explained = trace.inputs[request.explained_input]
-    error = ArgumentError(
-        "model",
-        "be differentiable from the score to its input for this method",
-        f"an input of dtype {explained.dtype.name}, to which no gradient flows",
-        ["methods=('gradcam',)", "a model whose input is floating point"],
-    )
+    error = no_input_gradient(explained.dtype.name)
     if request.gradient:
         answer["gradient"] = _gradient(answer["scores"], scale, explained, error)
     if request.guided_backprop:
         with guided():
             answer["guided_backprop"] = _gradient(answer["scores"], scale, explained, error)
-
-
-def _finite(structure: Any) -> bool:
-    return all(np.isfinite(array).all() for array in tf.nest.flatten(structure) if array is not None)
-
-
-def _on_grid(features: tf.Tensor, lies: Layout) -> tf.Tensor:
-    """Returns a feature map with the axes of its grid: tokens (N, tokens, channels) are laid on it."""
-    if features.shape.rank == len(lies.grid) + 2:
-        return features
-    patches = features[:, lies.first : lies.first + math.prod(lies.grid)]
-    return tf.reshape(patches, (-1, *lies.grid, features.shape[-1]))

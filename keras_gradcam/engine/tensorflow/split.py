@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ...errors import ArgumentError
 from ..base import InputSpec, LayerCall, Request
-from ..passes import check_batch
+from ..graphs.graph import ancestors
+from ..passes import check_batch, passed_by, shapes_of
 from ..places import Layout
-from .graph import ancestors, input_specs, prune, trace_forward
-from .outputs import shapes_of
-from .placement import PlaceReader, layout_of
+from .graph import input_specs, prune, trace_forward
 
 
 class TensorFlowSplit:
@@ -31,17 +29,12 @@ class TensorFlowSplit:
             embedding = request.target.select_output(trace.outputs).pre_normalization
             layer_output = request.select(trace.marked([embedding]))
             self.layer = layer_output.info
-            explained = trace.inputs[request.explained_input]
-            self.layout = layout_of(
-                layer_output, PlaceReader.of_input(explained, explained.shape[1:]), explained.shape[1:]
-            )
-            if ancestors([embedding], without=layer_output.output).intersection(map(id, trace.inputs)):
-                raise ArgumentError(
-                    "layer",
-                    "be one through which all goes from the pictures to the embedding",
-                    f"{layer_output.info.path!r}, which a branch of the model passes by",
-                    "a layer after the branches have joined; form='gradient'",
-                )
+            explained = request.explained_input
+            self.layout = trace.layout(layer_output, trace.reader(explained), explained)
+            value = trace.translation.value
+            past = ancestors([value(embedding)], without=value(layer_output.output))
+            if past.intersection(id(value(tensor)) for tensor in trace.inputs):
+                raise passed_by(layer_output.info)
             return {"features": layer_output.output, "embedding": embedding}
 
         traced = tf.compat.v1.wrap_function(forward, [input_specs(input_spec)])

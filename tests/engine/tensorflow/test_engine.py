@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract import spec_of
+from contract import ask, spec_of
 from keras import layers as L  # noqa: N812
 from models import ConvnetByCall, called, images
 from tensorflow_models import ConvnetByFunction
@@ -58,3 +58,19 @@ def test_pictures_of_any_dtype(dtype):
     pictures = (images() * 100).astype(dtype)
     (call, *_) = TensorFlowEngine().layer_calls(model, spec_of(pictures))
     assert call.info.output_shape == (None, *np.shape(pictures)[1:3], 4)
+
+
+def test_layer_of_another_picture_sees_that_one():
+    left, right = keras.Input((12, 10, 3), name="left"), keras.Input((8, 8, 1), name="right")
+    towers = [L.Conv2D(2, 3, name=name)(x) for name, x in (("of_left", left), ("of_right", right))]
+    model = keras.Model([left, right], [L.Flatten()(tower) for tower in towers])
+    spec = spec_of([images(1), images(1, (8, 8), 1)])
+    for layer, index, size in (("of_left", 0, (10, 8)), ("of_right", 1, (6, 6))):
+        traced = TensorFlowEngine().receptive_field(model, spec, ask(layer=layer))
+        assert (traced.explained_input, traced.boxes.shape[:2]) == (index, size)
+
+
+def test_receptive_field_of_a_model_that_was_never_called():
+    model = keras.Sequential([L.Conv2D(2, 3, name="conv"), L.GlobalAveragePooling2D()])
+    boxes = TensorFlowEngine().receptive_field(model, spec_of(images(1)), ask(layer="conv")).boxes
+    assert boxes.shape == (10, 8, 2, 4)
