@@ -50,9 +50,8 @@ class Line:
         stride: Pixels from the field of one cell to that of the next.
         first: Where the field of cell 0 begins; negative where it begins in the padding.
         size: Pixels in the field.
-        held: Why the cells are not in this order at the moment: ("blocked", b), every b-th cell is gathered in a batch
-            of its own, as dilated convolutions do; ("folded", shape), the axis is folded together with others of a
-            tensor of this shape without its last axis, as dense layers do. Empty otherwise.
+        held: Why the cells are not in this order at the moment: ("folded", shape, axis), the axis is folded together
+            with others of a tensor of this shape without its last axis, as dense layers do. Empty otherwise.
     """
 
     axis: int
@@ -70,9 +69,6 @@ class Line:
     def through(self, window: Window) -> Line | None:
         """Returns the line of the cells that a window computes from these, or None if they lie on none."""
         wider = (window.size - 1) * window.dilation * self.stride
-        if self.held and self.held[0] == "blocked":
-            plain = window.stride == 1 and not window.before and not window.after
-            return replace(self, size=self.size + wider * self.held[1]) if plain else None
         line = self.cut(-window.before, window.stride)
         return line and replace(line, size=self.size + wider)
 

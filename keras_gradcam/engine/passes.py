@@ -35,6 +35,19 @@ def takes_floats(model: Any, input_spec: InputSpec, explained: int) -> bool:
     return not keras.backend.is_int_dtype(wanted)
 
 
+def check_free_batch(model: Any, input_spec: InputSpec) -> None:
+    """Raises ArgumentError if a model takes batches of one size only: it is traced with one sample."""
+    declared = declared_inputs(model, input_spec.structure)
+    fixed = {tensor.shape[0] for tensor in declared if len(tensor.shape)} - {None, 1}
+    if fixed:
+        raise ArgumentError(
+            "model",
+            f"take batches of any size on the backend {keras.config.backend()!r}",
+            f"one whose inputs have a batch size of {fixed.pop()}",
+            "the same model built without `batch_size` and `batch_shape`, with the weights of this one",
+        )
+
+
 def needs_outputs(requests: Sequence[Request]) -> bool:
     """Returns whether the model's outputs are computed: for a feature map alone they need not be."""
     return any(request.target is not None or not request.features for request in requests)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from contract import ClassScore
+from contract import ClassScore, spec_of
 from models import images
 
 from keras_gradcam.engine import passes
@@ -30,6 +30,13 @@ class Target(ClassScore):
 
     def scores(self, outputs, arguments):
         return self._function(outputs.predictions)
+
+
+def test_models_of_one_batch_size_are_refused():
+    inputs = keras.Input(batch_shape=(4, 8, 8, 3))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+    with pytest.raises(ValueError, match=r"`model` must take batches of any size.*batch size of 4"):
+        passes.check_free_batch(model, spec_of(np.zeros((4, 8, 8, 3), "float32")))
 
 
 def test_scores_are_one_float_per_sample():

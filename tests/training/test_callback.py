@@ -952,13 +952,24 @@ def test_mirrored_strategy(tmp_path):
     assert steps(tmp_path) == [0, 1]
 
 
+DISTRIBUTIONS = {
+    "the same model on each": "distribution = keras.distribution.DataParallel()",
+    "a model that is split": """
+        layout = keras.distribution.LayoutMap(keras.distribution.DeviceMesh((2, 2), ("batch", "model")))
+        layout[".*conv.*kernel"] = (None, None, None, "model")
+        distribution = keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")""",
+}
+
+
 @jax_only
-def test_data_parallel_training_on_several_devices(tmp_path):
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_training_on_several_devices(tmp_path, name):
     program = textwrap.dedent(f"""
         import os
         os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
         import numpy as np, keras
-        keras.distribution.set_distribution(keras.distribution.DataParallel())
+        {DISTRIBUTIONS[name]}
+        keras.distribution.set_distribution(distribution)
         from keras_gradcam import GuidedGradCAMCallback, Probe, explain
         x, y = np.random.default_rng(0).random((16, 16, 16, 3), dtype="float32"), np.arange(16) % 2
 

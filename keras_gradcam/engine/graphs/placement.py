@@ -55,11 +55,13 @@ class PlaceReader:
 
     def __init__(self, places: dict[int, Places | Lost | None]) -> None:
         self._places = places
+        #: Size of the batch, where the model takes batches of one size only; 1 otherwise.
+        self.samples = next((known.shape[1] for known in places.values() if isinstance(known, np.ndarray)), 1)
 
     @classmethod
     def of_input(cls, value: Value, size: Sequence[int]) -> PlaceReader:
         """Returns the reader for an input of these extents, the batch aside: each element is its own place."""
-        axes = np.meshgrid(np.zeros(1), *(np.arange(extent) + 0.5 for extent in size), indexing="ij")
+        axes = np.meshgrid(np.zeros(value.shape[0]), *(np.arange(extent) + 0.5 for extent in size), indexing="ij")
         return cls({id(value): np.stack(axes[1:])})
 
     def places(self, value: Value) -> Places | Lost | None:
@@ -102,7 +104,11 @@ class PlaceReader:
 def layout_of(layer_output: LayerOutput, reader: PlaceReader, size: Sequence[int]) -> Layout:
     """Returns how the map of a layer lies in its output and on the input, of these extents."""
     value = layer_output.output
-    return layout(tuple(value.shape[1:-1]), reader.places(value), size)
+    places = reader.places(value)
+    if isinstance(places, np.ndarray) and places.shape[1] == reader.samples > 1:
+        alike = np.array_equal(np.broadcast_to(places[:, :1], places.shape), places, equal_nan=True)
+        places = places[:, :1] if alike else places
+    return layout(tuple(value.shape[1:-1]), places, size)
 
 
 def first_lost(layer_outputs: Sequence[LayerOutput], reader: PlaceReader, size: Sequence[int]) -> str:

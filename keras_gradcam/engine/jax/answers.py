@@ -33,7 +33,8 @@ class Chosen:
     layout: Layout
 
 
-@dataclass(frozen=True, eq=False)
+# Errors of JAX show what is called, and with it all of a plan.
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """What is asked of a model, and a forward pass of it.
 

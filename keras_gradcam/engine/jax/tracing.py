@@ -11,11 +11,13 @@ import jax.extend.core as jex
 import keras
 import numpy as np
 
+from ...errors import ArgumentError
 from ..base import InputSpec, LayerOutput, Outputs, Request, Structure
+from ..graphs.activations import activations
 from ..graphs.graph import CONSTANT, WEIGHT, Graph, Operation, Value, marked
 from ..graphs.outputs import FoundOutputs, Rebuilt, find_outputs, rebuilt_tensor, value_of
 from ..model import recorded_calls
-from ..passes import scores_of, takes_floats
+from ..passes import check_free_batch, scores_of, takes_floats
 from .primitives import is_one_operation, translated
 
 # Calls whose body is a part of the forward pass like any other.
@@ -182,6 +184,7 @@ def trace_forward(model: Any, input_spec: InputSpec, samples: int, explained: in
         samples: The batch size.
         explained: Index of the explained input.
     """
+    check_free_batch(model, input_spec)
     variables = list(model.variables)
     while True:
         missed: list[Any] = []
@@ -269,6 +272,8 @@ class Translation:
     def _equation(self, equation: Any, inputs: tuple[Value, ...], steps: list[Step]) -> Sequence[Value]:
         """Translates one equation of a jaxpr; returns its results."""
         name, params = equation.primitive.name, equation.params
+        if not equation.outvars:  # it prints, or calls back
+            return ()
         inner = next((params[key] for key in _BODIES if key in params), None)
         if name in _CONTROL_FLOW:
             self.unreached += _count_rectifiers(params)
@@ -304,25 +309,33 @@ def _constant(array: Any) -> Value:
 
 
 def _count_rectifiers(params: Mapping[str, Any]) -> int:
-    """Counts the rectifiers in the bodies of a loop or a branch: those that JAX has a name for."""
+    """Counts the rectifiers in the bodies of a loop or a branch."""
     count = 0
     for inner in jex.jaxprs_in_params(dict(params)):
-        for equation in inner.eqns:
-            named = equation.params.get("name") in ("relu", "relu6", "leaky_relu")
-            count += 1 if named else _count_rectifiers(equation.params)
+        translation, variables = Translation(), (*inner.constvars, *inner.invars)
+        arguments = [Value(tuple(variable.aval.shape), str(variable.aval.dtype)) for variable in variables]
+        translation.body(inner.replace(constvars=(), invars=list(variables)), (), arguments, [])
+        found = activations(Graph(arguments, translation.operations))
+        count += translation.unreached + sum(activation.kind == "rectifier" for activation in found)
     return count
 
 
 def current_weights(variables: Sequence[Any]) -> list[Any]:
-    """Returns the current values of variables, where each device has a copy, that of this process' first one.
+    """Returns the current values of variables on one device, the first of this process if they are on several.
 
     Of several processes only one explains: a computation on all devices would wait for the others.
     """
-    values = [variable.value for variable in variables]
-    return [
-        value.addressable_data(0) if value.is_fully_replicated and len(value.sharding.device_set) > 1 else value
-        for value in values
-    ]
+    return [_on_one_device(variable.value) for variable in variables]
+
+
+def _on_one_device(value: jax.Array) -> jax.Array:
+    if len(value.sharding.device_set) == 1:
+        return value
+    if value.is_fully_replicated:
+        return value.addressable_data(0)
+    if not value.is_fully_addressable:
+        raise ArgumentError("model", "have its weights in one process", "one whose weights are split among several")
+    return jax.device_put(value, value.addressable_shards[0].device)
 
 
 def run_again(

@@ -25,7 +25,7 @@ import tensorflow as tf
 from tensorflow.python.framework.ops import gradient_registry
 
 from ..base import GuidedCoverage
-from ..graphs.activations import activations, guided_coverage
+from ..graphs.activations import Activation, activations, guided_coverage
 from .translation import Translation
 
 # Marks the operations of the rule itself among those of a model.
@@ -71,20 +71,28 @@ def _name_of_gradient(op_type: str, sign: int) -> str:
 
 def attach_guided_rule(graph: tf.Graph, translation: Translation) -> GuidedCoverage:
     """Gives every rectifier of ``graph`` the gradient of this module and returns what was found."""
-    # Those inside of functions that were left whole are out of reach.
-    found = [
-        one for one in activations(translation.graph([])) if translation.tensor(one.operation.outputs[0]).graph is graph
-    ]
+    found = _activations_of(graph, translation)
     for activation in found:
         if activation.kind == "rectifier":
             op = translation.tensor(activation.operation.outputs[0]).op
             name = _name_of_gradient(op.type, activation.sign)
             op._set_attr("_gradient_op_type", tf.compat.v1.AttrValue(s=name.encode()))
-    unreached = 0
-    if any(op.type in _CONTROL_FLOW for op in graph.get_operations()):
-        for function in graph.as_graph_def().library.function:
-            unreached += sum(node.op in _PLAIN for node in function.node_def)
-    return replace(guided_coverage(found), unreached=unreached)
+    return replace(guided_coverage(found), unreached=_count_inside(graph))
+
+
+def _activations_of(graph: tf.Graph, translation: Translation) -> list[Activation]:
+    """Returns the activations of a graph; those inside of functions that were left whole are not among them."""
+    found = activations(translation.graph([]))
+    return [one for one in found if translation.tensor(one.operation.outputs[0]).graph is graph]
+
+
+def _count_inside(graph: tf.Graph) -> int:
+    """Counts the rectifiers in loops, branches and functions of a graph."""
+    if not any(op.type in _CONTROL_FLOW for op in graph.get_operations()):
+        return 0
+    bodies = [graph._get_function(function.signature.name).graph for function in graph.as_graph_def().library.function]
+    found = [one for body in bodies for one in _activations_of(body, Translation(body, body.inputs))]
+    return sum(activation.kind == "rectifier" for activation in found)
 
 
 def count_recomputed(graph: tf.Graph, forward_operations: int) -> int:

@@ -220,7 +220,7 @@ def _set_rule(operation: Operation, op: tf.Operation, shapes: Sequence[tuple[int
         axes = tuple(np.ravel(operation.inputs[1].content()).tolist())
         _bind(operation, op, [0])
         operation.rule, operation.parameters = REDUCE, {"axes": axes, "keepdims": op.get_attr("keep_dims")}
-    else:
+    elif all(tensor.shape.rank is not None for tensor in op.inputs):
         window(operation, op, shapes[0] if shapes else ())
         product(operation, op, shapes[0] if shapes else ())
 

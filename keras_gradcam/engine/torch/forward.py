@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from ...errors import ArgumentError
-from ..base import InputSpec, LayerOutput, Outputs, Structure
+from ..base import InputSpec, LayerCall, LayerOutput, Outputs, Structure
 from ..graphs.activations import Activation, activations
 from ..graphs.graph import Value, marked, with_free_batch
 from ..graphs.outputs import FoundOutputs, find_outputs, value_of
 from ..model import recorded_calls
-from ..passes import takes_floats
+from ..passes import check_free_batch, takes_floats
 from .arrays import tensor_of_array
 from .plan import DeviatesError, Plan, Seen, Source, Watcher, plan_of, seen_in, tensor_of
 from .recorder import Recorder
@@ -168,6 +168,18 @@ def key_of(layer_output: LayerOutput) -> Key:
     return id(layer_output.layer), layer_output.info.call
 
 
+def captured_of(captured: Mapping[Key, Captured], key: Key, layer: LayerCall) -> Captured:
+    """Returns what a layer has returned in a pass; raises ArgumentError if it was not called."""
+    if key not in captured:
+        raise ArgumentError(
+            "layer",
+            "be called for all pictures",
+            f"{layer.path!r}, which the model does not call for these: another branch of it is taken",
+            "a layer that it always calls",
+        )
+    return captured[key]
+
+
 def tensors_in(structure: Structure) -> list[torch.Tensor | None]:
     """Returns the leaves of what a model returned, as tensors."""
     return [None if leaf is None else keras.ops.convert_to_tensor(leaf) for leaf in keras.tree.flatten(structure)]
@@ -198,6 +210,7 @@ class Forward:
     """
 
     def __init__(self, model: Any, input_spec: InputSpec, device: torch.device, explained: int = 0) -> None:
+        check_free_batch(model, input_spec)
         self.explained = explained
         self._model, self._input_spec, self._device = model, input_spec, device
         self._plans: dict[int, Plan] = {}

@@ -158,7 +158,18 @@ def translated(call: Call, value_of: ValueOf, outputs: Sequence[Value], tensors:
         outputs: Those of its results; the operations that they come from are set.
         tensors: The results themselves.
     """
-    for translate in (_factory, _elementwise, _move, _reduction, _along, _window, _normalization, _attention, _product):
+    for translate in (
+        _factory,
+        _elementwise,
+        _masked,
+        _move,
+        _reduction,
+        _along,
+        _window,
+        _normalization,
+        _attention,
+        _product,
+    ):
         operations = translate(call, value_of, outputs, tensors)
         if operations:
             break
@@ -208,6 +219,17 @@ def _elementwise(call: Call, value_of: ValueOf, outputs: Sequence[Value], tensor
     inputs = [value_of(call.get(slot)) for slot in slots]
     run = found.compute or call.again(slots)
     return [_operation(call, found.function, ELEMENTWISE, inputs, run)]
+
+
+def _masked(call: Call, value_of: ValueOf, outputs: Sequence[Value], tensors: Sequence[Any]) -> list[Operation]:
+    """Translates ``x[mask] = number``, which chooses between two for each element."""
+    if call.name != "index_put" or call.arguments.get("accumulate") or len(call.arguments["indices"]) != 1:
+        return []
+    tensor, (mask,), values = (call.arguments[name] for name in ("self", "indices", "values"))
+    if mask is None or mask.dtype != torch.bool or mask.shape != tensor.shape or values.numel() != 1:
+        return []
+    inputs = [value_of(call.get(slot)) for slot in (("indices", 0), ("values", None), ("self", None))]
+    return [_operation(call, "where", ELEMENTWISE, inputs, torch.where)]
 
 
 def _move(call: Call, value_of: ValueOf, outputs: Sequence[Value], tensors: Sequence[Any]) -> list[Operation]:

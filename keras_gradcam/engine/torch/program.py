@@ -30,7 +30,7 @@ from ..passes import (
 )
 from ..places import Layout, Lost
 from .arrays import array_of, tensor_of_array
-from .forward import Capture, Captured, Forward, Key, Trace, samples_of
+from .forward import Capture, Captured, Forward, Key, Trace, captured_of, samples_of
 from .guided import GuidedRule
 from .state import device_of, free_circles
 
@@ -187,7 +187,7 @@ class TorchProgram:
     ) -> _Asked:
         """Computes what of a request needs no gradient."""
         answer: dict[str, Any] = {}
-        scores, layer = None, None if chosen is None else captured[chosen.key]
+        scores, layer = None, None if chosen is None else captured_of(captured, chosen.key, chosen.info)
         if request.target is not None:
             assert outputs is not None
             target, given = request.target, [tensor_of_array(array) for array in arguments]
@@ -214,7 +214,7 @@ class TorchProgram:
             tensors = self._forward.tensors(pictures, by_input=True)
             wanted = {chosen.key: chosen.is_rewritten}
             _, capture = self._forward.run(tensors, lambda: Capture(wanted, is_enough=True), to_the_end=False)
-            features = _map_of(capture.captured[chosen.key].features, chosen)
+            features = _map_of(captured_of(capture.captured, chosen.key, chosen.info).features, chosen)
             check_batch(chosen.info, len(features), len(positions))
             grid = tuple(features.shape[1:-1])
             cells = (positions * grid).astype(int)

@@ -13,7 +13,7 @@ from ..graphs.placement import PlaceReader, layout_of
 from ..passes import build, check_batch, passed_by, shapes_of
 from ..places import Layout
 from .arrays import float32_of, tensor_of_array
-from .forward import Capture, Forward, Key, Pass, key_of, samples_of
+from .forward import Capture, Forward, Key, Pass, captured_of, key_of, samples_of
 from .state import device_of
 
 
@@ -50,7 +50,7 @@ class TorchSplit:
         with self._forward.session(gradients=False):
             wanted = {self._key: self._is_rewritten}
             run, capture = self._forward.run(self._forward.tensors(inputs), lambda: Capture(wanted, gradients=False))
-            features = capture.captured[self._key].features
+            features = captured_of(capture.captured, self._key, self.layer).features
             check_batch(self.layer, len(features), len(inputs[0]))
             return float32_of(features), self._embedding(run)
 

@@ -58,6 +58,32 @@ def test_layers_inside_a_jitted_function_or_a_loop_are_left_out_and_those_after_
     assert {"conv_general_dilated", "max"} <= {operation.name for operation in trace.graph.operations}
 
 
+@pytest.mark.parametrize(
+    "rectify",
+    [keras.ops.relu, lambda x: keras.ops.leaky_relu(x, 0.1), lambda x: jax.numpy.maximum(x, 0),
+     lambda x: jax.numpy.where(x > 0, x, 0)],
+)  # fmt: skip
+def test_rectifiers_in_loops_and_branches_are_counted_however_they_are_written(rectify):
+    class Mapped(L.Layer):
+        def call(self, inputs):
+            mapped = jax.lax.map(lambda x: jax.lax.cond(x.mean() > 0, rectify, jax.numpy.tanh, x), inputs)
+            return jax.lax.map(rectify, mapped)
+
+    trace = trace_forward(called(ConvnetByCall(Mapped())), spec_of(images()), 2)
+    assert trace.unreached == 4
+
+
+def test_what_prints_is_passed_over():
+    class Loud(L.Layer):
+        def call(self, inputs):
+            jax.debug.print("mean {}", inputs.mean())
+            return inputs
+
+    model = called(ConvnetByCall(Loud()))
+    trace = trace_forward(model, spec_of(images()), 3)
+    np.testing.assert_allclose(tensor_of(trace.predictions, run(trace, images())), model(images()), rtol=1e-5)
+
+
 def test_variables_that_keras_does_not_track_are_arguments_all_the_same():
     hidden = keras.Variable(np.float32(2))
 

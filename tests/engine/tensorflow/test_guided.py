@@ -82,7 +82,16 @@ def _keras_while_loop(x):
     return loop(lambda i, _: i < 2, lambda i, x: (i + 1, keras.ops.relu(x)), (0, x), maximum_iterations=2)[1]
 
 
-LOOPS = {"tf.while_loop": _while_loop, "keras.ops.while_loop": _keras_while_loop}
+def _while_loop_of_maxima(x):
+    loop = tf.while_loop
+    return loop(lambda i, _: i < 2, lambda i, x: (i + 1, tf.maximum(x, 0.0)), (0, x), maximum_iterations=2)[1]
+
+
+LOOPS = {
+    "tf.while_loop": _while_loop,
+    "keras.ops.while_loop": _keras_while_loop,
+    "written out": _while_loop_of_maxima,
+}
 
 
 @pytest.mark.parametrize("name", LOOPS)

@@ -41,6 +41,7 @@ CASES = {
     "where": (lambda x: torch.where(x > 0, x, 0), rectifier()),
     "product with a mask": (lambda x: x * (x > 0), rectifier()),
     "masked_fill": (lambda x: x.masked_fill(x < 0, 0), rectifier()),
+    "index_put": (lambda x: x.index_put((x < 0,), torch.zeros(())), rectifier()),
     "mean of x and its absolute": (lambda x: (x + x.abs()) / 2, rectifier()),
     "difference of two": (lambda x: F.relu(x) - 0.4 * F.relu(-x), leaky(0.4)),
     "in half of the precision and back": (lambda x: F.relu(x.double()).float(), rectifier()),

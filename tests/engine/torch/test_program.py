@@ -16,6 +16,7 @@ from snapshots import unchanged
 from torch import nn
 from torch_models import channels_first
 
+from keras_gradcam import explain
 from keras_gradcam.engine.torch.engine import TorchEngine
 from keras_gradcam.engine.torch.program import TorchProgram
 
@@ -269,6 +270,26 @@ def test_nothing_is_recorded_for_the_gradients_of_weights(wanted):
     run(program, images(), ask(1, **wanted))
     # The feature map alone is differentiated by for a CAM, the picture for a gradient.
     assert seen == ([False, True] if "cams" in wanted else [True, True])
+
+
+def test_layer_of_a_branch_that_is_not_taken_is_refused():
+    class Branches(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (L.Conv2D(4, 3, padding="same", activation="relu") for _ in range(2))
+            self.dense = L.Dense(3)
+
+        def call(self, inputs):
+            x = self.first(inputs)
+            x = keras.ops.cond(keras.ops.mean(inputs) > 0.4, lambda: self.second(x), lambda: x)
+            return self.dense(keras.ops.mean(x, axis=(1, 2)))
+
+    model = Branches()
+    model(images())
+    pictures = images() * 0.0
+    with pytest.raises(ValueError, match=r"`layer` must be called for all pictures. Received: 'conv2d"):
+        explain(model, pictures, target=0, layer=model.second)
+    assert explain(model, pictures, target=0, layer=model.first).gradcam.shape == (3, *images().shape[1:3])
 
 
 def test_cells_are_differentiated_one_by_one():
