@@ -33,7 +33,7 @@ def hard_silu_by_hand(x):
         ("silu", "silu"),
         ("hard_silu", "hard_silu"),
         (hard_silu_by_hand, "hard_silu"),
-        (silu_by_hand, r"RealDiv\(x, "),
+        (silu_by_hand, r"divide\(x, "),
         ("gelu", "gelu"),
         ("elu", "elu"),
         ("celu", "celu"),

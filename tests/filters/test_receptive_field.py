@@ -448,12 +448,13 @@ def test_loops_are_refused():
         receptive_field(stacked(ByTensorFlow(loop)))
 
 
-def test_channels_first_are_refused():
+def test_channels_may_come_first():
     def pooled(x):
         return tf.transpose(tf.nn.max_pool2d(tf.transpose(x, (0, 3, 1, 2)), 2, 2, "SAME", "NCHW"), (0, 2, 3, 1))
 
-    with pytest.raises(ValueError, match="MaxPool"):
-        receptive_field(stacked(ByTensorFlow(pooled)), "end")
+    first = receptive_field(stacked(ByTensorFlow(pooled)), "end")
+    last = receptive_field(stacked(ByTensorFlow(lambda x: tf.nn.max_pool2d(x, 2, 2, "SAME"))), "end")
+    np.testing.assert_array_equal(first.boxes, last.boxes)
 
 
 def test_layers_that_are_no_map_are_refused():

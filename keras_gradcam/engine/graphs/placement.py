@@ -30,6 +30,7 @@ from .graph import (
     ALONG,
     CONTRACTION,
     ELEMENTWISE,
+    INPUT,
     MOVE,
     REDUCE,
     RESHAPE,
@@ -83,7 +84,8 @@ class PlaceReader:
         """Notes the places of an operation's results."""
         inputs = [self._places[id(value)] for value in operation.inputs]
         results: Sequence[Places | Lost | None]
-        if all(places is None for places in inputs):
+        # What is computed of shapes alone has no place.
+        if all(places is None for places in inputs) or all(value.origin != INPUT for value in operation.outputs):
             results = [None] * len(operation.outputs)
         else:
             try:

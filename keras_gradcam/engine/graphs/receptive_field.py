@@ -15,6 +15,7 @@ from .graph import (
     ALONG,
     CONTRACTION,
     ELEMENTWISE,
+    INPUT,
     MOVE,
     REDUCE,
     RESHAPE,
@@ -129,7 +130,7 @@ class ReachReader:
         """Notes the reach of an operation's results, where they depend on the picture."""
         inputs = [self._reaches.get(id(value)) for value in operation.inputs]
         reaches = [reach for reach in inputs if reach]
-        if not reaches:
+        if not reaches or all(value.origin != INPUT for value in operation.outputs):
             return
         results = self._results(operation, inputs)
         if results is None:

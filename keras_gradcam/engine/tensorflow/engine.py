@@ -14,7 +14,7 @@ from ..base import InputSpec, LayerOutput, ReceptiveBoxes, Request
 from ..graphs.graph import Graph, with_free_batch
 from ..graphs.receptive_field import receptive_boxes
 from ..passes import build
-from .graph import compile_function, input_specs, trace_forward
+from .graph import input_specs, trace_forward
 from .processes import is_first_process
 from .program import TensorFlowProgram
 from .split import TensorFlowSplit
@@ -51,7 +51,7 @@ class TensorFlowEngine:
             layer_outputs.extend(trace_forward(model, input_spec, inputs).marked())
             return tf.constant(0)
 
-        compile_function(forward, [input_specs(input_spec, samples)])
+        tf.compat.v1.wrap_function(forward, [input_specs(input_spec, samples)])
         return layer_outputs if samples is None else [with_free_batch(output, samples) for output in layer_outputs]
 
     def receptive_field(
@@ -67,5 +67,5 @@ class TensorFlowEngine:
             found.append((trace.translation.graph(inputs), replace(selected, output=value)))
             return tf.constant(0)
 
-        compile_function(forward, [input_specs(input_spec, samples=1)])
+        tf.compat.v1.wrap_function(forward, [input_specs(input_spec, samples=1)])
         return receptive_boxes(*found[0], input_spec, request.explained_input, gates)

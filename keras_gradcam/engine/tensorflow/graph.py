@@ -143,18 +143,11 @@ def input_specs(input_spec: InputSpec, samples: int | None = None) -> list[tf.Te
     return [tf.TensorSpec((samples, *shape), dtype) for shape, dtype in input_spec.leaves]
 
 
-def compile_function(function: Any, specs: Sequence[Any]) -> Any:
-    """Traces ``function`` and keeps only what its results are computed from.
+def prune(traced: Any, feeds: Sequence[tf.Tensor], results: Any) -> Any:
+    """Cuts out the part of a traced function that leads from some tensors to others.
 
     A graph of ``tf.function`` would also run every assignment in the model's forward pass, as training does.
     """
-    traced = tf.compat.v1.wrap_function(function, specs)
-    results = traced.structured_outputs
-    return prune(traced, traced.inputs[: len(tf.nest.flatten(specs))], results)
-
-
-def prune(traced: Any, feeds: Sequence[tf.Tensor], results: Any) -> Any:
-    """Cuts out the part of a traced function that leads from some tensors to others."""
     pruned = traced.prune(feeds, results)
     # Called by keywords, TensorFlow first tries another way, which fails, and prints all tensors into the error.
     pruned._arg_keywords = None

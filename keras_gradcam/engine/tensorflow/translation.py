@@ -145,9 +145,7 @@ class Translation:
     def _add(self, op: tf.Operation) -> None:
         inputs = tuple(self._values[id(tensor)] for tensor in op.inputs)
         shapes = _shapes(op, inputs)
-        # What depends on shapes alone depends on no element.
-        content = () if op.type in kinds.OF_SHAPES else inputs
-        operation = Operation(op.type, _FUNCTIONS.get(op.type, op.type), OPAQUE, content)
+        operation = Operation(op.type, _FUNCTIONS.get(op.type, op.type), OPAQUE, inputs)
         operation.apply = lambda tensors: repeated(op, tensors)
         operation.run = lambda arrays: _run(op, arrays)
         body = self._body(op, inputs)
@@ -205,7 +203,6 @@ def _set_rule(operation: Operation, op: tf.Operation, shapes: Sequence[tuple[int
         _normalization(operation, op)
     elif op.type in kinds.RESHAPES:
         operation.rule = RESHAPE
-        _bind(operation, op, [0])
         operation.run = lambda arrays: [np.reshape(arrays[0], shapes[0])]
     elif op.type == "BatchToSpaceND" and dilated(operation):
         return

@@ -294,8 +294,9 @@ def test_operations_are_done_to_other_tensors_with_the_batch_that_these_have():
     with tf.Graph().as_default() as graph:
         x = tf.compat.v1.placeholder(tf.float32, (None, 6))
         y = tf.reshape(x, tf.stack([tf.shape(x)[0], 2, 3]))
-        operation = Translation(graph, [x]).value(y).producer
-        (again,) = operation.apply([x * 2.0])
+        translation = Translation(graph, [x])
+        operation = translation.value(y).producer
+        (again,) = operation.apply([x * 2.0, translation.tensor(operation.inputs[1])])
     pictures = np.random.default_rng(0).random((4, 6), "float32")
     with tf.compat.v1.Session(graph=graph) as session:
         np.testing.assert_array_equal(session.run(again, {x: pictures}), 2 * pictures.reshape(4, 2, 3))
