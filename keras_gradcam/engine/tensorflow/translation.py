@@ -103,6 +103,9 @@ _FUNCTIONS = {
 # Moves of which the analyses know more if they have no input but what they move.
 _OF_PARTS = {"ConcatV2", "Transpose"}
 
+# What running an operation by itself may raise: tf.raw_ops does not have it, or it does not take these tensors.
+_NOT_RUN = (AttributeError, TypeError, ValueError, tf.errors.OpError)
+
 
 class Translation:
     """A TensorFlow graph and what it is translated to.
@@ -223,7 +226,7 @@ def _set_rule(operation: Operation, op: tf.Operation, shapes: Sequence[tuple[int
 
 
 def _normalization(operation: Operation, op: tf.Operation) -> None:
-    """Says that a batch normalisation takes elements apart by fixed statistics, or mixes them by those of the batch."""
+    """Says that a batch normalisation takes each element by itself, or mixes those of a batch by its own statistics."""
     operation.rule, operation.function = ELEMENTWISE, "batch_norm"
     if op.get_attr("is_training"):
         channels = text(attribute(op, "data_format")).index("C")
@@ -260,8 +263,8 @@ def _shapes(op: tf.Operation, inputs: Sequence[Value]) -> list[tuple[int, ...]]:
             return [tuple(np.broadcast_shapes(*(value.shape for value in inputs)))]
         if inputs:
             static = [tensor.shape for tensor in _again(op, inputs)]
-    except (AttributeError, TypeError, ValueError, tf.errors.OpError):
-        pass  # it is known of TensorFlow alone, or its extents are free
+    except _NOT_RUN:
+        pass  # extents are free
     return [
         () if shape.rank is None else tuple(1 if extent is None else extent for extent in shape.as_list())
         for shape in static
@@ -289,12 +292,11 @@ def _contents(op: tf.Operation, inputs: Sequence[Value]) -> list[Callable[[], np
     if op.type not in kinds.OF_SHAPES and any(value.content is None for value in inputs):
         return [None] * len(static)
 
-    @functools.lru_cache(maxsize=1)
-    def arrays() -> list[np.ndarray]:
-        known = [np.zeros(value.shape, bool) if value.content is None else value.content() for value in inputs]
-        return evaluated(op, known)
-
-    return [lambda position=position: arrays()[position] for position in range(len(static))]  # type: ignore[misc]
+    known = [np.zeros(value.shape, bool) if value.content is None else value.content() for value in inputs]
+    try:
+        return [functools.partial(np.asarray, array) for array in evaluated(op, known)]
+    except _NOT_RUN:  # for one sample
+        return [None] * len(static)
 
 
 def _run(op: tf.Operation, arrays: Sequence[Any]) -> list[np.ndarray]:
