@@ -270,7 +270,7 @@ def test_shapes_are_those_of_one_sample():
 
 
 def test_where_values_come_from():
-    with tf.Graph().as_default() as graph:
+    with tf.__internal__.FuncGraph("function").as_default() as graph:
         x, other = (tf.compat.v1.placeholder(tf.float32, (None, 3)) for _ in range(2))
         results = x + other, other * 2.0, tf.cast(tf.shape(x)[1], tf.float32) + 1.0, tf.random.uniform((3,))
         translation = Translation(graph, [x])
