@@ -9,6 +9,7 @@ mean of their places. An operation for which no rule is known loses the places.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -103,26 +104,35 @@ class PlaceReader:
         return [_enlarged(source, places, operation.outputs[0].shape)]
 
 
-def layout_of(layer_output: LayerOutput, reader: PlaceReader, size: Sequence[int]) -> Layout:
-    """Returns how the map of a layer lies in its output and on the input, of these extents."""
+def layout_of(
+    layer_output: LayerOutput, reader: PlaceReader, size: Sequence[int], layer_outputs: Sequence[LayerOutput] = ()
+) -> Layout:
+    """Returns how the map of a layer lies in its output and on the input.
+
+    Args:
+        layer_output: The layer.
+        reader: Where elements lie on the input.
+        size: The input's extents.
+        layer_outputs: What every layer returned; where places are lost, the first of them that has lost them is named.
+    """
+    found = _layout(layer_output, reader, size)
+    if not isinstance(found.placement, Lost):
+        return found
+    lost = (
+        output.info.path
+        for output in layer_outputs
+        if len(output.output.shape) > 2 and isinstance(_layout(output, reader, size).placement, Lost)
+    )
+    return replace(found, placement=replace(found.placement, layer=next(lost, "")))
+
+
+def _layout(layer_output: LayerOutput, reader: PlaceReader, size: Sequence[int]) -> Layout:
     value = layer_output.output
     places = reader.places(value)
     if isinstance(places, np.ndarray) and places.shape[1] == reader.samples > 1:
         alike = np.array_equal(np.broadcast_to(places[:, :1], places.shape), places, equal_nan=True)
         places = places[:, :1] if alike else places
     return layout(tuple(value.shape[1:-1]), places, size)
-
-
-def first_lost(layer_outputs: Sequence[LayerOutput], reader: PlaceReader, size: Sequence[int]) -> str:
-    """Returns the path of the first layer that is computed from the input and whose map has no place on it."""
-    return next(
-        (
-            output.info.path
-            for output in layer_outputs
-            if len(output.output.shape) > 2 and isinstance(layout_of(output, reader, size).placement, Lost)
-        ),
-        "",
-    )
 
 
 def _lost_at(operation: Operation) -> Lost:

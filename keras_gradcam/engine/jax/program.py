@@ -17,7 +17,7 @@ from ...grids import Placement
 from ..base import ForwardResult, InputSpec, LayerCall, Outputs, Request
 from ..graphs.activations import activations, guided_coverage
 from ..graphs.graph import Value, ancestors, with_free_batch
-from ..graphs.placement import PlaceReader, first_lost, layout_of
+from ..graphs.placement import PlaceReader, layout_of
 from ..passes import (
     build,
     check_batch,
@@ -79,14 +79,10 @@ class JaxProgram:
         selected = request.select(trace.marked(ends))
         if request.cams and not selected.influences_score:
             raise no_influence(selected.info)
-        size = trace.explained.shape[1:]
-        layout = layout_of(selected, reader, size)
-        if isinstance(layout.placement, Lost):
-            placement = replace(layout.placement, layer=first_lost(trace.layer_outputs, reader, size))
+        layout = layout_of(selected, reader, trace.explained.shape[1:], trace.layer_outputs)
+        if isinstance(layout.placement, Lost) and not _is_float(trace.explained):
             # Of an input of whole numbers, such as those of words, nothing can be checked.
-            layout = replace(
-                layout, placement=placement if _is_float(trace.explained) else Placement.whole(len(layout.grid))
-            )
+            layout = replace(layout, placement=Placement.whole(len(layout.grid)))
         outputs = [layer_output.output for layer_output in trace.layer_outputs]
         position = next(index for index, output in enumerate(outputs) if output is selected.output)
         return Chosen(position, with_free_batch(selected, 1).info, layout)

@@ -14,10 +14,10 @@ import tensorflow as tf
 from ..base import InputSpec, LayerOutput, Outputs, Structure
 from ..graphs.graph import Value, marked
 from ..graphs.outputs import Rebuilt, find_outputs, rebuilt_tensor
-from ..graphs.placement import PlaceReader, first_lost, layout_of
+from ..graphs.placement import PlaceReader, layout_of
 from ..model import recorded_calls
 from ..passes import takes_floats
-from ..places import Layout, Lost
+from ..places import Layout
 from .translation import Translation
 
 _Function: Any = type(tf.function(lambda: None))
@@ -46,12 +46,8 @@ class Trace:
 
     def layout(self, layer_output: LayerOutput, reader: PlaceReader, explained: int) -> Layout:
         """Returns how the map of a layer lies in its output and on an input."""
-        size = tuple(self.inputs[explained].shape[1:])
-        layout = layout_of(self._translated(layer_output), reader, size)
-        if isinstance(layout.placement, Lost):
-            first = first_lost([self._translated(output) for output in self.layer_outputs], reader, size)
-            return replace(layout, placement=replace(layout.placement, layer=first))
-        return layout
+        others = [self._translated(output) for output in self.layer_outputs]
+        return layout_of(self._translated(layer_output), reader, tuple(self.inputs[explained].shape[1:]), others)
 
     def _translated(self, layer_output: LayerOutput) -> LayerOutput:
         return replace(layer_output, output=self.translation.value(layer_output.output))

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import CheckpointError
 from ...grids import Placement
 from ..base import ForwardResult, InputSpec, LayerCall, LayerOutput, Outputs, Request
 from ..graphs.activations import guided_coverage
-from ..graphs.placement import PlaceReader, first_lost, layout_of
+from ..graphs.placement import PlaceReader, layout_of
 from ..passes import (
     build,
     check_batch,
@@ -28,7 +28,7 @@ from ..passes import (
     scores_of,
     shapes_of,
 )
-from ..places import Layout, Lost
+from ..places import Layout
 from .arrays import array_of, tensor_of_array
 from .forward import Capture, Captured, Forward, Key, Trace, captured_of, samples_of
 from .guided import GuidedRule
@@ -128,15 +128,11 @@ class TorchProgram:
     def _layout(self, selected: LayerOutput, captured: Captured, trace: Trace, reader: PlaceReader) -> Layout:
         """Returns how the map of a layer lies in its output and on the explained input."""
         explained = trace.inputs[self._forward.explained]
-        size = tuple(explained.shape[1:])
-        layout = layout_of(selected, reader, size)
+        layout = layout_of(selected, reader, tuple(explained.shape[1:]), trace.layer_outputs)
         if isinstance(layout.placement, Placement) and layout.placement.is_whole:
             return layout
         if not _reaches(captured.edge, explained):  # numbers of words, for example, of which nothing can be checked
             return replace(layout, placement=Placement.whole(len(layout.grid)))
-        if isinstance(layout.placement, Lost):
-            first = first_lost(trace.layer_outputs, reader, size)
-            return replace(layout, placement=replace(layout.placement, layer=first))
         return layout
 
     def __call__(self, inputs: Sequence[np.ndarray], arguments: Sequence[Sequence[np.ndarray]]) -> list[ForwardResult]:

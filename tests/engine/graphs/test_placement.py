@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from keras_gradcam.engine.base import LayerCall, LayerOutput
 from keras_gradcam.engine.boxes import Window
-from keras_gradcam.engine.graphs.placement import PlaceReader, first_lost, layout_of
+from keras_gradcam.engine.graphs.placement import PlaceReader, layout_of
 from keras_gradcam.engine.places import Lost
 from keras_gradcam.grids import Placement
 
@@ -357,8 +357,8 @@ def test_first_layer_that_has_lost_its_places():
     lost = opaque(layers, first)
     outputs = [output(first, "a"), output(layers.reduce(lost, 1, 2), "b"), output(lost, "c"), output(lost, "d")]
     reader = PlaceReader.of_input(picture, (16, 16, 3))
-    assert first_lost(outputs, reader, (16, 16, 3)) == "c"
-    assert first_lost(outputs[:2], reader, (16, 16, 3)) == ""
+    assert layout_of(outputs[3], reader, (16, 16, 3), outputs).placement.layer == "c"
+    assert layout_of(outputs[3], reader, (16, 16, 3), outputs[:2]).placement.layer == ""
 
 
 def test_results_beside_the_first():
